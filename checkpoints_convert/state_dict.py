@@ -1,0 +1,94 @@
+"""fairseq's state dict to ours and back, checked entry by entry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ofa_core.config import OFAConfig
+from ofa_core.errors import CheckpointError
+from ofa_core.model import OFAModel
+from ofa_core.positions import code_position_ids, image_buckets, token_buckets
+
+from .names import DROPPED, FROM_FAIRSEQ, TIED, TO_FAIRSEQ, summary
+
+_EMBEDDING = "encoder.embed_tokens.weight"
+
+
+def from_fairseq(state: Mapping[str, Tensor], config: OFAConfig) -> dict[str, Tensor]:
+    """Our state dict from fairseq's: every entry used or dropped for a listed reason, every weight filled once.
+
+    Raises:
+        CheckpointError: entries that are missing, unknown, of another shape, not finite, or copies of the token
+            embedding that differ from it.
+    """
+    _check_tied(state)
+    weights = {name: tensor for name, tensor in state.items() if name not in DROPPED and name not in TIED}
+    renamed = {ours: weights[theirs] for theirs, ours in FROM_FAIRSEQ.all(weights, "the checkpoint").items()}
+    check_state(renamed, config)
+    return renamed
+
+
+def to_fairseq(state: Mapping[str, Tensor], config: OFAConfig) -> dict[str, Tensor]:
+    """fairseq's state dict from ours, with the tied copies and the computed buffers.
+
+    Raises:
+        CheckpointError: as :func:`from_fairseq`.
+    """
+    check_state(state, config)
+    renamed = {theirs: state[ours] for ours, theirs in TO_FAIRSEQ.all(state, "the model").items()}
+    return renamed | dict.fromkeys(TIED, renamed[_EMBEDDING]) | _computed_buffers(config)
+
+
+def expected_shapes(config: OFAConfig) -> dict[str, torch.Size]:
+    """Name and shape of every entry of our state dict."""
+    with torch.device("meta"):
+        model = OFAModel(config)
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def check_state(state: Mapping[str, Tensor], config: OFAConfig) -> None:
+    """Raise unless ``state`` (by our names) holds exactly the weights of ``config``, all of them finite."""
+    expected = expected_shapes(config)
+    problems = {
+        "missing": [name for name in expected if name not in state],
+        "not part of this model": [name for name in state if name not in expected],
+        "of the wrong shape": [
+            f"{name} {list(state[name].shape)} instead of {list(shape)}"
+            for name, shape in expected.items()
+            if name in state and state[name].shape != shape
+        ],
+    }
+    for problem, names in problems.items():
+        if names:
+            raise CheckpointError(f"{len(names)} entries are {problem}: {summary(names)}")
+    broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if broken:
+        raise CheckpointError(f"{len(broken)} entries hold NaN or infinity: {summary(broken)}")
+
+
+def _check_tied(state: Mapping[str, Tensor]) -> None:
+    for name in TIED:
+        if name in state and _EMBEDDING in state and not torch.equal(state[name], state[_EMBEDDING]):
+            raise CheckpointError(f"{name} differs from {_EMBEDDING}, of which it should be a copy")
+
+
+def _computed_buffers(config: OFAConfig) -> dict[str, Tensor]:
+    """The entries that fairseq's model computes and stores; exactly those that :data:`DROPPED` lists."""
+    text = torch.arange(max(config.max_source_positions, config.max_target_positions))
+    patches = torch.arange(config.image_bucket_size**2 + 1)
+    of_text = token_buckets(text, text, config.token_bucket_size, len(text))
+    of_patches = image_buckets(patches, patches, config.image_bucket_size)
+    codes = torch.arange(config.max_target_positions + 2)
+    version = torch.tensor([3.0])
+    return {
+        "encoder.version": version,
+        "decoder.version": version,
+        "encoder.token_rp_bucket": of_text,
+        "decoder.token_rp_bucket": of_text,
+        "encoder.image_rp_bucket": of_patches,
+        "decoder.image_rp_bucket": of_patches,
+        "decoder.image_position_idx": code_position_ids(codes, config.code_image_size, config.image_bucket_size),
+    }

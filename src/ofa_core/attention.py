@@ -1,0 +1,51 @@
+"""One multi-head attention for the encoder, the decoder and across them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import OFAConfig
+
+KeysValues = tuple[Tensor, Tensor]
+
+
+class Attention(nn.Module):
+    """softmax(q·k · scale + bias) · v, each head's output multiplied by a learned factor where ``scale_heads`` is on."""
+
+    def __init__(self, config: OFAConfig) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.heads = config.num_heads
+        self.scale = config.attention_scale
+        self.dropout = config.attention_dropout
+        self.q_proj = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(dim, dim)
+        self.v_proj = nn.Linear(dim, dim)
+        self.out_proj = nn.Linear(dim, dim)
+        self.head_scale = nn.Parameter(torch.ones(self.heads)) if config.scale_heads else None
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, T, D] -> [B, H, T, E]
+
+    def keys_values(self, x: Tensor) -> KeysValues:
+        """Keys and values, each [B, H, S, E], of ``x`` [B, S, D]."""
+        return self._split(self.k_proj(x)), self._split(self.v_proj(x))
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """Attend from ``x`` [B, T, D] to ``keys`` and ``values`` [B, H, S, E].
+
+        ``bias`` broadcasts to [B, H, T, S] and holds the positions' part and -inf where a key must not be seen.
+        """
+        out = F.scaled_dot_product_attention(
+            self._split(self.q_proj(x)),
+            keys,
+            values,
+            attn_mask=bias,
+            dropout_p=self.dropout if self.training else 0.0,
+            scale=self.scale,
+        )  # [B, H, T, E]
+        if self.head_scale is not None:
+            out = out * self.head_scale[:, None, None]
+        return self.out_proj(out.transpose(1, 2).flatten(2))

@@ -1,0 +1,167 @@
+"""What a model is: its dimensions, its optional parts and the settings it was trained with. Stored as ``config.json``."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import OFAError
+
+#: Blocks in the three stages of the image stem, by the name fairseq gives them. All of them use bottleneck blocks.
+STEM_DEPTHS: dict[str, tuple[int, int, int]] = {
+    "resnet18": (2, 2, 2),
+    "resnet34": (3, 4, 6),
+    "resnet50": (3, 4, 6),
+    "resnet101": (3, 4, 23),
+    "resnet152": (3, 8, 36),
+}
+
+#: What differs from size to size; everything else is the default of :class:`OFAConfig`.
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": dict(
+        embed_dim=256, ffn_dim=1024, encoder_layers=4, decoder_layers=4, num_heads=4, stem_depths=STEM_DEPTHS["resnet50"]
+    ),
+    "medium": dict(
+        embed_dim=512, ffn_dim=2048, encoder_layers=4, decoder_layers=4, num_heads=8, stem_depths=STEM_DEPTHS["resnet101"]
+    ),
+    "base": dict(
+        embed_dim=768, ffn_dim=3072, encoder_layers=6, decoder_layers=6, num_heads=12, stem_depths=STEM_DEPTHS["resnet101"]
+    ),
+    "large": dict(
+        embed_dim=1024, ffn_dim=4096, encoder_layers=12, decoder_layers=12, num_heads=16, stem_depths=STEM_DEPTHS["resnet152"]
+    ),
+    "huge": dict(
+        embed_dim=1280, ffn_dim=5120, encoder_layers=24, decoder_layers=12, num_heads=16, stem_depths=STEM_DEPTHS["resnet152"]
+    ),
+}  # fmt: skip
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PromptConfig(_Frozen):
+    """A prefix prompt: ``length`` learned key/value vectors in front of every self-attention of a stack."""
+
+    length: int = Field(gt=0)
+    #: Width of the projection's hidden layer; None where the vectors are stored as they are used.
+    projection_dim: int | None = Field(default=None, gt=0)
+
+
+class ClassificationHeadConfig(_Frozen):
+    """A classification head: ``inner_dim`` is the hidden width of the ``mlp`` kind, None for the ``linear`` kind."""
+
+    num_classes: int = Field(gt=0)
+    inner_dim: int | None = Field(default=None, gt=0)
+
+
+class TaskSettings(_Frozen):
+    """What evaluation needs and tensors cannot tell: the settings a checkpoint was trained with."""
+
+    #: The name of the task it was trained for, as fairseq knows it (``refcoco``, ``vqa_gen``, ...).
+    name: str = "ofa"
+    #: Side in pixels of the square to which pictures are resized.
+    image_size: int = Field(default=512, gt=0)
+    #: Divisor of box coordinates in the RefCOCO convention, whatever the picture is resized to.
+    max_image_size: int = Field(default=512, gt=0)
+    num_bins: int = Field(default=1000, gt=1)
+    code_dict_size: int = Field(default=8192, ge=0)
+    #: Tokens that a fine-tuning added after the bins.
+    extra_tokens: tuple[str, ...] = ()
+    #: What the decoder is prompted with before an answer is scored; see :func:`ofa_core.score_candidates`.
+    prompt_type: Literal["none", "src", "prev_output"] = "none"
+    #: Whether detected object names were appended to the question (VQA).
+    add_object: bool = False
+    #: ImageNet's mean and standard deviation instead of 0.5 and 0.5.
+    imagenet_normalization: bool = False
+    #: Text tokens kept of a source and of a target.
+    max_source_tokens: int = Field(default=128, gt=0)
+    max_target_tokens: int = Field(default=30, gt=0)
+
+
+class OFAConfig(_Frozen):
+    """Dimensions and optional parts of an :class:`~ofa_core.OFAModel`. The defaults are those of the released models.
+
+    Raises:
+        OFAError: from :meth:`load` and :meth:`preset`, where the input is not a configuration.
+    """
+
+    embed_dim: int = Field(gt=0)
+    ffn_dim: int = Field(gt=0)
+    encoder_layers: int = Field(gt=0)
+    decoder_layers: int = Field(gt=0)
+    num_heads: int = Field(gt=0)
+    #: Bottleneck blocks in the image stem's three stages.
+    stem_depths: tuple[int, int, int]
+    vocab_size: int = Field(default=59457, gt=4)
+
+    max_source_positions: int = Field(default=1024, gt=0)
+    max_target_positions: int = Field(default=1024, gt=0)
+    #: Half the number of relative text positions that have a bucket of their own.
+    token_bucket_size: int = Field(default=256, gt=1)
+    #: Rows and columns of the grid of patch positions: pictures of up to 42 × 16 pixels a side.
+    image_bucket_size: int = Field(default=42, gt=0)
+    attn_scale_factor: float = Field(default=2.0, gt=0)
+    #: Side in pixels of the picture that image codes describe, 8 pixels a code.
+    code_image_size: int = Field(default=128, gt=0)
+    #: With ``interpolate_position``, larger pictures stretch the position vectors of this size's grid.
+    orig_patch_image_size: int = Field(default=256, gt=0)
+    interpolate_position: bool = False
+
+    image_layernorm: bool = True  #: LayerNorm on the patches that enter the encoder
+    code_layernorm: bool = True  #: a LayerNorm of its own for image codes that enter the decoder
+    type_embedding: bool = True  #: a learned vector that tells text from patches
+    scale_attn: bool = True  #: LayerNorm behind every attention
+    scale_fc: bool = True  #: LayerNorm between the two linear layers of a feed-forward
+    scale_heads: bool = True  #: a learned factor for every attention head
+    scale_resids: bool = False  #: a learned factor on the feed-forward's residual path
+    entangle_encoder_positions: bool = False  #: positions are added to the encoder's input too
+    entangle_decoder_positions: bool = False  #: positions are added to the decoder's input too
+    adapter_dim: int | None = Field(default=None, gt=0)  #: width of the bottleneck adapters, None where there are none
+    encoder_prompt: PromptConfig | None = None
+    decoder_prompt: PromptConfig | None = None
+    classification_heads: dict[str, ClassificationHeadConfig] = Field(default_factory=dict)
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    activation_dropout: float = Field(default=0.0, ge=0, lt=1)
+    pooler_dropout: float = Field(default=0.0, ge=0, lt=1)
+    encoder_drop_path: float = Field(default=0.0, ge=0, lt=1)
+    decoder_drop_path: float = Field(default=0.0, ge=0, lt=1)
+    stem_drop_path: float = Field(default=0.0, ge=0, lt=1)
+
+    task: TaskSettings = TaskSettings()
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> OFAConfig:
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
+        return self
+
+    @property
+    def head_dim(self) -> int:
+        """E, the width of one attention head."""
+        return self.embed_dim // self.num_heads
+
+    @property
+    def attention_scale(self) -> float:
+        """The factor on every product of a query and a key, positions included: (E · attn_scale_factor)^-1/2."""
+        return float((self.head_dim * self.attn_scale_factor) ** -0.5)
+
+    @classmethod
+    def preset(cls, size: str, **changes: Any) -> OFAConfig:
+        """The configuration of a released size, ``tiny`` to ``huge``, with any field changed by keyword."""
+        if size not in PRESETS:
+            raise OFAError(f"there is no preset {size!r}; the presets are {', '.join(PRESETS)}")
+        return cls(**{**PRESETS[size], **changes})
+
+    @classmethod
+    def from_json(cls, text: str, origin: str = "configuration") -> OFAConfig:
+        """Read what :meth:`model_dump_json` wrote; ``origin`` names the source in errors."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the whole"
+            raise OFAError(f"{origin} is not an OFA configuration: {where}: {first['msg']}") from None

@@ -1,0 +1,146 @@
+"""The decoder: target prefixes and the encoder's memory in, states of the new positions out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .cache import DecoderCache
+from .config import OFAConfig
+from .encoder import Memory
+from .errors import OFAError
+from .layers import DecoderLayer, PrefixPrompt
+from .positions import (
+    AbsoluteBias,
+    RelativeBias,
+    code_position_ids,
+    image_buckets,
+    num_image_buckets,
+    num_token_buckets,
+    token_buckets,
+)
+
+
+@dataclass(frozen=True)
+class _TargetPositions:
+    """How one kind of target, text or image codes, sees the positions of a step."""
+
+    vectors: Tensor  # [T, D], position vectors of the new positions, before normalisation
+    absolute: Tensor  # [1, H, T, all positions], the absolute part of the self-attention bias
+    cross: Tensor  # [1, H, T, S], the cross-attention bias
+    buckets: Tensor  # [T, all positions]
+    relative: RelativeBias
+
+    def self_bias(self, layer: int) -> Tensor:
+        return self.absolute + self.relative(layer, self.buckets)
+
+
+class Decoder(nn.Module):
+    """Embedding of target tokens and the stack of decoder layers."""
+
+    def __init__(self, config: OFAConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, heads, layers = config.embed_dim, config.num_heads, config.decoder_layers
+        self.text_norm = nn.LayerNorm(dim)
+        self.code_norm = nn.LayerNorm(dim) if config.code_layernorm else None
+        self.dropout = nn.Dropout(config.dropout)
+
+        self.text_positions = nn.Embedding(config.max_target_positions + 2, dim)
+        self.image_positions = nn.Embedding(config.image_bucket_size**2 + 1, dim)
+        self.text_position_norm = nn.LayerNorm(dim)
+        self.image_position_norm = nn.LayerNorm(dim)
+        self.self_position_bias = AbsoluteBias(dim, heads, config.attention_scale)
+        self.cross_position_bias = AbsoluteBias(dim, heads, config.attention_scale)
+        self.text_relative = RelativeBias(layers, num_token_buckets(config.token_bucket_size), heads)
+        self.image_relative = RelativeBias(layers, num_image_buckets(config.image_bucket_size), heads)
+
+        rates = torch.linspace(0, config.decoder_drop_path, layers, device="cpu").tolist()
+        self.layers = nn.ModuleList(DecoderLayer(config, rate) for rate in rates)
+        self.prompt = PrefixPrompt(config, layers, config.decoder_prompt) if config.decoder_prompt else None
+        self.final_norm = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        target: Tensor,
+        memory: Memory,
+        cache: DecoderCache,
+        positions: Tensor,
+        hidden: Tensor,
+        code_mask: Tensor | None = None,
+    ) -> Tensor:
+        """States [B*K, T, D] of the T new positions, which ``cache`` then holds as well.
+
+        Args:
+            target: embedded target tokens [B*K, T, D] of the new positions.
+            memory: the encoder's states of the B samples.
+            cache: the earlier positions.
+            positions: [T], where in the target each new token stands.
+            hidden: True where a key must not be seen; broadcasts to [B*K, H, T, all positions].
+            code_mask: [B], True for samples whose target is image codes.
+        """
+        if int(positions.max()) >= self.config.max_target_positions:
+            raise OFAError(
+                f"a target of {int(positions.max()) + 1} tokens is too long: "
+                f"this model holds {self.config.max_target_positions}"
+            )
+        all_positions = positions if cache.positions is None else torch.cat([cache.positions, positions])
+        cache.positions = all_positions
+        if cache.cross_position_keys is None:
+            cache.cross_position_keys = self.cross_position_bias.keys(memory.positions)
+        kinds = [
+            self._target_positions(positions, all_positions, cache.cross_position_keys, codes)
+            for codes in ((False,) if code_mask is None else (False, True))
+        ]
+        beams = target.shape[0] // memory.states.shape[0]
+        of_row = None if code_mask is None else code_mask.repeat_interleave(beams)  # [B*K]
+
+        x = self._embed(target, kinds, of_row)
+        cross_bias = _choose([kind.cross for kind in kinds], code_mask)
+        if memory.padding is not None:
+            cross_bias = cross_bias.masked_fill(memory.padding[:, None, None, :], -torch.inf)
+        prompts = self.prompt() if self.prompt is not None else [None] * len(self.layers)
+        for index, (layer, prompt) in enumerate(zip(self.layers, prompts, strict=True)):
+            self_bias = _choose([kind.self_bias(index) for kind in kinds], of_row).masked_fill(hidden, -torch.inf)
+            x = layer(x, memory.states, cache.layer(index), self_bias, cross_bias, prompt)
+        return self.final_norm(x)
+
+    def _embed(self, target: Tensor, kinds: list[_TargetPositions], of_row: Tensor | None) -> Tensor:
+        """Target tokens [B*K, T, D] as they enter the first layer."""
+        entangle = self.config.entangle_decoder_positions
+        norms = (self.text_norm, self.code_norm or self.text_norm)
+        versions = [norm(target + kind.vectors if entangle else target) for norm, kind in zip(norms, kinds, strict=False)]
+        return self.dropout(_choose(versions, of_row))
+
+    def _target_positions(
+        self, positions: Tensor, all_positions: Tensor, cross_keys: Tensor, codes: bool
+    ) -> _TargetPositions:
+        config = self.config
+        if codes:
+            ids, all_ids = (
+                code_position_ids(at, config.code_image_size, config.image_bucket_size)
+                for at in (positions, all_positions)
+            )
+            table, norm, relative = self.image_positions, self.image_position_norm, self.image_relative
+            buckets = image_buckets(ids, all_ids, config.image_bucket_size)
+        else:
+            ids, all_ids = positions, all_positions
+            table, norm, relative = self.text_positions, self.text_position_norm, self.text_relative
+            buckets = token_buckets(ids, all_ids, config.token_bucket_size, config.max_target_positions)
+        normed = norm(table(ids))
+        return _TargetPositions(
+            vectors=table(ids),
+            absolute=self.self_position_bias(normed, self.self_position_bias.keys(norm(table(all_ids)))),
+            cross=self.cross_position_bias(normed, cross_keys),
+            buckets=buckets,
+            relative=relative,
+        )
+
+
+def _choose(versions: list[Tensor], code_mask: Tensor | None) -> Tensor:
+    """The text version, or row by row the one ``code_mask`` [B] asks for."""
+    if code_mask is None:
+        return versions[0]
+    return torch.where(code_mask.view(-1, *[1] * (versions[0].dim() - 1)), versions[1], versions[0])

@@ -1,0 +1,99 @@
+"""Where tokens and patches stand: buckets of relative distance (pure functions) and the biases read off them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+#: Pixels a patch covers, a side.
+PATCH_SIZE = 16
+
+
+def num_token_buckets(bucket_size: int) -> int:
+    """Rows of a table of relative text positions."""
+    return 2 * bucket_size - 1
+
+
+def num_image_buckets(bucket_size: int) -> int:
+    """Rows of a table of relative patch positions: two-dimensional offsets, and three for the special first position."""
+    return (2 * bucket_size - 1) ** 2 + 3
+
+
+def token_buckets(queries: Tensor, keys: Tensor, bucket_size: int = 256, max_positions: int = 1024) -> Tensor:
+    """Buckets [Q, K] of the distances between text positions ``queries`` [Q] and ``keys`` [K].
+
+    Distances of up to half the bucket size have a bucket each, longer ones share logarithmically wider buckets.
+    """
+    distance = queries[:, None] - keys[None, :]
+    near = bucket_size // 2
+    length = distance.abs().clamp(min=near - 1)  # keeps the logarithm finite where its value is not used
+    far = (length / near).log() / math.log((max_positions - 1) / near) * (near - 1)
+    bucket = torch.where(distance.abs() <= near, distance, distance.sign() * (far.ceil().long() + near))
+    return bucket + bucket_size - 1
+
+
+def image_buckets(queries: Tensor, keys: Tensor, bucket_size: int = 42) -> Tensor:
+    """Buckets [Q, K] of the offsets between patch position ids ``queries`` [Q] and ``keys`` [K].
+
+    Ids count a ``bucket_size`` × ``bucket_size`` grid from 1, row by row; id 0 stands before the grid.
+    """
+    span = 2 * bucket_size - 1
+    row_q, column_q = (queries - 1) // bucket_size, (queries - 1) % bucket_size
+    row_k, column_k = (keys - 1) // bucket_size, (keys - 1) % bucket_size
+    rows = row_q[:, None] - row_k[None, :] + bucket_size - 1
+    columns = column_q[:, None] - column_k[None, :] + bucket_size - 1
+    bucket = rows * span + columns
+    from_first, to_first = (queries == 0)[:, None], (keys == 0)[None, :]
+    special = span**2
+    bucket = torch.where(from_first, special, bucket)
+    bucket = torch.where(to_first, special + 1, bucket)
+    return torch.where(from_first & to_first, special + 2, bucket)
+
+
+def patch_position_ids(height: int, width: int, bucket_size: int = 42, device: torch.device | None = None) -> Tensor:
+    """Position ids [P] of a grid of ``height`` × ``width`` patches, row by row."""
+    rows = torch.arange(height, device=device)[:, None] * bucket_size
+    return (rows + torch.arange(width, device=device)[None, :] + 1).flatten()
+
+
+def code_position_ids(positions: Tensor, code_image_size: int, bucket_size: int = 42) -> Tensor:
+    """Patch position ids of image codes at target ``positions``: 0, then the code window row by row, then 1024."""
+    side = code_image_size // 8
+    row, column = (positions - 1) // side, (positions - 1) % side
+    ids = torch.where(positions <= side * side, row * bucket_size + column + 1, 1024)
+    return torch.where(positions == 0, 0, ids)
+
+
+class AbsoluteBias(nn.Module):
+    """Bias from where query and key stand: the scaled product of two projections of their position vectors."""
+
+    def __init__(self, dim: int, heads: int, scale: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale = scale
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+
+    def keys(self, vectors: Tensor) -> Tensor:
+        """Projected keys [H, K, E] of position vectors [K, D]; worth keeping where they serve many steps."""
+        return self.key(vectors).unflatten(-1, (self.heads, -1)).transpose(0, 1)
+
+    def forward(self, vectors: Tensor, keys: Tensor) -> Tensor:
+        """Bias [1, H, Q, K] of query position vectors [Q, D] against :meth:`keys` [H, K, E]."""
+        queries = self.query(vectors).unflatten(-1, (self.heads, -1)).transpose(0, 1) * self.scale
+        return (queries @ keys.transpose(-1, -2)).unsqueeze(0)
+
+
+class RelativeBias(nn.Module):
+    """Bias from the distance between query and key: a learned table of buckets for each layer."""
+
+    def __init__(self, layers: int, buckets: int, heads: int) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(buckets, heads) for _ in range(layers))
+
+    def forward(self, layer: int, buckets: Tensor) -> Tensor:
+        """Bias [1, H, Q, K] of one layer for ``buckets`` [Q, K]."""
+        table: Tensor = self.tables[layer].weight  # type: ignore[assignment]
+        return table.t()[:, buckets].unsqueeze(0)
