@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -48,6 +48,10 @@ class DecoderCache:
         while len(self.layers) <= index:
             self.layers.append(LayerCache())
         return self.layers[index]
+
+    def branch(self) -> DecoderCache:
+        """A cache that shares what stands so far and grows by itself."""
+        return replace(self, layers=[replace(layer) for layer in self.layers])
 
     def reorder(self, rows: Tensor) -> None:
         """Keep the beams ``rows`` (indices into B*K), in that order."""

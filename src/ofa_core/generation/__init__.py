@@ -1,0 +1,64 @@
+"""From a model and a source to target sequences: search, sampling and the scoring of given candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..encoder import ImageFeatures
+from ..model import OFAModel
+from .beam import beam_search
+from .candidates import score_candidates
+from .constraints import AllowedRange, AnswerTrie, Constraint, NoRepeatNgram, Step
+from .options import GenerationOptions
+from .sampling import sample
+from .stepper import Hypothesis, Stepper
+
+__all__ = [
+    "AllowedRange",
+    "AnswerTrie",
+    "Constraint",
+    "GenerationOptions",
+    "Hypothesis",
+    "NoRepeatNgram",
+    "Step",
+    "generate",
+    "score_candidates",
+]
+
+
+@torch.inference_mode()
+def generate(
+    models: OFAModel | Sequence[OFAModel],
+    tokens: Tensor,
+    images: Tensor | ImageFeatures | None = None,
+    options: GenerationOptions | None = None,
+    *,
+    image_mask: Tensor | None = None,
+    constraints: Sequence[Constraint] = (),
+    prefix: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> list[list[Hypothesis]]:
+    """Targets for a batch of sources: for each sample its hypotheses, best first.
+
+    Args:
+        models: one model, or several of one vocabulary whose probabilities are averaged.
+        tokens: source tokens [B, N], padded with 1.
+        images: normalised pixels [B, 3, h, w] or the stem's features; None for text alone.
+        options: search settings; None for the defaults.
+        image_mask: [B], False for samples without a picture.
+        constraints: rules on the next token, see :mod:`ofa_core.generation.constraints`.
+        prefix: [B, L] tokens that targets must begin with (without ``<s>``), padded with 1 where they are shorter.
+        generator: source of randomness for ``do_sample``.
+
+    Raises:
+        OFAError: shapes that do not fit or sequences that are longer than the model holds.
+    """
+    options = options or GenerationOptions()
+    models = [models] if isinstance(models, OFAModel) else list(models)
+    stepper = Stepper(models, tokens, images, image_mask, options, constraints, prefix)
+    if options.do_sample:
+        return sample(stepper, options, generator)
+    return beam_search(stepper, options)

@@ -1,0 +1,80 @@
+"""How to search for a target sequence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import OFAError
+
+
+class GenerationOptions(BaseModel):
+    """Settings of beam search and sampling; the defaults are the original's.
+
+    Raises:
+        OFAError: an option that does not exist or a value out of range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: K, the prefixes kept at every step of a beam search; 1 is greedy.
+    num_beams: int = Field(default=5, ge=1)
+    #: At most ``int(max_new_tokens_per_source_token * N + max_new_tokens)`` tokens come before ``</s>``, where N is the
+    #: length of the padded source text.
+    max_new_tokens: int = Field(default=200, ge=0)
+    max_new_tokens_per_source_token: float = Field(default=0.0, ge=0)
+    #: ``</s>`` is ruled out until this many tokens stand.
+    min_new_tokens: int = Field(default=1, ge=0)
+    #: Scores are divided by (length including ``</s>``) ** ``length_penalty``, unless ``normalize_scores`` is off.
+    length_penalty: float = 1.0
+    normalize_scores: bool = True
+    #: Taken from the log-probability of ``<unk>``.
+    unk_penalty: float = 0.0
+    #: Logits are divided by it.
+    temperature: float = Field(default=1.0, gt=0)
+    #: No run of this many tokens occurs twice; 0 switches the rule off.
+    no_repeat_ngram_size: int = Field(default=0, ge=0)
+    #: Beams are shared out over this many groups; a token that an earlier group picked in the same step loses
+    #: ``diversity_penalty`` for every time it did.
+    num_beam_groups: int = Field(default=1, ge=1)
+    diversity_penalty: float = 0.5
+    #: How many hypotheses are returned; None: one a beam, or one when sampling.
+    num_return_sequences: int | None = Field(default=None, ge=1)
+    #: Draw tokens instead of searching: from the ``top_k`` most probable (0: all) and among these from the fewest whose
+    #: probabilities reach ``top_p``.
+    do_sample: bool = False
+    top_k: int = Field(default=0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    #: Apply constraints to log-probabilities, which then do not sum to one over what is allowed ("zero-shot").
+    constrain_after_softmax: bool = False
+    #: Rule out ids 0 to 3 until the last step, as for boxes and codes of a fixed length.
+    suppress_special_tokens: bool = False
+    #: The target is image codes: their positions are a picture's, and special tokens are suppressed.
+    image_codes: bool = False
+
+    def __init__(self, **options: Any) -> None:
+        try:
+            super().__init__(**options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"])) or "generation options"
+            reason = "there is no such option" if first["type"] == "extra_forbidden" else first["msg"]
+            raise OFAError(f"{name}: {reason}") from None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> GenerationOptions:
+        if self.num_beams % self.num_beam_groups:
+            raise ValueError(f"num_beams {self.num_beams} is not a multiple of num_beam_groups {self.num_beam_groups}")
+        if not self.do_sample and (self.num_return_sequences or 1) > self.num_beams:
+            raise ValueError(f"num_return_sequences {self.num_return_sequences} is more than num_beams {self.num_beams}")
+        return self
+
+    def max_length(self, source_length: int, limit: int) -> int:
+        """Tokens before ``</s>`` for a padded source of ``source_length`` tokens and a model of ``limit`` positions."""
+        wanted = int(self.max_new_tokens_per_source_token * source_length + self.max_new_tokens)
+        return min(wanted, limit - 1)
+
+    def updated(self, **changes: Any) -> GenerationOptions:
+        """These options with some of them changed."""
+        return GenerationOptions(**{**self.model_dump(), **changes})

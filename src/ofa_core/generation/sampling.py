@@ -1,0 +1,59 @@
+"""Drawing targets at random instead of searching for the best."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..model import BOS, EOS
+from .options import GenerationOptions
+from .stepper import Hypothesis, Stepper
+
+
+def sample(stepper: Stepper, options: GenerationOptions, generator: torch.Generator | None) -> list[list[Hypothesis]]:
+    """``num_return_sequences`` targets for each sample, best score first.
+
+    Token scores are log-probabilities before ``top_k`` and ``top_p``. The same generator state gives the same draws.
+    """
+    batch, count = len(stepper.samples), options.num_return_sequences or 1
+    prefixes = torch.full((batch, count, 1), BOS, device=stepper.samples.device)
+    scores = torch.zeros(batch, count, 0, device=stepper.samples.device)
+    for _ in range(stepper.max_length + 1):
+        log_probs = stepper.log_probs(prefixes)
+        probabilities = truncated(log_probs, options.top_k, options.top_p).softmax(-1).nan_to_num()
+        impossible = probabilities.sum(-1, keepdim=True) == 0  # constraints leave nothing: the draw is void
+        drawn = torch.multinomial((probabilities + impossible).flatten(0, 1), 1, generator=generator)
+        drawn = drawn.unflatten(0, (batch, count))
+        prefixes = torch.cat([prefixes, drawn], dim=-1)
+        scores = torch.cat([scores, log_probs.gather(-1, drawn)], dim=-1)
+        if prefixes[..., 1:].eq(EOS).any(-1).all():
+            break
+    targets = zip(prefixes[..., 1:].flatten(0, 1).tolist(), scores.flatten(0, 1), strict=True)
+    found = [_finish(tokens, token_scores, options) for tokens, token_scores in targets]
+    by_sample = (found[i * count : (i + 1) * count] for i in range(batch))
+    return [sorted((h for h in one if h is not None), key=lambda h: -h.score) for one in by_sample]
+
+
+def truncated(log_probs: Tensor, top_k: int, top_p: float) -> Tensor:
+    """``log_probs`` [..., V] with -inf for all but the ``top_k`` best and, of these, the fewest that reach ``top_p``."""
+    if top_k:
+        least = log_probs.topk(min(top_k, log_probs.shape[-1]), dim=-1).values[..., -1:]
+        log_probs = log_probs.masked_fill(log_probs < least, -torch.inf)
+    if top_p < 1:
+        ordered, index = log_probs.sort(dim=-1, descending=True)
+        probabilities = ordered.softmax(-1)
+        reached_before = probabilities.cumsum(-1) - probabilities >= top_p
+        log_probs = log_probs.masked_fill(reached_before.scatter(-1, index, reached_before), -torch.inf)
+    return log_probs
+
+
+def _finish(tokens: list[int], token_scores: Tensor, options: GenerationOptions) -> Hypothesis | None:
+    """A hypothesis up to its first ``</s>``; None where a draw was impossible."""
+    if EOS not in tokens:
+        return None
+    length = tokens.index(EOS) + 1
+    total = float(token_scores[:length].sum())
+    if total == -torch.inf:
+        return None
+    final = total / length**options.length_penalty if options.normalize_scores else total
+    return Hypothesis(tokens[:length], final, token_scores[:length].tolist())

@@ -1,0 +1,223 @@
+"""Text to token ids and back: a text encoder for plain words, the vocabulary for whole symbols such as `<bin_3>`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ofa_core.errors import OFAError
+from ofa_core.text.bpe import ByteLevelBPE
+from ofa_core.text.vocabulary import Vocabulary
+
+FILES = ("encoder.json", "vocab.bpe", "dict.txt")
+
+_ANGLED = re.compile(r"<[^\s<>]+>")
+
+
+def small_vocabulary_dir() -> Path:
+    """Return the directory of the project's own small vocabulary, for tests, demos and small models."""
+    return Path(__file__).parent / "small_vocabulary"
+
+
+class TextEncoder(Protocol):
+    """What turns plain text into ids of its own, and back."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the encoder's own ids."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of the encoder's own ids."""
+
+    def dictionary_symbols(self) -> Mapping[int, str]:
+        """Name each of its ids as dict.txt does."""
+
+
+class Tokenizer:
+    """Text <-> token ids of the model.
+
+    `files` are the raw vocabulary files, name to content, that `save` writes; `from_dir` fills them in.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, bpe: TextEncoder, files: Mapping[str, bytes] | None = None) -> None:
+        self.vocabulary = vocabulary
+        self.bpe = bpe
+        self._files = dict(files or {})
+        # Tokens of the text encoder that dict.txt does not list are absent here and become <unk>.
+        self._token_of = {
+            own: vocabulary.id_of(symbol) for own, symbol in bpe.dictionary_symbols().items() if symbol in vocabulary
+        }
+        self._own_of = {token: own for own, token in self._token_of.items()}
+        self._symbol_pattern = _symbol_pattern(vocabulary.extra_tokens)
+
+    @classmethod
+    def from_dir(
+        cls,
+        directory: str | Path,
+        *,
+        code_dict_size: int = 8192,
+        num_bins: int = 1000,
+        extra_tokens: Sequence[str] = (),
+    ) -> Tokenizer:
+        """Read encoder.json, vocab.bpe and dict.txt from a directory."""
+        directory = Path(directory)
+        if not directory.is_dir():
+            raise OFAError(f"{directory}: no such directory; it should hold {', '.join(FILES)}")
+        for name in FILES:
+            if not (directory / name).is_file():
+                raise OFAError(f"{name} is missing from {directory}, which should hold {', '.join(FILES)}")
+        encoder_json, vocab_bpe, dict_txt = (directory / name for name in FILES)
+        bpe = ByteLevelBPE.from_files(encoder_json, vocab_bpe)
+        vocabulary = Vocabulary.from_dict_file(
+            dict_txt, code_dict_size=code_dict_size, num_bins=num_bins, extra_tokens=extra_tokens
+        )
+        return cls(vocabulary, bpe, {name: (directory / name).read_bytes() for name in FILES})
+
+    def save(self, directory: str | Path) -> None:
+        """Write the vocabulary files, byte for byte as they were read, so that `from_dir` finds them there."""
+        if not self._files:
+            raise OFAError("this tokenizer was not read from files, so it has none to save")
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, content in self._files.items():
+            (directory / name).write_bytes(content)
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    def encode(
+        self,
+        text: str,
+        *,
+        symbols: bool = False,
+        keep_spaces: bool = False,
+        add_special_tokens: bool = False,
+        max_tokens: int | None = None,
+        truncate_left: bool = False,
+    ) -> list[int]:
+        """Return the ids of a text.
+
+        symbols: read `<mask>`, codes, bins and extra tokens as whole symbols where they stand in the text, and drop
+            all white space directly around each of them, as the dialog models were trained (`keep_spaces` keeps it).
+            Otherwise they are plain text, and so always are `<s>`, `<pad>`, `</s>`, `<unk>` and a `<bin_1000>` of
+            1000 bins.
+        add_special_tokens: `<s>` in front and `</s>` behind, not counted in max_tokens.
+        max_tokens: keep the first tokens only, with `truncate_left` the last.
+        """
+        ids = self._encode_symbols_in(text, keep_spaces) if symbols else self._encode_plain(text)
+        if max_tokens is not None:
+            if max_tokens < 0:
+                raise OFAError(f"max_tokens must not be negative, it is {max_tokens}")
+            ids = ids[max(len(ids) - max_tokens, 0) :] if truncate_left else ids[:max_tokens]
+        return [self.vocabulary.bos, *ids, self.vocabulary.eos] if add_special_tokens else ids
+
+    def encode_symbols(self, text: str) -> list[int]:
+        """Return the ids of whole symbols separated by white space, `<unk>` for what is none."""
+        return [self.vocabulary.id_of(symbol) for symbol in text.split()]
+
+    def decode(self, ids: Sequence[int] | Tensor, *, skip_special_tokens: bool = True) -> str:
+        """Return the text of ids.
+
+        Runs of text decode together. Everything else (bins, codes, `<mask>`, `<unk>`, unused lines of dict.txt, extra
+        tokens; `<s>`, `<pad>`, `</s>` unless skipped) shows as its symbol, with a space between it and its neighbours
+        where the text has no white space there: ` region: <bin_1> <bin_2>`.
+        """
+        vocabulary = self.vocabulary
+        dropped = {vocabulary.bos, vocabulary.pad, vocabulary.eos} if skip_special_tokens else set()
+        parts: list[tuple[bool, str]] = []  # (is a symbol, text)
+        run: list[int] = []
+        for token in _integers(ids):
+            if token in dropped:
+                continue
+            if token in self._own_of:
+                run.append(self._own_of[token])
+                continue
+            if run:
+                parts.append((False, self.bpe.decode(run)))
+                run = []
+            parts.append((True, vocabulary.symbol_of(token)))
+        if run:
+            parts.append((False, self.bpe.decode(run)))
+        return _join(parts)
+
+    def bins(self, ids: Sequence[int] | Tensor) -> list[int] | None:
+        """Return the bin numbers of ids that are bins only, None if there are none (`<s>`, `<pad>`, `</s>` aside)."""
+        vocabulary = self.vocabulary
+        numbers: list[int] = []
+        for token in _integers(ids):
+            if token in (vocabulary.bos, vocabulary.pad, vocabulary.eos):
+                continue
+            number = vocabulary.bin_of(token)
+            if number is None:
+                return None
+            numbers.append(number)
+        return numbers or None
+
+    def pad(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        """Return sequences of ids as one int64 tensor [B, longest], padded on the right."""
+        if len(sequences) == 0:
+            raise OFAError("there is nothing to pad: no sequence was given")
+        longest = max(len(sequence) for sequence in sequences)
+        batch = torch.full((len(sequences), longest), self.vocabulary.pad, dtype=torch.int64)
+        for row, sequence in zip(batch, sequences, strict=True):
+            row[: len(sequence)] = torch.tensor(_integers(sequence), dtype=torch.int64)
+        return batch
+
+    def _encode_plain(self, text: str) -> list[int]:
+        unk = self.vocabulary.unk
+        return [self._token_of.get(own, unk) for own in self.bpe.encode(text)]
+
+    def _encode_symbols_in(self, text: str, keep_spaces: bool) -> list[int]:
+        ids: list[int] = []
+        start = 0  # of the text not encoded yet; a symbol stands before it unless it is 0
+        for match in self._symbol_pattern.finditer(text):
+            if match[0] not in self.vocabulary or self.vocabulary.id_of(match[0]) < self.vocabulary.mask:
+                continue
+            between = text[start : match.start()]
+            if not keep_spaces:
+                between = between.rstrip() if start == 0 else between.strip()
+            ids += self._encode_plain(between)
+            ids.append(self.vocabulary.id_of(match[0]))
+            start = match.end()
+        rest = text[start:]
+        return ids + self._encode_plain(rest if keep_spaces or start == 0 else rest.lstrip())
+
+
+def _symbol_pattern(extra_tokens: Iterable[str]) -> re.Pattern[str]:
+    """Match whatever may be a whole symbol: anything in angle brackets, and extra tokens that are not.
+
+    An extra token that begins or ends like a word is not found inside a longer word.
+    """
+    others = sorted((token for token in extra_tokens if not _ANGLED.fullmatch(token)), key=len, reverse=True)
+    alternatives = [
+        (r"(?<!\w)" if re.match(r"\w", token) else "")
+        + re.escape(token)
+        + (r"(?!\w)" if re.search(r"\w\Z", token) else "")
+        for token in others
+    ]
+    return re.compile("|".join([*alternatives, _ANGLED.pattern]))
+
+
+def _integers(ids: Sequence[int] | Tensor) -> list[int]:
+    if isinstance(ids, Tensor):
+        if ids.dim() != 1 or ids.is_floating_point():
+            raise OFAError(f"token ids must be a 1-D integer tensor, not {ids.dtype} of shape {tuple(ids.shape)}")
+        return [int(token) for token in ids.tolist()]
+    return [int(token) for token in ids]
+
+
+def _join(parts: Sequence[tuple[bool, str]]) -> str:
+    """Join texts and symbols with one space at each border of a symbol that has no white space yet."""
+    pieces: list[str] = []
+    previous = ""  # a space at the very start or after white space is not needed
+    for index, (is_symbol, text) in enumerate(parts):
+        at_symbol = index > 0 and (is_symbol or parts[index - 1][0])
+        if at_symbol and not previous[-1:].isspace() and not text[:1].isspace():
+            pieces.append(" ")
+        pieces.append(text)
+        previous = text
+    return "".join(pieces)
