@@ -122,6 +122,36 @@ def task_settings(stored: Mapping[str, Any]) -> TaskSettings:
     return TaskSettings(**fields)
 
 
+def arguments_of(config: OFAConfig) -> dict[str, Any]:
+    """The fairseq model arguments of ``config``: what :func:`config_from_fairseq` reads, in its own words."""
+    values = config.model_dump()
+    args = {name: of(config) for name, of in _CONFIRMED.items()} | _FIXED
+    for argument, (field, turned) in _FROM_ARGUMENTS.items():
+        args[argument] = turned(values[field])  # each of them turns its own result back
+    depths = {depth: name for name, depth in STEM_DEPTHS.items()}
+    for side, prompt in (("encoder", config.encoder_prompt), ("decoder", config.decoder_prompt)):
+        args[f"{side}_prompt_type"] = "prefix"
+        if prompt is not None:
+            args[f"{side}_prompt_length"] = prompt.length
+            args[f"{side}_prompt_projection"] = prompt.projection_dim is not None
+            args[f"{side}_prompt_dim"] = prompt.projection_dim
+    return args | {
+        "arch": "ofa_base",
+        "resnet_type": depths.get(config.stem_depths),
+        "adapter_dim": config.adapter_dim,
+        "pooler_classifier": "mlp",
+        "vocab_size": config.vocab_size,
+        "max_source_positions": config.max_source_positions,
+        "max_target_positions": config.max_target_positions,
+    }
+
+
+def task_of(config: OFAConfig) -> dict[str, Any]:
+    """The fairseq task settings of ``config``."""
+    values = config.task.model_dump()
+    return {theirs: values[ours] for theirs, ours in _TASK.items()}
+
+
 def _check_arguments(config: OFAConfig, args: Mapping[str, Any]) -> None:
     """Raise where the stored arguments say something else than the tensors."""
     expected = {name: of(config) for name, of in _CONFIRMED.items()} | _FIXED
@@ -187,7 +217,9 @@ def _count(shapes: Shapes, pattern: str) -> int:
     """How many indices, counted from 0, occur where ``pattern`` has its group."""
     found = {int(match[1]) for name in shapes if (match := re.match(pattern, name))}
     if found != set(range(len(found))) or not found:
-        raise CheckpointError(f"entries {pattern.replace(chr(92), '')} should be numbered from 0, found {sorted(found)}")
+        raise CheckpointError(
+            f"entries {pattern.replace(chr(92), '')} should be numbered from 0, found {sorted(found)}"
+        )
     return len(found)
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from ofa_core.errors import CheckpointError
+from ofa_core.weights import summary
 
 #: One layer of either stack, below ``encoder.layers.{}`` and ``decoder.layers.{}``.
 _LAYER = {
@@ -128,13 +129,6 @@ class NameMap:
             twice = sorted(name for name in known if list(known.values()).count(known[name]) > 1)
             raise CheckpointError(f"{kind}: several entries stand for the same weight: {summary(twice)}")
         return known
-
-
-def summary(names: Iterable[str], shown: int = 3) -> str:
-    """The first few names and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
 
 
 FROM_FAIRSEQ = NameMap(FAIRSEQ)

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError
-from ofa_core.model import OFAModel
 from ofa_core.positions import code_position_ids, image_buckets, token_buckets
+from ofa_core.weights import check_state, summary
 
-from .names import DROPPED, FROM_FAIRSEQ, TIED, TO_FAIRSEQ, summary
+from .names import DROPPED, FROM_FAIRSEQ, TIED, TO_FAIRSEQ
 
 _EMBEDDING = "encoder.embed_tokens.weight"
 
@@ -27,7 +27,7 @@ def from_fairseq(state: Mapping[str, Tensor], config: OFAConfig) -> dict[str, Te
     _check_tied(state)
     weights = {name: tensor for name, tensor in state.items() if name not in DROPPED and name not in TIED}
     renamed = {ours: weights[theirs] for theirs, ours in FROM_FAIRSEQ.all(weights, "the checkpoint").items()}
-    check_state(renamed, config)
+    _check(renamed, config)
     return renamed
 
 
@@ -37,33 +37,13 @@ def to_fairseq(state: Mapping[str, Tensor], config: OFAConfig) -> dict[str, Tens
     Raises:
         CheckpointError: as :func:`from_fairseq`.
     """
-    check_state(state, config)
+    _check(state, config)
     renamed = {theirs: state[ours] for ours, theirs in TO_FAIRSEQ.all(state, "the model").items()}
     return renamed | dict.fromkeys(TIED, renamed[_EMBEDDING]) | _computed_buffers(config)
 
 
-def expected_shapes(config: OFAConfig) -> dict[str, torch.Size]:
-    """Name and shape of every entry of our state dict."""
-    with torch.device("meta"):
-        model = OFAModel(config)
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
-
-
-def check_state(state: Mapping[str, Tensor], config: OFAConfig) -> None:
-    """Raise unless ``state`` (by our names) holds exactly the weights of ``config``, all of them finite."""
-    expected = expected_shapes(config)
-    problems = {
-        "missing": [name for name in expected if name not in state],
-        "not part of this model": [name for name in state if name not in expected],
-        "of the wrong shape": [
-            f"{name} {list(state[name].shape)} instead of {list(shape)}"
-            for name, shape in expected.items()
-            if name in state and state[name].shape != shape
-        ],
-    }
-    for problem, names in problems.items():
-        if names:
-            raise CheckpointError(f"{len(names)} entries are {problem}: {summary(names)}")
+def _check(state: Mapping[str, Tensor], config: OFAConfig) -> None:
+    check_state(state, config)
     broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
         raise CheckpointError(f"{len(broken)} entries hold NaN or infinity: {summary(broken)}")

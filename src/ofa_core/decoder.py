@@ -111,7 +111,9 @@ class Decoder(nn.Module):
         """Target tokens [B*K, T, D] as they enter the first layer."""
         entangle = self.config.entangle_decoder_positions
         norms = (self.text_norm, self.code_norm or self.text_norm)
-        versions = [norm(target + kind.vectors if entangle else target) for norm, kind in zip(norms, kinds, strict=False)]
+        versions = [
+            norm(target + kind.vectors if entangle else target) for norm, kind in zip(norms, kinds, strict=False)
+        ]
         return self.dropout(_choose(versions, of_row))
 
     def _target_positions(

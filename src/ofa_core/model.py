@@ -16,9 +16,7 @@ from .decoder import Decoder
 from .encoder import Encoder, ImageFeatures, Memory
 from .errors import OFAError
 from .positions import RelativeBias
-
-#: Ids that are the same in every vocabulary.
-BOS, PAD, EOS, UNK = 0, 1, 2, 3
+from .text.vocabulary import PAD
 
 
 class ClassificationHead(nn.Module):
@@ -38,7 +36,7 @@ class ClassificationHead(nn.Module):
 
 
 class OFAModel(nn.Module):
-    """The network: tokens and pictures to logits. Freshly made it has random weights; :func:`ofa_core.load` fills it."""
+    """The network: tokens and pictures to logits. Freshly made it is random; :func:`ofa_core.load` fills it."""
 
     def __init__(self, config: OFAConfig) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ def num_token_buckets(bucket_size: int) -> int:
 
 
 def num_image_buckets(bucket_size: int) -> int:
-    """Rows of a table of relative patch positions: two-dimensional offsets, and three for the special first position."""
+    """Rows of a table of relative patch positions: two-dimensional offsets, and three for the first position."""
     return (2 * bucket_size - 1) ** 2 + 3
 
 

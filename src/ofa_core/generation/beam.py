@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..model import BOS, EOS
+from ..text.vocabulary import BOS, EOS
 from .options import GenerationOptions
 from .stepper import Hypothesis, Stepper
 
@@ -27,7 +27,9 @@ def beam_search(stepper: Stepper, options: GenerationOptions) -> list[list[Hypot
             finished = ended[int(stepper.samples[sample])]
             if len(finished) < beams:
                 origin = origins[sample, rank]
-                finished.append(_finish(prefixes[sample, origin], totals[sample, origin], scores[sample, rank], options))
+                finished.append(
+                    _finish(prefixes[sample, origin], totals[sample, origin], scores[sample, rank], options)
+                )
         kept = [i for i, sample in enumerate(stepper.samples.tolist()) if len(ended[sample]) < beams]
         if not kept or step == stepper.max_length:
             break

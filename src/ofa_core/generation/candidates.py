@@ -12,7 +12,8 @@ from torch import Tensor
 from ..cache import DecoderCache
 from ..encoder import ImageFeatures, Memory
 from ..errors import OFAError
-from ..model import BOS, EOS, PAD, OFAModel
+from ..model import OFAModel
+from ..text.vocabulary import BOS, EOS, PAD
 from .trie import Trie
 
 DecoderPrompt = Literal["none", "src", "prev_output"]

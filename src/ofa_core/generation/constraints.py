@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OFAError
-from ..model import EOS, PAD, UNK
+from ..text.vocabulary import EOS, PAD, UNK
 from .trie import Trie
 
 NEVER = -torch.inf

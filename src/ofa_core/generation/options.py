@@ -67,7 +67,9 @@ class GenerationOptions(BaseModel):
         if self.num_beams % self.num_beam_groups:
             raise ValueError(f"num_beams {self.num_beams} is not a multiple of num_beam_groups {self.num_beam_groups}")
         if not self.do_sample and (self.num_return_sequences or 1) > self.num_beams:
-            raise ValueError(f"num_return_sequences {self.num_return_sequences} is more than num_beams {self.num_beams}")
+            raise ValueError(
+                f"num_return_sequences {self.num_return_sequences} is more than num_beams {self.num_beams}"
+            )
         return self
 
     def max_length(self, source_length: int, limit: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..model import BOS, EOS
+from ..text.vocabulary import BOS, EOS
 from .options import GenerationOptions
 from .stepper import Hypothesis, Stepper
 

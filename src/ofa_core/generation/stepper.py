@@ -1,4 +1,4 @@
-"""One step of any search: the log-probabilities of the next token under a model or an ensemble, with all rules applied."""
+"""One step of any search: the next token's log-probabilities under a model or an ensemble, with all rules applied."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import OFAError
-from ..model import EOS
+from ..text.vocabulary import EOS
 
 
 class Trie:
@@ -44,11 +44,11 @@ class Trie:
 
     def allowed(self, prefix: Sequence[int]) -> list[int]:
         """Tokens that may follow ``prefix`` (without ``<s>``); only ``</s>`` where no sequence begins like it."""
-        node: int | None = 0
+        node = 0
         for token in prefix:
-            node = self.children[node].get(token)
-            if node is None:
+            if token not in self.children[node]:
                 return [EOS]
+            node = self.children[node][token]
         return list(self.children[node]) or [EOS]
 
     def path(self, node: int) -> list[int]:

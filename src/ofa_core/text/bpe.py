@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ofa_core.errors import OFAError
+from ..errors import OFAError
 
 # The cache of encoded words is emptied when it is full; a longer word is seldom seen twice and is not kept.
 _CACHE_WORDS = 1 << 16

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ofa_core.errors import OFAError
-from ofa_core.text.bpe import ByteLevelBPE
-from ofa_core.text.vocabulary import Vocabulary
+from ..errors import OFAError
+from .bpe import ByteLevelBPE
+from .vocabulary import Vocabulary
 
 FILES = ("encoder.json", "vocab.bpe", "dict.txt")
 
@@ -57,7 +58,7 @@ class Tokenizer:
     @classmethod
     def from_dir(
         cls,
-        directory: str | Path,
+        directory: str | PathLike[str],
         *,
         code_dict_size: int = 8192,
         num_bins: int = 1000,
@@ -77,7 +78,7 @@ class Tokenizer:
         )
         return cls(vocabulary, bpe, {name: (directory / name).read_bytes() for name in FILES})
 
-    def save(self, directory: str | Path) -> None:
+    def save(self, directory: str | PathLike[str]) -> None:
         """Write the vocabulary files, byte for byte as they were read, so that `from_dir` finds them there."""
         if not self._files:
             raise OFAError("this tokenizer was not read from files, so it has none to save")

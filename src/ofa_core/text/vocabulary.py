@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from ofa_core.errors import OFAError
-from ofa_core.text.bpe import read_text_file
+from ..errors import OFAError
+from .bpe import read_text_file
 
 _CONTROL = ("<s>", "<pad>", "</s>", "<unk>")
+#: Ids that are the same in every vocabulary.
+BOS, PAD, EOS, UNK = range(4)
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,10 @@ class Vocabulary:
     _table: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _ids: dict[str, int] = field(init=False, repr=False, compare=False)
 
-    bos: ClassVar[int] = 0
-    pad: ClassVar[int] = 1
-    eos: ClassVar[int] = 2
-    unk: ClassVar[int] = 3
+    bos: ClassVar[int] = BOS
+    pad: ClassVar[int] = PAD
+    eos: ClassVar[int] = EOS
+    unk: ClassVar[int] = UNK
 
     def __post_init__(self) -> None:
         for name, size in (("code_dict_size", self.code_dict_size), ("num_bins", self.num_bins)):

@@ -1,0 +1,64 @@
+"""The program ``convert-ckpt``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ofa_core.command_line import DTYPES, Parser, add_dtype, run
+from ofa_core.errors import OFAError
+
+from .convert import convert
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert a checkpoint; returns the exit code."""
+    args = _parser().parse_args(argv)
+    return run("convert-ckpt", lambda: _convert(args))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="convert-ckpt", description="Turn a fairseq checkpoint of OFA into a directory that ofa_core loads."
+    )
+    parser.add_argument("checkpoint", type=Path, help="the .pt file")
+    parser.add_argument("out", type=Path, help="the directory to write")
+    parser.add_argument(
+        "--bpe-dir",
+        type=Path,
+        help="where encoder.json, vocab.bpe and dict.txt are; by default $OFA_BPE_DIR, the directory the checkpoint "
+        "names, the cache, or fairseq's public location",
+    )
+    add_dtype(parser, "store the weights as this")
+    parser.add_argument(
+        "--extra-tokens", type=Path, metavar="FILE", help="names of tokens added behind the bins, one a line"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the directory if it is a model directory")
+    return parser
+
+
+def _convert(args: argparse.Namespace) -> int:
+    done = convert(
+        args.checkpoint,
+        args.out,
+        bpe_dir=args.bpe_dir,
+        dtype=DTYPES[args.dtype] if args.dtype else None,
+        extra_tokens=_lines(args.extra_tokens) if args.extra_tokens else (),
+        overwrite=args.overwrite,
+        progress=True,
+    )
+    print("\n".join(done.lines()))
+    return 0
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise OFAError(f"{path} is not UTF-8 text") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Finding the official vocabulary files, which are third-party data and not part of this project."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from ofa_core.errors import CheckpointError
+from ofa_core.text.tokenizer import FILES
+
+#: sha256 of the official files, which every released checkpoint was trained with.
+OFFICIAL_SHA256 = {
+    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+    "dict.txt": "2c31c5b236661067fe8626775eb995ef5fe808ac87d2ad4a6ddbef68550f5cc6",
+}
+#: fairseq's public place for them.
+PUBLIC_LOCATION = "https://dl.fbaipublicfiles.com/fairseq/gpt2_bpe/"
+
+
+def find_vocabulary(given: str | os.PathLike[str] | None, recorded: str | None) -> Path:
+    """The directory of the vocabulary files.
+
+    The one ``given``, or else the first that has them of ``$OFA_BPE_DIR``, the directory ``recorded`` in the
+    checkpoint and the cache, into which they are downloaded once if need be.
+
+    Raises:
+        CheckpointError: the directory given lacks a file, or none has them and the download fails.
+    """
+    if given is not None:
+        missing = [name for name in FILES if not (Path(given) / name).is_file()]
+        if missing:
+            raise CheckpointError(f"vocabulary directory {given} has no {', no '.join(missing)}")
+        return Path(given)
+    for directory in _usual_places(recorded):
+        if all((directory / name).is_file() for name in FILES):
+            return directory
+    return _download(cache_directory())
+
+
+def cache_directory() -> Path:
+    """Where downloaded files are kept: ``$XDG_CACHE_HOME/ofa_core/bpe``, by default under ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ofa_core" / "bpe"
+
+
+def _usual_places(recorded: str | None) -> Iterator[Path]:
+    if from_environment := os.environ.get("OFA_BPE_DIR"):
+        yield Path(from_environment)
+    if recorded:
+        yield Path(recorded)
+    yield cache_directory()
+
+
+def _download(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, expected in OFFICIAL_SHA256.items():
+        try:
+            with urllib.request.urlopen(PUBLIC_LOCATION + name, timeout=30) as response:
+                content = response.read()
+        except (urllib.error.URLError, OSError) as error:
+            raise CheckpointError(
+                f"the vocabulary files ({', '.join(FILES)}) are not here and {PUBLIC_LOCATION} cannot be reached "
+                f"({getattr(error, 'reason', error)}); pass their directory with --bpe-dir or $OFA_BPE_DIR"
+            ) from None
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise CheckpointError(f"{PUBLIC_LOCATION + name} is not the file it should be: its sha256 differs")
+        temporary = directory / f".{name}.{os.getpid()}"
+        temporary.write_bytes(content)
+        temporary.replace(directory / name)
+    return directory

@@ -1,0 +1,90 @@
+"""Boxes in pixels to bins and back, in the two conventions OFA's checkpoints were trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from ..errors import OFAError
+
+Box = tuple[float, float, float, float]
+Convention = Literal["refcoco", "invig"]
+
+#: Fractions of a side to which the InViG convention clips.
+INVIG_RANGE = (0.001, 0.999)
+
+
+class BoxCodec:
+    """Turns boxes (x0, y0, x1, y1) in pixels of a picture (width, height) into four bins and back.
+
+    ``refcoco`` (OFA): coordinates on the resized picture, over ``max_image_size`` (whatever the picture is resized to),
+    times ``num_bins`` - 1; the way back is the exact inverse.
+
+    ``invig`` (InViG, TiO): fractions of the picture's sides, clipped to 0.001..0.999, times ``num_bins`` - 1; the way
+    back divides by ``num_bins`` and clips again.
+
+    Raises:
+        OFAError: boxes, sizes or bins out of range.
+    """
+
+    def __init__(
+        self,
+        convention: Convention = "refcoco",
+        *,
+        num_bins: int = 1000,
+        image_size: int = 512,
+        max_image_size: int = 512,
+    ) -> None:
+        if convention not in ("refcoco", "invig"):
+            raise OFAError(f"a box convention is 'refcoco' or 'invig', not {convention!r}")
+        self.convention = convention
+        self.num_bins = num_bins
+        self.image_size = image_size
+        self.max_image_size = max_image_size
+
+    def encode(self, box: Sequence[float], size: tuple[int, int]) -> list[int]:
+        """The four bins of ``box``, which must lie in a picture of ``size`` (width, height) and have an area."""
+        width, height = _checked_size(size)
+        if len(box) != 4 or not all(isinstance(value, float | int) for value in map(float, box)):
+            raise OFAError(f"a box is (x0, y0, x1, y1), not {box!r}")
+        x0, y0, x1, y1 = map(float, box)
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            raise OFAError(f"box {tuple(box)} is not 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}")
+        values = torch.tensor([x0, y0, x1, y1], dtype=torch.float64)
+        sides = torch.tensor([width, height, width, height], dtype=torch.float64)
+        if self.convention == "refcoco":
+            fractions = values * (self.image_size / sides) / self.max_image_size
+        else:
+            fractions = (values / sides).clamp(*INVIG_RANGE)
+        bins = (fractions * (self.num_bins - 1)).round().long().tolist()  # half to even, as Python and torch do
+        return [min(number, self.num_bins - 1) for number in bins]
+
+    def decode(self, bins: Sequence[int] | None, size: tuple[int, int]) -> Box | None:
+        """The box of four ``bins`` in pixels of a picture of ``size`` (width, height).
+
+        None where there are not four: an answer that is not a box never becomes one.
+        """
+        width, height = _checked_size(size)
+        if bins is None or len(bins) != 4:
+            return None
+        if not all(0 <= number < self.num_bins for number in bins):
+            raise OFAError(f"bins {list(bins)} are not all in 0..{self.num_bins - 1}")
+        if self.convention == "refcoco":
+            # float32 and this order of operations are the original's
+            values = torch.tensor(bins, dtype=torch.float32) / (self.num_bins - 1) * self.max_image_size
+            ratios = torch.tensor([self.image_size / width, self.image_size / height] * 2, dtype=torch.float32)
+            x0, y0, x1, y1 = (values / ratios).tolist()
+        else:
+            low, high = INVIG_RANGE
+            fractions = [min(max(number / self.num_bins, low), high) for number in bins]
+            x0, y0, x1, y1 = (fraction * side for fraction, side in zip(fractions, (width, height) * 2, strict=True))
+        return (x0, y0, x1, y1)
+
+
+def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    width, height = size
+    if width <= 0 or height <= 0:
+        raise OFAError(f"a picture's size is (width, height) in pixels, not {size}")
+    return width, height

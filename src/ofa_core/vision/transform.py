@@ -1,0 +1,98 @@
+"""Pictures of any kind to the model's pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ..errors import OFAError
+
+#: What the library accepts as a picture: a path, a PIL image of any mode, an array [h, w, 3] of uint8, or a tensor
+#: [3, h, w] of uint8 or of floats from 0 to 1.
+ImageLike: TypeAlias = "str | PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor"
+
+#: Mean and standard deviation of each channel: OFA's own, and ImageNet's for models trained with it.
+OFA_STATISTICS = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def open_image(image: ImageLike) -> Image.Image:
+    """``image`` as PIL in RGB, at its own size. An orientation noted in EXIF is ignored, as the original does.
+
+    Raises:
+        OFAError: a path without a readable picture, or an array or tensor of another layout.
+    """
+    if isinstance(image, str | PathLike):
+        return _read(Path(image))
+    if isinstance(image, Image.Image):
+        return _to_rgb(image)
+    if isinstance(image, Tensor):
+        return Image.fromarray(_tensor_to_array(image))
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise OFAError(f"an image array must be uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
+        return Image.fromarray(image)
+    raise OFAError(f"an image is a path, a PIL image, an array or a tensor, not {type(image).__name__}")
+
+
+def _read(path: Path) -> Image.Image:
+    if not path.exists():
+        raise OFAError(f"image {path} does not exist")
+    if path.is_dir():
+        raise OFAError(f"image {path} is a directory")
+    try:
+        with Image.open(path) as image:
+            return _to_rgb(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "it is not a picture in a known format" if isinstance(error, UnidentifiedImageError) else error
+        raise OFAError(f"image {path} cannot be read: {reason}") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # the upper byte, on every Pillow release
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def _tensor_to_array(image: Tensor) -> np.ndarray[Any, Any]:
+    if image.dim() != 3 or image.shape[0] != 3 or 0 in image.shape:
+        raise OFAError(f"an image tensor must be [3, height, width], not {list(image.shape)}")
+    if image.is_floating_point():
+        if not (float(image.min()) >= 0 and float(image.max()) <= 1):
+            raise OFAError(f"an image tensor of floats must lie in 0..1, not {image.min():.3g}..{image.max():.3g}")
+        image = (image.float() * 255).round().to(torch.uint8)
+    if image.dtype != torch.uint8:
+        raise OFAError(f"an image tensor must be uint8 or float, not {image.dtype}")
+    return image.permute(1, 2, 0).cpu().numpy()
+
+
+class ImageTransform:
+    """RGB, resized to a square with PIL's bicubic filter (the aspect ratio is not kept), normalised.
+
+    :class:`~ofa_core.heads.box_codec.BoxCodec` holds the way back for boxes.
+    """
+
+    def __init__(self, size: int = 512, imagenet_normalization: bool = False) -> None:
+        self.size = size
+        mean, std = IMAGENET_STATISTICS if imagenet_normalization else OFA_STATISTICS
+        self._mean = torch.tensor(mean)[:, None, None]
+        self._std = torch.tensor(std)[:, None, None]
+
+    def __call__(self, image: ImageLike) -> Tensor:
+        """Normalised pixels [3, size, size] in float32."""
+        resized = open_image(image).resize((self.size, self.size), Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255
+        return (pixels - self._mean) / self._std
+
+    def batch(self, images: Sequence[ImageLike]) -> Tensor:
+        """Normalised pixels [B, 3, size, size] of pictures of any sizes."""
+        if len(images) == 0:
+            raise OFAError("there are no images: at least one is needed")
+        return torch.stack([self(image) for image in images])

@@ -1,0 +1,167 @@
+"""Model directories: config.json, model.safetensors and the vocabulary files, written beside and renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .config import OFAConfig
+from .errors import CheckpointError
+from .model import OFAModel
+from .text import Tokenizer
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+#: Where the weights came from; written by the converter, not needed to run.
+PROVENANCE_FILE = "conversion.json"
+
+
+def save_directory(
+    directory: str | os.PathLike[str],
+    state: Mapping[str, Tensor],
+    config: OFAConfig,
+    tokenizer: Tokenizer,
+    provenance: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a model directory. It appears whole or not at all.
+
+    Raises:
+        CheckpointError: ``directory`` exists and ``overwrite`` is off, or ``state`` does not fit ``config``.
+    """
+    check_state(state, config)
+    with new_directory(Path(directory), overwrite) as temporary:
+        (temporary / CONFIG_FILE).write_text(config.model_dump_json(indent=2, exclude_defaults=False) + "\n")
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary / WEIGHTS_FILE)
+        tokenizer.save(temporary)
+        if provenance is not None:
+            (temporary / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2, default=str) + "\n")
+
+
+def load_config(directory: str | os.PathLike[str]) -> OFAConfig:
+    """The configuration of a model directory."""
+    path = _checked_directory(directory) / CONFIG_FILE
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        raise CheckpointError(f"{path} is not text") from None
+    return OFAConfig.from_json(text, str(path))
+
+
+def load_tokenizer(directory: str | os.PathLike[str], config: OFAConfig) -> Tokenizer:
+    """The tokenizer of a model directory, laid out as ``config`` says."""
+    task = config.task
+    tokenizer = Tokenizer.from_dir(
+        directory, code_dict_size=task.code_dict_size, num_bins=task.num_bins, extra_tokens=task.extra_tokens
+    )
+    if len(tokenizer) != config.vocab_size:
+        raise CheckpointError(
+            f"{directory}: the vocabulary files make {len(tokenizer)} tokens, the weights have {config.vocab_size}"
+        )
+    return tokenizer
+
+
+def load_model(
+    directory: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> OFAModel:
+    """The model of a directory in evaluation mode; ``dtype`` None keeps the stored one.
+
+    Nothing is initialised at random: the network is laid out without memory and takes the file's tensors.
+
+    Raises:
+        CheckpointError: the directory or a file in it is missing, broken or does not fit the configuration.
+    """
+    config = load_config(directory)
+    path = Path(directory) / WEIGHTS_FILE
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    try:
+        check_state(state, config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    model = empty_model(config)
+    model.load_state_dict(state, assign=True)
+    return model.to(dtype=dtype).eval().requires_grad_(False)
+
+
+def empty_model(config: OFAConfig) -> OFAModel:
+    """The network without memory for its weights (on torch's meta device)."""
+    with torch.device("meta"):
+        return OFAModel(config)
+
+
+def check_state(state: Mapping[str, Tensor], config: OFAConfig) -> None:
+    """Raise CheckpointError unless ``state`` holds exactly the entries of ``config``, each in its shape."""
+    expected = {name: tensor.shape for name, tensor in empty_model(config).state_dict().items()}
+    wrong = [
+        f"{name} {list(state[name].shape)} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in state and state[name].shape != shape
+    ]
+    for problem, names in (
+        ("missing", [name for name in expected if name not in state]),
+        ("not part of this model", [name for name in state if name not in expected]),
+        ("of the wrong shape", wrong),
+    ):
+        if names:
+            raise CheckpointError(
+                f"{len(names)} {'entry is' if len(names) == 1 else 'entries are'} {problem}: {summary(names)}"
+            )
+
+
+def summary(names: list[str], shown: int = 3) -> str:
+    """The first few names and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+@contextmanager
+def new_directory(target: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary directory beside ``target`` that takes its place when the block ends without an error."""
+    if target.exists() and not overwrite:
+        raise CheckpointError(f"{target} exists already; choose another directory or ask to overwrite it")
+    if target.exists() and not (target / CONFIG_FILE).is_file() and not (target.is_dir() and not any(target.iterdir())):
+        raise CheckpointError(f"{target} is not a model directory and is not overwritten")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if target.exists():
+            old = temporary.with_name(temporary.name + ".old")
+            target.rename(old)
+            temporary.rename(target)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _checked_directory(directory: str | os.PathLike[str]) -> Path:
+    path = Path(directory)
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist; it should be a directory written by convert-ckpt")
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is a file; convert it first: convert-ckpt {path} OUT_DIR")
+    missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (path / name).is_file()]
+    if missing:
+        raise CheckpointError(f"{path} is not a model directory: it has no {' and no '.join(missing)}")
+    return path
