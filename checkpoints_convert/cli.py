@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         help="where encoder.json, vocab.bpe and dict.txt are; by default $OFA_BPE_DIR, the directory the checkpoint "
         "names, the cache, or fairseq's public location",
     )
-    add_dtype(parser, "store the weights as this")
+    add_dtype(parser, "store the weights as this; by default as they are")
     parser.add_argument(
         "--extra-tokens", type=Path, metavar="FILE", help="names of tokens added behind the bins, one a line"
     )

@@ -35,7 +35,7 @@ class Conversion:
     parameters: int
     bytes: int
     vocabulary: Path
-    #: Rows of the embedding beyond the vocabulary files, codes and bins, named ``<extra_0>`` ... unless names were given.
+    #: Rows of the embedding beyond vocabulary files, codes and bins for which no names were given.
     unnamed_tokens: int
 
     def lines(self) -> list[str]:

@@ -158,7 +158,8 @@ def _check_arguments(config: OFAConfig, args: Mapping[str, Any]) -> None:
     depths = STEM_DEPTHS.get(str(args.get("resnet_type")))
     if depths is not None and depths != config.stem_depths:
         raise CheckpointError(
-            f"the stored argument resnet_type={args['resnet_type']} means {depths} blocks, the tensors hold {config.stem_depths}"
+            f"the stored argument resnet_type={args['resnet_type']} means {depths} blocks, "
+            f"the tensors hold {config.stem_depths}"
         )
     for name, value in expected.items():
         if args.get(name) is not None and args[name] != value:
@@ -179,30 +180,30 @@ def _structure(shapes: Shapes) -> dict[str, Any]:
     relative = _shape(shapes, "encoder.token_rel_pos_table_list.0.weight", 2)
     image_positions = _shape(shapes, "encoder.embed_image_positions.weight", 2)[0]
     first = "encoder.layers.0."
-    return dict(
-        embed_dim=embed_dim,
-        ffn_dim=_shape(shapes, first + "fc1.weight", 2)[0],
-        encoder_layers=_count(shapes, r"encoder\.layers\.(\d+)\."),
-        decoder_layers=_count(shapes, r"decoder\.layers\.(\d+)\."),
-        num_heads=relative[1],
-        stem_depths=tuple(_count(shapes, rf"encoder\.embed_images\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3)),
-        vocab_size=vocab_size,
-        max_source_positions=_shape(shapes, "encoder.embed_positions.weight", 2)[0] - 2,
-        max_target_positions=_shape(shapes, "decoder.embed_positions.weight", 2)[0] - 2,
-        token_bucket_size=(relative[0] + 1) // 2,
-        image_bucket_size=math.isqrt(image_positions - 1),
-        image_layernorm="encoder.patch_layernorm_embedding.weight" in shapes,
-        code_layernorm="decoder.code_layernorm_embedding.weight" in shapes,
-        type_embedding="encoder.type_embedding.weight" in shapes,
-        scale_attn=first + "attn_ln.weight" in shapes,
-        scale_fc=first + "ffn_layernorm.weight" in shapes,
-        scale_heads=first + "self_attn.c_attn" in shapes,
-        scale_resids=first + "w_resid" in shapes,
-        adapter_dim=shapes.get(first + "adapter.down_proj.weight", (None,))[0],
-        encoder_prompt=_prompt(shapes, "encoder.encoder_prompt_encoder."),
-        decoder_prompt=_prompt(shapes, "decoder.decoder_prompt_encoder."),
-        classification_heads=_classification_heads(shapes),
-    )
+    return {
+        "embed_dim": embed_dim,
+        "ffn_dim": _shape(shapes, first + "fc1.weight", 2)[0],
+        "encoder_layers": _count(shapes, r"encoder\.layers\.(\d+)\."),
+        "decoder_layers": _count(shapes, r"decoder\.layers\.(\d+)\."),
+        "num_heads": relative[1],
+        "stem_depths": tuple(_count(shapes, rf"encoder\.embed_images\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3)),
+        "vocab_size": vocab_size,
+        "max_source_positions": _shape(shapes, "encoder.embed_positions.weight", 2)[0] - 2,
+        "max_target_positions": _shape(shapes, "decoder.embed_positions.weight", 2)[0] - 2,
+        "token_bucket_size": (relative[0] + 1) // 2,
+        "image_bucket_size": math.isqrt(image_positions - 1),
+        "image_layernorm": "encoder.patch_layernorm_embedding.weight" in shapes,
+        "code_layernorm": "decoder.code_layernorm_embedding.weight" in shapes,
+        "type_embedding": "encoder.type_embedding.weight" in shapes,
+        "scale_attn": first + "attn_ln.weight" in shapes,
+        "scale_fc": first + "ffn_layernorm.weight" in shapes,
+        "scale_heads": first + "self_attn.c_attn" in shapes,
+        "scale_resids": first + "w_resid" in shapes,
+        "adapter_dim": shapes.get(first + "adapter.down_proj.weight", (None,))[0],
+        "encoder_prompt": _prompt(shapes, "encoder.encoder_prompt_encoder."),
+        "decoder_prompt": _prompt(shapes, "decoder.decoder_prompt_encoder."),
+        "classification_heads": _classification_heads(shapes),
+    }
 
 
 def _shape(shapes: Shapes, name: str, dims: int) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ def load(
     Args:
         directory: where config.json, model.safetensors and the vocabulary files are.
         device: where the model shall run, such as ``"cpu"`` or ``"cuda"``.
-        dtype: float32, float16 or bfloat16; None keeps what is stored.
+        dtype: float32, float16 or bfloat16; None means float32 on a CPU and what is stored elsewhere.
 
     Raises:
         CheckpointError: the directory or a file in it is missing or broken.

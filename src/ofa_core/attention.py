@@ -12,7 +12,7 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 class Attention(nn.Module):
-    """softmax(q·k · scale + bias) · v, each head's output multiplied by a learned factor where ``scale_heads`` is on."""
+    """softmax(q·k · scale + bias) · v, with a learned factor on each head's output where ``scale_heads`` is on."""
 
     def __init__(self, config: OFAConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Boxes as pure functions on tensors. Every box is (x0, y0, x1, y1): left, top, right, bottom, in one unit throughout."""
+"""Boxes as pure functions on tensors. Every box is (x0, y0, x1, y1): left, top, right, bottom, in one unit."""
 
 from __future__ import annotations
 

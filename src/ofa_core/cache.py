@@ -60,7 +60,7 @@ class DecoderCache:
                 layer.own = (layer.own[0].index_select(0, rows), layer.own[1].index_select(0, rows))
 
     def select_samples(self, samples: Tensor) -> None:
-        """Keep the samples ``samples`` (indices into B) of what is shared by beams; call :meth:`reorder` for the rest."""
+        """Keep the samples ``samples`` (indices into B) of what beams share; call :meth:`reorder` for the rest."""
         for layer in self.layers:
             if layer.cross is not None:
                 layer.cross = (layer.cross[0].index_select(0, samples), layer.cross[1].index_select(0, samples))

@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", type=Path, default=os.environ.get("OFA_MODEL"), help="a model directory; by default $OFA_MODEL"
     )
     model.add_argument("--device", default="cpu", help="where to run, such as cpu or cuda")
-    add_dtype(model, "compute in this")
+    add_dtype(model, "compute in this; by default float32 on a CPU and what is stored elsewhere")
 
     ground = commands.add_parser("ground", parents=[model], help="the box of what a text describes")
     ground.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="pictures")

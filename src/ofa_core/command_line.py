@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
 def add_dtype(parser: argparse.ArgumentParser, meaning: str) -> None:
     """Add ``--dtype``."""
-    parser.add_argument("--dtype", choices=DTYPES, help=f"{meaning}; by default as stored")
+    parser.add_argument("--dtype", choices=DTYPES, help=f"{meaning}")
 
 
 def run(program: str, command: Callable[[], int]) -> int:

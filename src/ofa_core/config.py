@@ -1,4 +1,4 @@
-"""What a model is: its dimensions, its optional parts and the settings it was trained with. Stored as ``config.json``."""
+"""What a model is: dimensions, optional parts and the settings it was trained with. Stored as ``config.json``."""
 
 from __future__ import annotations
 
@@ -19,22 +19,17 @@ STEM_DEPTHS: dict[str, tuple[int, int, int]] = {
 
 #: What differs from size to size; everything else is the default of :class:`OFAConfig`.
 PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": dict(
-        embed_dim=256, ffn_dim=1024, encoder_layers=4, decoder_layers=4, num_heads=4, stem_depths=STEM_DEPTHS["resnet50"]
-    ),
-    "medium": dict(
-        embed_dim=512, ffn_dim=2048, encoder_layers=4, decoder_layers=4, num_heads=8, stem_depths=STEM_DEPTHS["resnet101"]
-    ),
-    "base": dict(
-        embed_dim=768, ffn_dim=3072, encoder_layers=6, decoder_layers=6, num_heads=12, stem_depths=STEM_DEPTHS["resnet101"]
-    ),
-    "large": dict(
-        embed_dim=1024, ffn_dim=4096, encoder_layers=12, decoder_layers=12, num_heads=16, stem_depths=STEM_DEPTHS["resnet152"]
-    ),
-    "huge": dict(
-        embed_dim=1280, ffn_dim=5120, encoder_layers=24, decoder_layers=12, num_heads=16, stem_depths=STEM_DEPTHS["resnet152"]
-    ),
-}  # fmt: skip
+    size: dict(
+        zip(("embed_dim", "ffn_dim", "encoder_layers", "decoder_layers", "num_heads", "stem_depths"), row, strict=True)
+    )
+    for size, row in {
+        "tiny": (256, 1024, 4, 4, 4, STEM_DEPTHS["resnet50"]),
+        "medium": (512, 2048, 4, 4, 8, STEM_DEPTHS["resnet101"]),
+        "base": (768, 3072, 6, 6, 12, STEM_DEPTHS["resnet101"]),
+        "large": (1024, 4096, 12, 12, 16, STEM_DEPTHS["resnet152"]),
+        "huge": (1280, 5120, 24, 12, 16, STEM_DEPTHS["resnet152"]),
+    }.items()
+}
 
 
 class _Frozen(BaseModel):

@@ -84,7 +84,8 @@ class Encoder(nn.Module):
         limit = self.config.image_bucket_size * PATCH_SIZE
         if max(images.shape[2:]) > limit:
             raise OFAError(f"images may be up to {limit} pixels a side, not {images.shape[2]} × {images.shape[3]}")
-        features = self.image_stem(images)
+        stem, dtype = self.image_stem.conv1.weight, self.image_proj.weight.dtype
+        features = self.image_stem(images.to(stem.device, stem.dtype)).to(dtype)
         return ImageFeatures(features.flatten(2).transpose(1, 2), (features.shape[2], features.shape[3]))
 
     def forward(

@@ -86,7 +86,7 @@ class OFAModel(nn.Module):
 
     def image_features(self, images: Tensor) -> ImageFeatures:
         """The image stem alone, on normalised ``images`` [B, 3, h, w]; the result serves any number of texts."""
-        return self.encoder.image_features(images.to(self.device, self.dtype))
+        return self.encoder.image_features(images)
 
     def decode(
         self, memory: Memory, prefix: Tensor, cache: DecoderCache | None = None, code_mask: Tensor | None = None

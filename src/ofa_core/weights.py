@@ -78,8 +78,9 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
 ) -> OFAModel:
-    """The model of a directory in evaluation mode; ``dtype`` None keeps the stored one.
+    """The model of a directory in evaluation mode.
 
+    ``dtype`` None means float32 on a CPU, as the original computes there, and the stored one elsewhere.
     Nothing is initialised at random: the network is laid out without memory and takes the file's tensors.
 
     Raises:
@@ -98,7 +99,11 @@ def load_model(
         raise CheckpointError(f"{path}: {error}") from None
     model = empty_model(config)
     model.load_state_dict(state, assign=True)
-    return model.to(dtype=dtype).eval().requires_grad_(False)
+    on_cpu = torch.device(device).type == "cpu"
+    model.to(dtype=dtype or (torch.float32 if on_cpu else None))
+    if on_cpu and model.dtype == torch.float16:
+        model.encoder.image_stem.float()  # float16 convolutions are a hundred times slower on a CPU
+    return model.eval().requires_grad_(False)
 
 
 def empty_model(config: OFAConfig) -> OFAModel:

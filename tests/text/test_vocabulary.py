@@ -11,8 +11,8 @@ from ofa_core.text import Vocabulary
 SYMBOLS = ("13", "262", "madeupword0000")
 
 
-def test_layout_of_the_official_vocabulary(official_vocabulary: Path) -> None:
-    vocabulary = Vocabulary.from_dict_file(official_vocabulary / "dict.txt")
+def test_layout_of_the_official_bpe(official_bpe: Path) -> None:
+    vocabulary = Vocabulary.from_dict_file(official_bpe / "dict.txt")
     assert len(vocabulary) == 59457
     assert (vocabulary.bos, vocabulary.pad, vocabulary.eos, vocabulary.unk) == (0, 1, 2, 3)
     assert vocabulary.mask == 50264

@@ -75,7 +75,7 @@ class AllowedRange:
 
 
 class AnswerTrie:
-    """Only one of the given answers (token ids without ``<s>`` and ``</s>``), behind the forced prefix if there is one."""
+    """Only one of the given answers (token ids without ``<s>`` and ``</s>``), behind the forced prefix if any."""
 
     stage: Stage = "logits"
 

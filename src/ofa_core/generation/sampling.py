@@ -35,7 +35,7 @@ def sample(stepper: Stepper, options: GenerationOptions, generator: torch.Genera
 
 
 def truncated(log_probs: Tensor, top_k: int, top_p: float) -> Tensor:
-    """``log_probs`` [..., V] with -inf for all but the ``top_k`` best and, of these, the fewest that reach ``top_p``."""
+    """``log_probs`` [..., V], -inf for all but the ``top_k`` best and, of these, the fewest that reach ``top_p``."""
     if top_k:
         least = log_probs.topk(min(top_k, log_probs.shape[-1]), dim=-1).values[..., -1:]
         log_probs = log_probs.masked_fill(log_probs < least, -torch.inf)

@@ -1,0 +1,86 @@
+"""What tests share: the reference outputs, and models built from them through the shipped converter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import synth
+import torch
+from torch import Tensor
+
+from checkpoints_convert import config_from_fairseq, from_fairseq
+from ofa_core import OFAConfig, OFAModel, TaskSettings, Tokenizer
+from ofa_core.text import small_vocabulary_dir
+from ofa_core.weights import empty_model
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = Path(__file__).parent / "golden"
+#: Third-party and large data that a tree laid out for CI has beside the repository.
+SHARED = ROOT.parent / "shared"
+
+#: The largest absolute difference from the reference, by dtype. One place for all tests.
+TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 0.15, torch.float16: 0.03}
+SCORE_TOLERANCE = 1e-4
+
+
+def golden(name: str) -> Any:
+    return json.loads((GOLDEN / name).read_text())
+
+
+def golden_arrays(name: str) -> dict[str, Tensor]:
+    with np.load(GOLDEN / name) as file:
+        return {key: torch.from_numpy(file[key]) for key in file.files}
+
+
+def fairseq_state(shapes: Mapping[str, list[int]], salt: str, *, for_generation: bool = False) -> dict[str, Tensor]:
+    """The reference weights by fairseq's names; BatchNorm's counters, which carry nothing, are zero."""
+    synthetic = synth.synth_state({k: tuple(v) for k, v in shapes.items()}, salt, for_generation=for_generation)
+    state = {name: torch.from_numpy(np.asarray(value)) for name, value in synthetic.items()}
+    counters = {name: torch.tensor(0) for name in shapes if name.endswith("num_batches_tracked")}
+    return state | counters
+
+
+def reference_model(case: Mapping[str, Any], salt: str | None = None, *, for_generation: bool = False) -> OFAModel:
+    """The model of a ``forward_*.json``, made by the shipped converter."""
+    meta = case["meta"]
+    state = fairseq_state(case["shapes"], salt or meta["salt"], for_generation=for_generation)
+    config = config_from_fairseq(state, meta["args"])
+    model = empty_model(config)
+    model.load_state_dict(from_fairseq(state, config), assign=True)
+    return model.eval().requires_grad_(False)
+
+
+@cache
+def generation_model(salt: str, nano: bool = True) -> OFAModel:
+    """A model of the generation cases."""
+    return reference_model(golden("forward_nano.json" if nano else "forward_base.json"), salt, for_generation=True)
+
+
+def reference_images(spec: Mapping[str, Any] | None) -> Tensor | None:
+    """The pictures of a reference case as the model takes them, [B, 3, h, w]."""
+    if spec is None:
+        return None
+    pictures = [synth.synth_image(spec["height"], spec["width"], seed) for seed in spec["seeds"]]
+    return (torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+
+
+def small_config(**changes: Any) -> OFAConfig:
+    """A model of the small vocabulary that is quick on a CPU."""
+    task = changes.pop("task", TaskSettings(image_size=64, max_image_size=64, code_dict_size=0))
+    vocabulary = len(Tokenizer.from_dir(small_vocabulary_dir(), code_dict_size=task.code_dict_size))
+    fields: dict[str, Any] = {
+        "embed_dim": 32,
+        "ffn_dim": 64,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "num_heads": 4,
+        "stem_depths": (1, 1, 1),
+        "vocab_size": vocabulary,
+        "task": task,
+    }
+    return OFAConfig(**(fields | changes))
