@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     ground.add_argument(
         "--out", type=Path, metavar="PNG", help="write the picture with the box; a directory for several pictures"
     )
+    ground.add_argument("--bins-only", action="store_true", help="let the model say nothing but box coordinates")
     ground.add_argument("--json", action="store_true", help="print one JSON object a picture")
     ground.set_defaults(command=_ground)
     return parser
@@ -59,7 +60,7 @@ def _ground(args: argparse.Namespace) -> int:
     ofa = _load(args)
     for path, picture, output in zip(args.images, pictures, outputs, strict=True):
         start = time.perf_counter()
-        found = ofa.ground(picture, args.text)
+        found = ofa.ground(picture, args.text, bins_only=args.bins_only)
         seconds = time.perf_counter() - start
         print(_as_json(path, args.text, found, seconds) if args.json else _as_text(path, found, seconds), flush=True)
         if output is not None:

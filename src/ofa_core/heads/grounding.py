@@ -54,7 +54,10 @@ def ground(
             raise OFAError(f"the text to ground is empty: {caption!r}")
     pictures = pipeline.open(images)
     vocabulary = pipeline.tokenizer.vocabulary
-    constraints = [AllowedRange(vocabulary.bin_start, vocabulary.bin_end)] if bins_only else []
+    constraints = []
+    if bins_only:
+        constraints = [AllowedRange(vocabulary.bin_start, vocabulary.bin_end)]
+        options = options.updated(suppress_special_tokens=True)
     sources = [PROMPT.format(caption=text) for text in normalized]
     codec = BoxCodec("refcoco", num_bins=task.num_bins, image_size=task.image_size, max_image_size=task.max_image_size)
     found = pipeline.run(pictures, sources, options, constraints, batch_size)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import OFAError
 from .bpe import ByteLevelBPE
-from .vocabulary import Vocabulary
+from .vocabulary import BOS, EOS, PAD, Vocabulary
 
 FILES = ("encoder.json", "vocab.bpe", "dict.txt")
 
@@ -146,17 +146,17 @@ class Tokenizer:
         return _join(parts)
 
     def bins(self, ids: Sequence[int] | Tensor) -> list[int] | None:
-        """Return the bin numbers of ids that are bins only, None if there are none (`<s>`, `<pad>`, `</s>` aside)."""
-        vocabulary = self.vocabulary
-        numbers: list[int] = []
-        for token in _integers(ids):
-            if token in (vocabulary.bos, vocabulary.pad, vocabulary.eos):
-                continue
-            number = vocabulary.bin_of(token)
-            if number is None:
-                return None
-            numbers.append(number)
-        return numbers or None
+        """Return the bin numbers of ids that are bins only; None if there are none, or anything else among them.
+
+        A `<s>` in front and any `</s>` and `<pad>` behind do not count.
+        """
+        tokens = _integers(ids)
+        if tokens[:1] == [BOS]:
+            del tokens[0]
+        while tokens and tokens[-1] in (EOS, PAD):
+            tokens.pop()
+        numbers = [number for number in map(self.vocabulary.bin_of, tokens) if number is not None]
+        return numbers if numbers and len(numbers) == len(tokens) else None
 
     def pad(self, sequences: Sequence[Sequence[int]]) -> Tensor:
         """Return sequences of ids as one int64 tensor [B, longest], padded on the right."""
