@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -13,7 +14,8 @@ import synth
 import torch
 from torch import Tensor
 
-from checkpoints_convert import config_from_fairseq, from_fairseq
+from checkpoints_convert import config_from_fairseq, from_fairseq, to_fairseq
+from checkpoints_convert.infer_config import arguments_of, task_of
 from ofa_core import OFAConfig, OFAModel, TaskSettings, Tokenizer
 from ofa_core.text import small_vocabulary_dir
 from ofa_core.weights import empty_model
@@ -84,3 +86,40 @@ def small_config(**changes: Any) -> OFAConfig:
         "task": task,
     }
     return OFAConfig(**(fields | changes))
+
+
+def tiny_model(vocab_size: int = 9, seed: int = 0, **changes: Any) -> OFAModel:
+    """A model of a few tokens whose answers depend strongly on what it is given."""
+    sizes = {"embed_dim": 16, "ffn_dim": 32, "encoder_layers": 1, "decoder_layers": 2, "num_heads": 2}
+    config = OFAConfig(**{**sizes, "stem_depths": (1, 1, 1), "vocab_size": vocab_size, **changes})
+    torch.manual_seed(seed)
+    model = OFAModel(config).eval().requires_grad_(False)
+    for name, weights in model.named_parameters():
+        if weights.dim() == 2:
+            torch.nn.init.normal_(weights, std=0.3 if name == "token_embedding.weight" else 0.4)
+    return model
+
+
+def quick_config(**changes: Any) -> OFAConfig:
+    """A small model whose position tables are small too, so that files of it are quick to write."""
+    tables = {"image_bucket_size": 8, "max_source_positions": 128, "max_target_positions": 128, "token_bucket_size": 16}
+    return small_config(**(tables | changes))
+
+
+def random_state(config: OFAConfig, seed: int = 0) -> dict[str, Tensor]:
+    """Reproducible weights by our names, the caller's own to change."""
+    return {name: tensor.clone() for name, tensor in _drawn_state(config.model_dump_json(), seed).items()}
+
+
+@cache
+def _drawn_state(config: str, seed: int) -> dict[str, Tensor]:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return OFAModel(OFAConfig.from_json(config)).state_dict()
+
+
+def fairseq_content(config: OFAConfig, **changes: Any) -> dict[str, Any]:
+    """What a fairseq checkpoint of random weights holds, with parts of it replaced by keyword."""
+    cfg = {"_name": None, "model": argparse.Namespace(**arguments_of(config)), "task": task_of(config)}
+    model = to_fairseq(random_state(config), config)
+    return {"args": None, "cfg": cfg, "model": model, "extra_state": {}} | changes

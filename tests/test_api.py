@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import ofa_core
+from ofa_core import OFA, CheckpointError, OFAConfig, OFAError, OFAModel, Tokenizer, UnsafePickleError
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+EMBEDDING = "token_embedding.weight"
+
+
+@pytest.fixture
+def directory(small_directory: Path, tmp_path: Path) -> Path:
+    """A model directory of the test's own, to break."""
+    return Path(shutil.copytree(small_directory, tmp_path / "model"))
+
+
+# Loading
+
+
+def test_a_loaded_model_is_the_saved_one(directory: Path) -> None:
+    ofa = ofa_core.load(directory)
+    saved, loaded = load_file(directory / WEIGHTS), ofa.model.state_dict()
+    assert saved.keys() == loaded.keys()
+    for name, tensor in saved.items():
+        assert torch.equal(loaded[name], tensor), name
+    assert ofa.model.config == OFAConfig.from_json((directory / CONFIG).read_text())
+    assert len(ofa.tokenizer) == ofa.model.config.vocab_size
+
+
+def test_a_loaded_model_is_ready_to_evaluate(directory: Path) -> None:
+    ofa = ofa_core.load(str(directory))
+    assert not any(module.training for module in ofa.model.modules())
+    assert not any(parameter.requires_grad for parameter in ofa.model.parameters())
+    assert not any(tensor.is_meta for tensor in ofa.model.state_dict().values())
+
+
+def test_loading_does_not_depend_on_chance(directory: Path) -> None:
+    torch.manual_seed(1)
+    first = ofa_core.load(directory).model.state_dict()
+    state = torch.random.get_rng_state()
+    second = ofa_core.load(directory).model.state_dict()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("wanted", [None, torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_a_model_computes_in_the_dtype_asked_for(
+    directory: Path, stored: torch.dtype, wanted: torch.dtype | None
+) -> None:
+    original = load_file(directory / WEIGHTS)
+    rewrite(lambda state: {n: t.to(stored) if t.is_floating_point() else t for n, t in state.items()})(directory)
+    ofa = ofa_core.load(directory, dtype=wanted)
+    expected = wanted or torch.float32  # on a CPU the original computes in float32
+    assert ofa.model.dtype == expected
+    outside = [p.dtype for name, p in ofa.model.named_parameters() if not name.startswith("encoder.image_stem")]
+    assert set(outside) == {expected}
+    precise = original[EMBEDDING].to(stored).to(expected)
+    assert torch.equal(ofa.model.token_embedding.weight, precise)
+    found = ofa.ground(Image.new("RGB", (50, 40), "red"), "it", bins_only=True, num_beams=2)
+    assert found.box is not None
+    assert 0 < found.score < 1
+
+
+# Directories that cannot be loaded
+
+Break = Callable[[Path], object]
+
+
+def rewrite(change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Break:
+    """Change the tensors of a directory."""
+    return lambda directory: save_file(change(load_file(directory / WEIGHTS)), directory / WEIGHTS)
+
+
+def reconfigure(**changes: Any) -> Break:
+    """Change entries of config.json, or take those away that become None."""
+
+    def apply(directory: Path) -> None:
+        path = directory / CONFIG
+        config = {**json.loads(path.read_text()), **changes}
+        path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+    return apply
+
+
+def remove(*names: str) -> Break:
+    return lambda directory: [(directory / name).unlink() for name in names]
+
+
+def write(name: str, content: bytes) -> Break:
+    return lambda directory: (directory / name).write_bytes(content)
+
+
+def truncate(name: str, part: float) -> Break:
+    def apply(directory: Path) -> None:
+        content = (directory / name).read_bytes()
+        (directory / name).write_bytes(content[: int(len(content) * part)])
+
+    return apply
+
+
+def make_file(directory: Path) -> None:
+    shutil.rmtree(directory)
+    directory.write_bytes(b"a checkpoint")
+
+
+def without(*names: str) -> Break:
+    return rewrite(lambda state: {name: tensor for name, tensor in state.items() if name not in names})
+
+
+BROKEN: dict[str, tuple[Break, str]] = {
+    "no_directory": (shutil.rmtree, r"model does not exist; it should be a directory written by convert-ckpt"),
+    "a_file": (make_file, r"model is a file; convert it first: convert-ckpt .*model OUT_DIR"),
+    "no_config": (remove(CONFIG), r"model is not a model directory: it has no config\.json$"),
+    "no_weights": (remove(WEIGHTS), r"model is not a model directory: it has no model\.safetensors$"),
+    "neither": (remove(CONFIG, WEIGHTS), r"it has no config\.json and no model\.safetensors$"),
+    "no_encoder_json": (remove("encoder.json"), r"encoder\.json is missing from .*model"),
+    "no_merges": (remove("vocab.bpe"), r"vocab\.bpe is missing from .*model"),
+    "no_dictionary": (remove("dict.txt"), r"dict\.txt is missing from .*model"),
+    "config_not_json": (write(CONFIG, b"{ not json"), r"config\.json is not an OFA configuration: the whole: .*JSON"),
+    "config_empty": (write(CONFIG, b""), r"config\.json is not an OFA configuration: the whole: "),
+    "config_a_list": (write(CONFIG, b"[1, 2]"), r"config\.json is not an OFA configuration: the whole: "),
+    "config_binary": (write(CONFIG, b"\xff\xfe\x00"), r"config\.json is not text"),
+    "config_unknown_key": (reconfigure(colour=3), r"config\.json is not an OFA configuration: colour: Extra inputs"),
+    "config_unknown_task_key": (reconfigure(task={"colour": 3}), r"config\.json .*: task\.colour: Extra inputs"),
+    "config_missing_key": (reconfigure(embed_dim=None), r"config\.json .*: embed_dim: Field required"),
+    "config_bad_value": (reconfigure(num_heads=-1), r"config\.json .*: num_heads: .*greater than 0"),
+    "config_bad_type": (reconfigure(embed_dim="wide"), r"config\.json .*: embed_dim: .*integer"),
+    "config_heads": (
+        reconfigure(num_heads=5),
+        r"config\.json is not an OFA configuration: the whole: embed_dim 32 is not a multiple of num_heads 5",
+    ),
+    "weights_empty": (write(WEIGHTS, b""), r"model\.safetensors cannot be read: "),
+    "weights_not_safetensors": (write(WEIGHTS, b"PK\x03\x04" * 99), r"model\.safetensors cannot be read: "),
+    "weights_header_cut": (truncate(WEIGHTS, 0.0001), r"model\.safetensors cannot be read: "),
+    "weights_cut": (truncate(WEIGHTS, 0.6), r"model\.safetensors cannot be read: "),
+    "one_missing": (
+        without("decoder.layers.1.ffn.fc1.bias"),
+        r"model\.safetensors: 1 entry is missing: decoder\.layers\.1\.ffn\.fc1\.bias$",
+    ),
+    "many_missing": (
+        without(*(f"encoder.layers.0.self_attn.{part}_proj.{kind}" for part in "qkv" for kind in ("weight", "bias"))),
+        r"6 entries are missing: encoder\.layers\.0\.self_attn\.q_proj\.weight, .* and 3 more$",
+    ),
+    "one_too_many": (
+        rewrite(lambda state: {**state, "surprise": torch.ones(2)}),
+        r"1 entry is not part of this model: surprise$",
+    ),
+    "wrong_shape": (
+        rewrite(lambda state: {**state, "decoder.final_norm.bias": torch.ones(31)}),
+        r"1 entry is of the wrong shape: decoder\.final_norm\.bias \[31\] instead of \[32\]$",
+    ),
+    "more_layers_configured": (reconfigure(decoder_layers=3), r"entries are missing: decoder\..*\.2\."),
+    "fewer_layers_configured": (reconfigure(decoder_layers=1), r"entries are not part of this model: decoder\..*\.1\."),
+    "another_vocabulary_size": (
+        reconfigure(vocab_size=99),
+        r"token_embedding\.weight \[\d+, 32\] instead of \[99, 32\]",
+    ),
+    "vocabulary_does_not_fit": (
+        reconfigure(task={"code_dict_size": 10}),
+        r"the vocabulary files make \d+ tokens, the weights have \d+$",
+    ),
+    "dictionary_cut": (truncate("dict.txt", 0.5), r"dict\.txt:\d+: expected|the vocabulary files make \d+ tokens"),
+    "encoder_not_json": (write("encoder.json", b"{"), r"encoder\.json"),
+    "merges_nonsense": (write("vocab.bpe", b"a b c d e\n"), r"vocab\.bpe"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_directory_is_named_with_what_is_wrong(name: str, directory: Path) -> None:
+    damage, message = BROKEN[name]
+    damage(directory)
+    with pytest.raises(CheckpointError, match=message):
+        ofa_core.load(directory)
+
+
+def test_a_message_is_one_line(directory: Path) -> None:
+    write(CONFIG, b"{ not\njson")(directory)
+    with pytest.raises(OFAError) as caught:
+        ofa_core.load(directory)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU here")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("cuda")], ids=str)
+def test_a_gpu_that_is_not_there_is_named(small_directory: Path, device: str | torch.device) -> None:
+    with pytest.raises(OFAError, match=f"device '{device}' is not available here: torch finds no CUDA GPU"):
+        ofa_core.load(small_directory, device=device)
+
+
+def test_a_device_that_does_not_exist_is_not_blamed_on_the_file(small_directory: Path) -> None:
+    with pytest.raises(OFAError, match="device 'gpu'"):
+        ofa_core.load(small_directory, device="gpu")
+
+
+def test_a_dtype_that_is_no_float_is_refused(small_directory: Path) -> None:
+    with pytest.raises(OFAError, match=r"dtype .*torch\.int64"):
+        ofa_core.load(small_directory, dtype=torch.int64)
+
+
+# The interface
+
+DESIGNED = [
+    "BoxCodec", "GenerationOptions", "Hypothesis", "OFA", "OFAConfig", "OFAModel", "Tokenizer", "generate", "load",
+    "score_candidates",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted({*DESIGNED, *ofa_core.__all__}))
+def test_a_public_name_exists_and_is_listed(name: str) -> None:
+    assert hasattr(ofa_core, name)
+    assert name in ofa_core.__all__
+
+
+def test_public_objects_are_documented() -> None:
+    for name in ofa_core.__all__:
+        thing = getattr(ofa_core, name)
+        assert isinstance(thing, str) or (thing.__doc__ or "").strip(), name
+
+
+def test_errors_are_one_family() -> None:
+    assert issubclass(UnsafePickleError, CheckpointError)
+    assert issubclass(CheckpointError, OFAError)
+    assert issubclass(OFAError, ValueError)
+
+
+def test_an_ofa_can_be_made_from_its_parts(small_directory: Path) -> None:
+    loaded = ofa_core.load(small_directory)
+    model: OFAModel = loaded.model
+    tokenizer: Tokenizer = loaded.tokenizer
+    picture = Image.new("RGB", (50, 40), "red")
+    assert OFA(model, tokenizer).ground(picture, "it") == loaded.ground(picture, "it")
+
+
+def modules_after(statement: str) -> set[str]:
+    """The modules that a fresh interpreter holds after ``statement``."""
+    program = f"{statement}\nimport sys; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+def test_the_library_does_not_import_the_converter() -> None:
+    modules = modules_after("import ofa_core, ofa_core.cli")
+    assert "ofa_core.api" in modules
+    assert not [name for name in modules if name.startswith("checkpoints_convert")]
+    assert not {"fairseq", "omegaconf", "hydra", "transformers", "einops", "tiktoken"} & modules

@@ -1,0 +1,183 @@
+"""The package is built in levels, as the design says: a module imports from its own level or from those below."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from reference import ROOT
+
+CORE = ROOT / "src" / "ofa_core"
+CONVERTER = ROOT / "checkpoints_convert"
+
+#: Level of each module or package of ofa_core; the longest name that fits counts. Packages are ``__init__`` too.
+LEVELS = {
+    "errors": 0,
+    "config": 0,
+    "boxes": 0,
+    "drop_path": 0,
+    "text": 0,
+    "vision": 0,
+    "attention": 1,
+    "positions": 1,
+    "layers": 2,
+    "encoder": 2,
+    "decoder": 2,
+    "cache": 2,
+    "model": 2,
+    "weights": 3,
+    "generation": 3,
+    "heads": 4,
+    "api": 5,
+    "drawing": 5,
+    "bench": 6,
+    "training": 6,
+    "command_line": 7,
+    "cli": 7,
+}
+
+#: What the core may import besides Python's own: import name -> distribution.
+DEPENDENCIES = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "safetensors": "safetensors",
+    "PIL": "pillow",
+    "numpy": "numpy",
+    "pydantic": "pydantic",
+    "tqdm": "tqdm",
+}
+
+
+def files(*roots: Path) -> list[Path]:
+    return sorted(path for root in roots for path in root.rglob("*.py"))
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def name_of(path: Path) -> str:
+    """Dotted name of a module of ofa_core inside the package: ``heads.grounding``, ``text`` for its ``__init__``."""
+    parts = path.relative_to(CORE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in files(CORE)}
+
+
+def level_of(module: str) -> int | None:
+    """None for the package itself, which everything public stands in, and for a module that no level was given."""
+    while module:
+        if module in LEVELS:
+            return LEVELS[module]
+        module = module.rpartition(".")[0]
+    return None
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Absolute names of what a file imports anywhere in it; a name imported from a package follows the package."""
+    package = ["ofa_core", *path.relative_to(CORE).parts[:-1]] if path.is_relative_to(CORE) else [path.parent.name]
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def inner_imports(path: Path) -> set[str]:
+    """Modules of ofa_core that a file imports; "" is the package itself."""
+    found = set()
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "ofa_core":
+            inside = [".".join(parts[1:length]) for length in range(len(parts), 0, -1)]
+            found.add(next(module for module in inside if module in MODULES))
+    return found
+
+
+def test_every_module_has_a_level() -> None:
+    assert [module for module in MODULES if module and level_of(module) is None] == []
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {""}))
+def test_a_module_imports_only_from_its_level_or_below(module: str) -> None:
+    level = level_of(module)
+    assert level is not None
+    for other in inner_imports(MODULES[module]):
+        assert other, f"{module} imports from the package itself, which stands above everything"
+        below = level_of(other)
+        assert below is not None
+        assert below <= level, f"{module} (level {level}) imports {other} (level {below})"
+
+
+def test_imports_run_in_no_circle() -> None:
+    below = {module: inner_imports(path) - {module} for module, path in MODULES.items()}
+    while leaves := [module for module, others in below.items() if not others & below.keys()]:
+        for module in leaves:
+            del below[module]
+    assert below == {}
+
+
+def test_the_package_itself_holds_nothing_but_public_names() -> None:
+    statements = parsed(CORE / "__init__.py").body
+    allowed = (ast.ImportFrom, ast.Assign)
+    assert [ast.unparse(s) for s in statements[1:] if not isinstance(s, allowed)] == []
+
+
+def test_the_library_never_imports_the_converter() -> None:
+    found = [(path.name, name) for path in files(CORE) for name in imported(path) if "checkpoints_convert" in name]
+    assert found == []
+
+
+def third_party(path: Path) -> set[str]:
+    tops = {name.partition(".")[0] for name in imported(path)}
+    return tops - set(sys.stdlib_module_names) - {"ofa_core", "checkpoints_convert", "__future__"}
+
+
+@pytest.mark.parametrize("path", files(CORE, CONVERTER), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_needs_only_the_declared_dependencies(path: Path) -> None:
+    assert third_party(path) <= DEPENDENCIES.keys()
+
+
+def test_the_declared_dependencies_are_the_seven() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [re.match(r"[\w-]+", requirement) for requirement in project["dependencies"]]
+    assert {name[0] for name in names if name} == set(DEPENDENCIES.values())
+
+
+# Habits
+
+
+@pytest.mark.parametrize("path", files(CORE, CONVERTER), ids=lambda path: str(path.relative_to(ROOT)))
+def test_errors_are_raised_not_asserted(path: Path) -> None:
+    assert [node.lineno for node in ast.walk(parsed(path)) if isinstance(node, ast.Assert)] == []
+
+
+def test_there_is_no_drawer_for_odds_and_ends() -> None:
+    vague = {"utils", "util", "helpers", "helper", "misc", "common"}
+    everything = [path for root in (CORE, CONVERTER) for path in root.rglob("*")]
+    assert [str(path) for path in everything if path.stem in vague] == []
+
+
+def test_pickles_are_read_in_one_place() -> None:
+    allowed = {CONVERTER / name for name in ("unpickle.py", "allowed.py")}
+    for path in files(CORE, CONVERTER):
+        modules = {name.partition(".")[0] for name in imported(path)}
+        if path not in allowed:
+            assert not modules & {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}, path
+        loads = [
+            node.lineno
+            for node in ast.walk(parsed(path))
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.load", "torch.hub", "pickle.load")
+        ]
+        assert loads == [], path
+    assert "numpy.load" not in {name for path in files(CORE, CONVERTER) for name in imported(path)}
