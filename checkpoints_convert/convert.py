@@ -18,7 +18,7 @@ import ofa_core
 from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError, OFAError
 from ofa_core.text import Tokenizer
-from ofa_core.weights import save_directory
+from ofa_core.weights import save_directory, summary
 
 from .infer_config import arguments_of, config_from_fairseq, task_of
 from .state_dict import from_fairseq, to_fairseq
@@ -97,6 +97,9 @@ def convert(
     tokenizer, config, unnamed = _fit_vocabulary(vocabulary, config, extra_tokens)
     if dtype is not None:
         weights = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+        lost = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+        if lost:
+            raise CheckpointError(f"{source}: {len(lost)} entries are too large for {dtype}: {summary(lost)}")
     provenance = {
         "source": source.name,
         "source_sha256": _sha256(source, progress),
@@ -151,6 +154,8 @@ def _parts(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any], d
             f"this is not a fairseq checkpoint: it has no 'model' with tensors (it holds {found[:200]})"
         )
     cfg = checkpoint.content.get("cfg") or {}
+    if not isinstance(cfg, dict):
+        raise CheckpointError(f"the stored cfg is {type(cfg).__name__}, not names and values")
     args = cfg.get("model") or checkpoint.content.get("args") or {}
     task = cfg.get("task") or args
     for name, part in (("model arguments", args), ("task settings", task)):

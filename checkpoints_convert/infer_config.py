@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ofa_core.config import STEM_DEPTHS, ClassificationHeadConfig, OFAConfig, PromptConfig, TaskSettings
-from ofa_core.errors import CheckpointError
+from ofa_core.errors import CheckpointError, first_problem
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -100,16 +100,19 @@ def config_from_fairseq(
     """
     args = args or {}
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    fields = _structure(shapes)
-    for argument, (field, turned) in _FROM_ARGUMENTS.items():
-        if args.get(argument) is not None:
-            fields[field] = turned(args[argument])
     try:
+        fields = _structure(shapes)
+        for argument, (field, turned) in _FROM_ARGUMENTS.items():
+            if args.get(argument) is not None:
+                try:
+                    fields[field] = turned(args[argument])
+                except (TypeError, ValueError):
+                    raise CheckpointError(f"the stored argument {argument}={args[argument]!r} makes no sense") from None
         config = OFAConfig(**fields, task=task_settings(args if task is None else task))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"the checkpoint's {where} is {first['input']!r}: {first['msg']}") from None
+        found = f" (it is {first['input']!r})" if first["loc"] else ""
+        raise CheckpointError(f"the checkpoint's sizes or settings do not fit: {first_problem(error)}{found}") from None
     _check_arguments(config, args)
     return config
 
@@ -191,7 +194,7 @@ def _structure(shapes: Shapes) -> dict[str, Any]:
         "max_source_positions": _shape(shapes, "encoder.embed_positions.weight", 2)[0] - 2,
         "max_target_positions": _shape(shapes, "decoder.embed_positions.weight", 2)[0] - 2,
         "token_bucket_size": (relative[0] + 1) // 2,
-        "image_bucket_size": math.isqrt(image_positions - 1),
+        "image_bucket_size": math.isqrt(max(image_positions - 1, 0)),
         "image_layernorm": "encoder.patch_layernorm_embedding.weight" in shapes,
         "code_layernorm": "decoder.code_layernorm_embedding.weight" in shapes,
         "type_embedding": "encoder.type_embedding.weight" in shapes,
@@ -199,7 +202,7 @@ def _structure(shapes: Shapes) -> dict[str, Any]:
         "scale_fc": first + "ffn_layernorm.weight" in shapes,
         "scale_heads": first + "self_attn.c_attn" in shapes,
         "scale_resids": first + "w_resid" in shapes,
-        "adapter_dim": shapes.get(first + "adapter.down_proj.weight", (None,))[0],
+        "adapter_dim": _rows(shapes, first + "adapter.down_proj.weight"),
         "encoder_prompt": _prompt(shapes, "encoder.encoder_prompt_encoder."),
         "decoder_prompt": _prompt(shapes, "decoder.decoder_prompt_encoder."),
         "classification_heads": _classification_heads(shapes),
@@ -214,28 +217,30 @@ def _shape(shapes: Shapes, name: str, dims: int) -> tuple[int, ...]:
     return shapes[name]
 
 
+def _rows(shapes: Shapes, name: str) -> int | None:
+    """The height of an optional matrix, None where there is none."""
+    return _shape(shapes, name, 2)[0] if name in shapes else None
+
+
 def _count(shapes: Shapes, pattern: str) -> int:
     """How many indices, counted from 0, occur where ``pattern`` has its group."""
     found = {int(match[1]) for name in shapes if (match := re.match(pattern, name))}
     if found != set(range(len(found))) or not found:
-        raise CheckpointError(
-            f"entries {pattern.replace(chr(92), '')} should be numbered from 0, found {sorted(found)}"
-        )
+        what = pattern.replace(r"(\d+)", "N").replace("\\", "")
+        raise CheckpointError(f"entries {what} should be numbered from 0, found {sorted(found)}")
     return len(found)
 
 
 def _prompt(shapes: Shapes, prefix: str) -> PromptConfig | None:
-    embedding = shapes.get(prefix + "embedding.weight")
-    if embedding is None:
-        return None
-    hidden = shapes.get(prefix + "trans.0.weight")
-    return PromptConfig(length=embedding[0], projection_dim=hidden[0] if hidden else None)
+    length = _rows(shapes, prefix + "embedding.weight")
+    hidden = _rows(shapes, prefix + "trans.0.weight")
+    return None if length is None else PromptConfig(length=length, projection_dim=hidden)
 
 
 def _classification_heads(shapes: Shapes) -> dict[str, ClassificationHeadConfig]:
     heads = {}
-    for name, shape in shapes.items():
+    for name in shapes:
         if match := re.fullmatch(r"classification_heads\.([^.]+)\.out_proj\.weight", name):
-            dense = shapes.get(f"classification_heads.{match[1]}.dense.weight")
-            heads[match[1]] = ClassificationHeadConfig(num_classes=shape[0], inner_dim=dense[0] if dense else None)
+            inner_dim = _rows(shapes, f"classification_heads.{match[1]}.dense.weight")
+            heads[match[1]] = ClassificationHeadConfig(num_classes=_shape(shapes, name, 2)[0], inner_dim=inner_dim)
     return heads

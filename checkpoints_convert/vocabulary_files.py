@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -61,7 +62,7 @@ def _download(directory: Path) -> Path:
         try:
             with urllib.request.urlopen(PUBLIC_LOCATION + name, timeout=30) as response:
                 content = response.read()
-        except (urllib.error.URLError, OSError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             raise CheckpointError(
                 f"the vocabulary files ({', '.join(FILES)}) are not here and {PUBLIC_LOCATION} cannot be reached "
                 f"({getattr(error, 'reason', error)}); pass their directory with --bpe-dir or $OFA_BPE_DIR"

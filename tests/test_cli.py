@@ -238,6 +238,7 @@ def same_names(folder: Path) -> None:
 
 def an_output_file(folder: Path) -> None:
     (folder / "taken").write_text("a file")
+    (folder / "second.png").write_bytes((folder / "picture.png").read_bytes())
 
 
 def a_checkpoint(folder: Path) -> None:
@@ -298,8 +299,8 @@ ERRORS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     ),
     "output of several is a file": (
         an_output_file,
-        ["ground", "DIR/picture.png", "DIR/picture.png", TEXT, "--model", "MODEL", "--out", "DIR/taken"],
-        "same name",
+        ["ground", "DIR/picture.png", "DIR/second.png", TEXT, "--model", "MODEL", "--out", "DIR/taken"],
+        "taken",
     ),
     "same names": (
         same_names,

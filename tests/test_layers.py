@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ofa_core import OFAModel
 from ofa_core.cache import LayerCache
 from ofa_core.config import PromptConfig
-from ofa_core.layers import Adapter, DecoderLayer, DropPath, EncoderLayer, PrefixPrompt, with_prompt
+from ofa_core.drop_path import DropPath
+from ofa_core.layers import Adapter, DecoderLayer, EncoderLayer, PrefixPrompt, with_prompt
 
 #: Layers with every optional part, and with none.
 PARTS: dict[str, dict[str, Any]] = {

@@ -152,6 +152,7 @@ PATCHES = 6
 SOME = torch.tensor([True, False, True])
 
 
+@cache
 def memory_of(model: OFAModel) -> Memory:
     """Everything at once: text padding, patches, and a sample without a picture."""
     return model.encode(sources(), pictures(), SOME)
@@ -307,11 +308,11 @@ def test_a_cached_step_has_the_relative_bias_of_every_key(table: str) -> None:
 
     code_mask = torch.full((3,), table == "image_relative")
     prefix, steps = targets(3, 20), [16, 1, 1, 1, 1]
-    with_bias, without = nano(), changed(nano(), without_table)
+    with_bias, without, memory = nano(), changed(nano(), without_table), memory_of(nano())
     moved = {}
     for name, decode in (
-        ("full", lambda model: model.decode_states(memory_of(model), prefix, code_mask=code_mask)),
-        ("cached", lambda model: stepwise(model, memory_of(model), prefix, steps, code_mask)),
+        ("full", lambda model: model.decode_states(memory, prefix, code_mask=code_mask)),
+        ("cached", lambda model: stepwise(model, memory, prefix, steps, code_mask)),
     ):
         moved[name] = decode(with_bias) - decode(without)
     assert moved["full"][:, -1].abs().max() > 0.1

@@ -32,6 +32,10 @@ def load(
     """
     if str(device).startswith("cuda") and not torch.cuda.is_available():
         raise OFAError(f"device {str(device)!r} is not available here: torch finds no CUDA GPU")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise OFAError(f"device {str(device)!r} is not available here: {str(error).splitlines()[0]}") from None
     model = load_model(directory, device, dtype)
     return OFA(model, load_tokenizer(directory, model.config))
 

@@ -31,7 +31,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     model = Parser(add_help=False)
     model.add_argument(
-        "--model", type=Path, default=os.environ.get("OFA_MODEL"), help="a model directory; by default $OFA_MODEL"
+        "--model",
+        type=Path,
+        default=os.environ.get("OFA_MODEL") or None,
+        help="a model directory; by default $OFA_MODEL",
     )
     model.add_argument("--device", default="cpu", help="where to run, such as cpu or cuda")
     add_dtype(model, "compute in this; by default float32 on a CPU and what is stored elsewhere")

@@ -30,12 +30,12 @@ def run(program: str, command: Callable[[], int]) -> int:
     """Run ``command``; errors about its input become one line on stderr and exit code 2."""
     try:
         return command()
+    except BrokenPipeError:  # before OSError, of which it is one
+        return 0
     except (OFAError, OSError) as error:
         message = " ".join(str(error).split())
         print(f"{program}: {message}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        return 0
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from .errors import OFAError
+from .errors import OFAError, first_problem
 
 #: Blocks in the three stages of the image stem, by the name fairseq gives them. All of them use bottleneck blocks.
 STEM_DEPTHS: dict[str, tuple[int, int, int]] = {
@@ -88,7 +88,7 @@ class OFAConfig(_Frozen):
     decoder_layers: int = Field(gt=0)
     num_heads: int = Field(gt=0)
     #: Bottleneck blocks in the image stem's three stages.
-    stem_depths: tuple[int, int, int]
+    stem_depths: tuple[PositiveInt, PositiveInt, PositiveInt]
     vocab_size: int = Field(default=59457, gt=4)
 
     max_source_positions: int = Field(default=1024, gt=0)
@@ -157,6 +157,4 @@ class OFAConfig(_Frozen):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the whole"
-            raise OFAError(f"{origin} is not an OFA configuration: {where}: {first['msg']}") from None
+            raise OFAError(f"{origin} is not an OFA configuration: {first_problem(error)}") from None

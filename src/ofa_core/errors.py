@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 
 class OFAError(ValueError):
     """Base of every error this project raises about its input."""
@@ -13,3 +15,12 @@ class CheckpointError(OFAError):
 
 class UnsafePickleError(CheckpointError):
     """A pickle that asks for something outside the allow-list; nothing of it was executed."""
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing pydantic found wrong, as ``field: reason``."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    reason = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
+    reason = reason.removeprefix("Value error, ")
+    return f"{where}: {reason}" if where else reason

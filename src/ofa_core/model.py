@@ -73,7 +73,7 @@ class OFAModel(nn.Module):
         Raises:
             OFAError: shapes that do not fit, token ids outside the vocabulary, or more than the position tables hold.
         """
-        self._check_tokens(tokens, "source tokens")
+        self.check_tokens(tokens, "source tokens")
         if isinstance(images, Tensor):
             images = self.image_features(images)
         for name, count in (
@@ -105,9 +105,11 @@ class OFAModel(nn.Module):
         self, memory: Memory, prefix: Tensor, cache: DecoderCache | None = None, code_mask: Tensor | None = None
     ) -> Tensor:
         """The states [B*K, T, D] that :meth:`decode` computes its logits from."""
-        self._check_tokens(prefix, "target prefix")
+        self.check_tokens(prefix, "target prefix")
         if prefix.shape[0] % memory.states.shape[0]:
             raise OFAError(f"{prefix.shape[0]} prefixes cannot be shared out over {memory.states.shape[0]} samples")
+        if code_mask is not None and code_mask.shape != memory.states.shape[:1]:
+            raise OFAError(f"code_mask must be [{memory.states.shape[0]}], not {list(code_mask.shape)}")
         cache = DecoderCache() if cache is None else cache
         if not cache.length < prefix.shape[1]:
             raise OFAError(f"the cache holds {cache.length} positions: a prefix of {prefix.shape[1]} has nothing new")
@@ -146,7 +148,8 @@ class OFAModel(nn.Module):
         last = prefix.ne(PAD).long().cumsum(1).argmax(1)
         return self.classification_heads[head](states[torch.arange(len(last), device=last.device), last])
 
-    def _check_tokens(self, tokens: Tensor, name: str) -> None:
+    def check_tokens(self, tokens: Tensor, name: str) -> None:
+        """Raise OFAError unless ``tokens`` is [batch, length], not empty and within the vocabulary."""
         if tokens.dim() != 2 or 0 in tokens.shape:
             raise OFAError(f"{name} must be [batch, length] and not empty, not {list(tokens.shape)}")
         low, high = int(tokens.min()), int(tokens.max())

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .config import OFAConfig
-from .errors import CheckpointError
+from .errors import CheckpointError, OFAError
 from .model import OFAModel
 from .text import Tokenizer
 
@@ -44,7 +44,10 @@ def save_directory(
     check_state(state, config)
     with new_directory(Path(directory), overwrite) as temporary:
         (temporary / CONFIG_FILE).write_text(config.model_dump_json(indent=2, exclude_defaults=False) + "\n")
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary / WEIGHTS_FILE)
+        try:
+            save_file(_apart(state), temporary / WEIGHTS_FILE)
+        except SafetensorError as error:
+            raise CheckpointError(f"{directory} cannot be written: {error}") from None
         tokenizer.save(temporary)
         if provenance is not None:
             (temporary / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2, default=str) + "\n")
@@ -57,15 +60,21 @@ def load_config(directory: str | os.PathLike[str]) -> OFAConfig:
         text = path.read_text()
     except UnicodeDecodeError:
         raise CheckpointError(f"{path} is not text") from None
-    return OFAConfig.from_json(text, str(path))
+    try:
+        return OFAConfig.from_json(text, str(path))
+    except OFAError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def load_tokenizer(directory: str | os.PathLike[str], config: OFAConfig) -> Tokenizer:
     """The tokenizer of a model directory, laid out as ``config`` says."""
     task = config.task
-    tokenizer = Tokenizer.from_dir(
-        directory, code_dict_size=task.code_dict_size, num_bins=task.num_bins, extra_tokens=task.extra_tokens
-    )
+    try:
+        tokenizer = Tokenizer.from_dir(
+            directory, code_dict_size=task.code_dict_size, num_bins=task.num_bins, extra_tokens=task.extra_tokens
+        )
+    except OFAError as error:
+        raise CheckpointError(str(error)) from None
     if len(tokenizer) != config.vocab_size:
         raise CheckpointError(
             f"{directory}: the vocabulary files make {len(tokenizer)} tokens, the weights have {config.vocab_size}"
@@ -106,6 +115,17 @@ def load_model(
     return model.eval().requires_grad_(False)
 
 
+def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors, none of which is another: safetensors stores no sharing."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in state.items():
+        plain = tensor.contiguous()
+        apart[name] = plain.clone() if plain.data_ptr() in seen else plain
+        seen.add(plain.data_ptr())
+    return apart
+
+
 def empty_model(config: OFAConfig) -> OFAModel:
     """The network without memory for its weights (on torch's meta device)."""
     with torch.device("meta"):
@@ -114,7 +134,17 @@ def empty_model(config: OFAConfig) -> OFAModel:
 
 def check_state(state: Mapping[str, Tensor], config: OFAConfig) -> None:
     """Raise CheckpointError unless ``state`` holds exactly the entries of ``config``, each in its shape."""
-    expected = {name: tensor.shape for name, tensor in empty_model(config).state_dict().items()}
+    try:
+        model = empty_model(config).state_dict()
+    except RuntimeError as error:
+        raise CheckpointError(f"no model can have these sizes: {str(error).splitlines()[0]}") from None
+    expected = {name: tensor.shape for name, tensor in model.items()}
+    floating = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+    odd = [
+        f"{name} ({str(state[name].dtype).removeprefix('torch.')})"
+        for name, tensor in model.items()
+        if name in state and tensor.is_floating_point() and state[name].dtype not in floating
+    ]
     wrong = [
         f"{name} {list(state[name].shape)} instead of {list(shape)}"
         for name, shape in expected.items()
@@ -124,6 +154,7 @@ def check_state(state: Mapping[str, Tensor], config: OFAConfig) -> None:
         ("missing", [name for name in expected if name not in state]),
         ("not part of this model", [name for name in state if name not in expected]),
         ("of the wrong shape", wrong),
+        ("of a type no model computes with", odd),
     ):
         if names:
             raise CheckpointError(
@@ -144,6 +175,7 @@ def new_directory(target: Path, overwrite: bool) -> Iterator[Path]:
         raise CheckpointError(f"{target} exists already; choose another directory or ask to overwrite it")
     if target.exists() and not (target / CONFIG_FILE).is_file() and not (target.is_dir() and not any(target.iterdir())):
         raise CheckpointError(f"{target} is not a model directory and is not overwritten")
+    target = target.resolve()  # through a link, the directory itself is replaced
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -152,7 +184,11 @@ def new_directory(target: Path, overwrite: bool) -> Iterator[Path]:
         if target.exists():
             old = temporary.with_name(temporary.name + ".old")
             target.rename(old)
-            temporary.rename(target)
+            try:
+                temporary.rename(target)
+            except BaseException:
+                old.rename(target)
+                raise
             shutil.rmtree(old)
         else:
             temporary.rename(target)

@@ -63,7 +63,9 @@ def score_candidates(
     Raises:
         OFAError: candidates that are empty or occur twice, or more positions than the model holds.
     """
-    trees = _trees(Trie(candidates), tokens.device)
+    trie = Trie(candidates)
+    trie.check_ids(model.config.vocab_size)
+    trees = _trees(trie, tokens.device)
     memory = model.encode(tokens, images, image_mask)
     scores = torch.zeros(len(tokens), len(candidates), device=tokens.device)
     for rows, prompt in _prompts(tokens, decoder_prompt):

@@ -84,6 +84,8 @@ class AnswerTrie:
 
     def __call__(self, scores: Tensor, step: Step) -> Tensor:
         """New scores [B, K, V]."""
+        if step.number == 0:
+            self.trie.check_ids(scores.shape[-1])
         banned = torch.ones_like(scores, dtype=torch.bool)
         for sample, (beams, start) in enumerate(zip(step.prefixes.tolist(), step.forced_lengths(), strict=True)):
             for beam, prefix in enumerate(beams):

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import OFAError
+from ..errors import OFAError, first_problem
 
 
 class GenerationOptions(BaseModel):
@@ -57,10 +57,7 @@ class GenerationOptions(BaseModel):
         try:
             super().__init__(**options)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"])) or "generation options"
-            reason = "there is no such option" if first["type"] == "extra_forbidden" else first["msg"]
-            raise OFAError(f"{name}: {reason}") from None
+            raise OFAError(f"generation options: {first_problem(error)}") from None
 
     @model_validator(mode="after")
     def _fits_together(self) -> GenerationOptions:

@@ -61,6 +61,8 @@ class Stepper:
             raise OFAError("the models of an ensemble must have the same vocabulary")
         if forced is not None and (forced.dim() != 2 or forced.shape[0] != tokens.shape[0]):
             raise OFAError(f"prefix must be [{tokens.shape[0]}, length], not {list(forced.shape)}")
+        if forced is not None and forced.numel():
+            models[0].check_tokens(forced, "prefix")
         self.models = list(models)
         self.options = options
         self.rules = rules_of(options, constraints)
@@ -71,6 +73,8 @@ class Stepper:
         self.max_length = options.max_length(
             tokens.shape[1], min(model.config.max_target_positions for model in models)
         )
+        if options.min_new_tokens > self.max_length:
+            raise OFAError(f"min_new_tokens {options.min_new_tokens} is more than the {self.max_length} tokens allowed")
 
     def log_probs(self, prefixes: Tensor) -> Tensor:
         """Log-probabilities [B, K, V], in float32, of what follows ``prefixes`` [B, K, t]."""

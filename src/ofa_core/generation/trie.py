@@ -34,6 +34,13 @@ class Trie:
             twice = next(i for i, leaf in enumerate(self.leaves) if self.leaves.index(leaf) < i)
             raise OFAError(f"candidate {twice} repeats candidate {self.leaves.index(self.leaves[twice])}")
 
+    def check_ids(self, vocab_size: int) -> None:
+        """Raise OFAError where a token is outside a vocabulary of ``vocab_size``."""
+        for index, leaf in enumerate(self.leaves):
+            for token in (self.tokens[node] for node in self.path(leaf)):
+                if not 0 <= token < vocab_size:
+                    raise OFAError(f"candidate {index} holds id {token}; ids run from 0 to {vocab_size - 1}")
+
     def _add(self, parent: int, token: int) -> int:
         node = len(self.parents)
         self.children[parent][token] = node

@@ -47,9 +47,10 @@ class BoxCodec:
     def encode(self, box: Sequence[float], size: tuple[int, int]) -> list[int]:
         """The four bins of ``box``, which must lie in a picture of ``size`` (width, height) and have an area."""
         width, height = _checked_size(size)
-        if len(box) != 4 or not all(isinstance(value, float | int) for value in map(float, box)):
-            raise OFAError(f"a box is (x0, y0, x1, y1), not {box!r}")
-        x0, y0, x1, y1 = map(float, box)
+        try:
+            x0, y0, x1, y1 = map(float, box)
+        except (TypeError, ValueError):
+            raise OFAError(f"a box is (x0, y0, x1, y1), not {box!r}") from None
         if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
             raise OFAError(f"box {tuple(box)} is not 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}")
         values = torch.tensor([x0, y0, x1, y1], dtype=torch.float64)

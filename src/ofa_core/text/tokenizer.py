@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -14,8 +14,17 @@ from torch import Tensor
 from ..errors import OFAError
 from .bpe import ByteLevelBPE
 from .vocabulary import BOS, EOS, PAD, Vocabulary
+from .wordpiece import WordPiece
 
-FILES = ("encoder.json", "vocab.bpe", "dict.txt")
+Kind = Literal["gpt2", "bert"]
+
+#: The files of each kind of vocabulary, the one that tells it from the others first.
+VOCABULARY_KINDS: dict[Kind, tuple[str, ...]] = {
+    "gpt2": ("encoder.json", "vocab.bpe", "dict.txt"),
+    "bert": ("vocab.txt", "dict.txt"),
+}
+#: Those of the English models.
+FILES = VOCABULARY_KINDS["gpt2"]
 
 _ANGLED = re.compile(r"<[^\s<>]+>")
 
@@ -64,19 +73,19 @@ class Tokenizer:
         num_bins: int = 1000,
         extra_tokens: Sequence[str] = (),
     ) -> Tokenizer:
-        """Read encoder.json, vocab.bpe and dict.txt from a directory."""
-        directory = Path(directory)
-        if not directory.is_dir():
-            raise OFAError(f"{directory}: no such directory; it should hold {', '.join(FILES)}")
-        for name in FILES:
-            if not (directory / name).is_file():
-                raise OFAError(f"{name} is missing from {directory}, which should hold {', '.join(FILES)}")
-        encoder_json, vocab_bpe, dict_txt = (directory / name for name in FILES)
-        bpe = ByteLevelBPE.from_files(encoder_json, vocab_bpe)
+        """Read a vocabulary from a directory: encoder.json, vocab.bpe and dict.txt, or vocab.txt and dict.txt."""
+        kind, paths = _find_files(Path(directory))
+        *own, dict_txt = paths
+        bpe: TextEncoder = ByteLevelBPE.from_files(*own) if kind == "gpt2" else WordPiece.from_file(*own)
         vocabulary = Vocabulary.from_dict_file(
             dict_txt, code_dict_size=code_dict_size, num_bins=num_bins, extra_tokens=extra_tokens
         )
-        return cls(vocabulary, bpe, {name: (directory / name).read_bytes() for name in FILES})
+        return cls(vocabulary, bpe, {path.name: path.read_bytes() for path in paths})
+
+    @property
+    def kind(self) -> Kind:
+        """What encodes plain text: "gpt2" for byte-level BPE, "bert" for the WordPiece of the Chinese models."""
+        return "bert" if isinstance(self.bpe, WordPiece) else "gpt2"
 
     def save(self, directory: str | PathLike[str]) -> None:
         """Write the vocabulary files, byte for byte as they were read, so that `from_dir` finds them there."""
@@ -186,6 +195,23 @@ class Tokenizer:
             start = match.end()
         rest = text[start:]
         return ids + self._encode_plain(rest if keep_spaces or start == 0 else rest.lstrip())
+
+
+def _find_files(directory: Path) -> tuple[Kind, list[Path]]:
+    """Return the kind of vocabulary that a directory holds and its files, in the order of the table."""
+    either = ", or ".join(", ".join(names) for names in VOCABULARY_KINDS.values())
+    if not directory.is_dir():
+        raise OFAError(f"{directory}: no such directory; it should hold {either}")
+    found = [kind for kind, names in VOCABULARY_KINDS.items() if (directory / names[0]).is_file()]
+    if len(found) > 1:
+        both = " and ".join(VOCABULARY_KINDS[kind][0] for kind in found)
+        raise OFAError(f"{directory} holds {both}, which belong to different vocabularies; it should hold {either}")
+    kind = found[0] if found else "gpt2"
+    for name in VOCABULARY_KINDS[kind]:
+        if not (directory / name).is_file():
+            wanted = ", ".join(VOCABULARY_KINDS[kind]) if found else either
+            raise OFAError(f"{name} is missing from {directory}, which should hold {wanted}")
+    return kind, [directory / name for name in VOCABULARY_KINDS[kind]]
 
 
 def _symbol_pattern(extra_tokens: Iterable[str]) -> re.Pattern[str]:
