@@ -15,7 +15,12 @@ from .generation import (
     score_candidates,
 )
 from .heads.box_codec import BoxCodec
+from .heads.caption import Caption
 from .heads.grounding import Grounding
+from .heads.oracle import OracleAnswer
+from .heads.pipeline import Look
+from .heads.questioner import AgentTurn
+from .heads.results import Answer, Text
 from .model import OFAModel
 from .text import Tokenizer
 from .vision.transform import ImageTransform
@@ -24,9 +29,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "OFA",
+    "AgentTurn",
     "AllowedRange",
+    "Answer",
     "AnswerTrie",
     "BoxCodec",
+    "Caption",
     "CheckpointError",
     "DecoderCache",
     "GenerationOptions",
@@ -34,12 +42,15 @@ __all__ = [
     "Hypothesis",
     "ImageFeatures",
     "ImageTransform",
+    "Look",
     "Memory",
     "NoRepeatNgram",
     "OFAConfig",
     "OFAError",
     "OFAModel",
+    "OracleAnswer",
     "TaskSettings",
+    "Text",
     "Tokenizer",
     "UnsafePickleError",
     "__version__",

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any, overload
 
 import torch
+from pydantic import ValidationError
 
+from .arguments import is_many, listed, one_each, paired, unlisted
+from .config import TaskSettings
 from .errors import OFAError
-from .heads import grounding
-from .heads.grounding import Grounding
-from .heads.pipeline import Pipeline
+from .generation import GenerationOptions
+from .generation.candidates import DecoderPrompt
+from .heads import caption, classification, entailment, grounding, oracle, questioner, vqa
+from .heads import text as text_heads
+from .heads.caption import Caption
+from .heads.grounding import DIALOG_OPTIONS, Grounding
+from .heads.oracle import ANSWERS, OracleAnswer, Scoring
+from .heads.pipeline import Look, Picture, Pipeline
+from .heads.questioner import AgentTurn
+from .heads.results import Answer, Text
+from .heads.vqa import Method
 from .model import OFAModel
 from .text import Tokenizer
-from .vision.transform import ImageLike, ImageTransform
+from .text.dialog import Dialog, Style
+from .vision.transform import ImageTransform
 from .weights import load_model, load_tokenizer
 
 
 def load(
-    directory: str | PathLike[str], *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    directory: str | PathLike[str],
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    **task: Any,
 ) -> OFA:
     """Load a model directory written by ``convert-ckpt``.
 
@@ -26,6 +43,8 @@ def load(
         directory: where config.json, model.safetensors and the vocabulary files are.
         device: where the model shall run, such as ``"cpu"`` or ``"cuda"``.
         dtype: float32, float16 or bfloat16; None means float32 on a CPU and what is stored elsewhere.
+        task: settings to use instead of those the model was trained with, such as ``image_size=480``; see
+            :class:`TaskSettings`.
 
     Raises:
         CheckpointError: the directory or a file in it is missing or broken.
@@ -37,15 +56,27 @@ def load(
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise OFAError(f"device {str(device)!r} is not available here: {str(error).splitlines()[0]}") from None
     model = load_model(directory, device, dtype)
-    return OFA(model, load_tokenizer(directory, model.config))
+    tokenizer = load_tokenizer(directory, model.config)
+    if task:
+        try:
+            settings = TaskSettings(**{**model.config.task.model_dump(), **task})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise OFAError(f"task setting {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        model.config = model.config.model_copy(update={"task": settings})
+    return OFA(model, tokenizer)
 
 
 class OFA:
     """A loaded model with everything it needs to answer questions about pictures.
 
-    A picture is a path, a PIL image, an array [h, w, 3] of uint8 or a tensor [3, h, w]. Every method takes one picture
-    or a list of them, of any sizes; texts likewise. One text goes with every picture, one picture with every text. The
-    result is a list where an argument was one.
+    A picture is a path, a PIL image, an array [h, w, 3] of uint8, a tensor [3, h, w], or what :meth:`look` made of one.
+    Every method takes one picture or a list of pictures of any sizes and then returns a list. One text goes with every
+    picture of a list, and a list of texts goes with one picture; boxes and dialogs come one for each picture.
+
+    ``options`` are :class:`~ofa_core.GenerationOptions` to change, by name. ``batch_size`` is how many samples are
+    computed at once. ``prompt`` replaces the text the model was trained with. All methods raise :class:`OFAError` where
+    a picture cannot be read, a text or list is empty, lists do not pair up, or an option does not exist.
     """
 
     def __init__(self, model: OFAModel, tokenizer: Tokenizer) -> None:
@@ -55,49 +86,358 @@ class OFA:
         self._pipeline = Pipeline(model, tokenizer, ImageTransform(task.image_size, task.imagenet_normalization))
 
     @overload
-    def ground(self, image: ImageLike, text: str, **options: Any) -> Grounding: ...
+    def look(self, image: Picture) -> Look: ...
     @overload
-    def ground(self, image: list[ImageLike], text: str | list[str], **options: Any) -> list[Grounding]: ...
+    def look(self, image: list[Any]) -> list[Look]: ...
+    def look(self, image: Any) -> Any:
+        """Run the image stem once: every method takes the result in place of the picture, at the same results."""
+        images, single = listed(image)
+        return unlisted(self._pipeline.look(images), single)
+
     @overload
-    def ground(self, image: ImageLike, text: list[str], **options: Any) -> list[Grounding]: ...
+    def ground(self, image: Picture, text: str, **options: Any) -> Grounding: ...
+    @overload
+    def ground(self, image: list[Any], text: str | list[str], **options: Any) -> list[Grounding]: ...
+    @overload
+    def ground(self, image: Picture, text: list[str], **options: Any) -> list[Grounding]: ...
     def ground(
         self,
-        image: ImageLike | list[ImageLike],
-        text: str | list[str],
+        image: Any,
+        text: Any,
         *,
         bins_only: bool = False,
+        threshold: float = 0.0,
+        prompt: str | None = None,
         batch_size: int = 16,
         **options: Any,
-    ) -> Grounding | list[Grounding]:
-        """The box of what ``text`` describes.
+    ) -> Any:
+        """The box of what ``text``, a phrase such as ``"the man in white"``, describes.
 
-        Args:
-            image: one picture or a list.
-            text: a phrase such as ``"the man in white"``, or a list of as many as there are pictures.
-            bins_only: let the model say nothing but box coordinates.
-            batch_size: how many pairs are computed at once.
-            options: :class:`~ofa_core.GenerationOptions` to change, by name.
-
-        Raises:
-            OFAError: an unreadable picture, an empty text, lists of unequal length, an unknown option.
+        With ``bins_only`` the model can say nothing but box coordinates. Below the score ``threshold`` no box is
+        returned. ``prompt`` holds ``{caption}``.
         """
-        images, texts, single = _pairs(image, text)
-        settings = grounding.OPTIONS.updated(**options)
-        found = grounding.ground(self._pipeline, images, texts, settings, bins_only, batch_size)
-        return found[0] if single else found
+        images, texts, single = paired(image, text)
+        found = grounding.ground(
+            self._pipeline,
+            images,
+            texts,
+            grounding.OPTIONS.updated(**options),
+            bins_only=bins_only,
+            threshold=threshold,
+            prompt=prompt,
+            batch_size=batch_size,
+        )
+        return unlisted(found, single)
 
+    @overload
+    def ground_dialog(self, image: Picture, dialog: Dialog, **options: Any) -> Grounding: ...
+    @overload
+    def ground_dialog(self, image: list[Any], dialog: list[Dialog], **options: Any) -> list[Grounding]: ...
+    def ground_dialog(
+        self,
+        image: Any,
+        dialog: Any,
+        *,
+        style: Style = "guesswhat",
+        threshold: float = 0.0,
+        batch_size: int = 16,
+        **options: Any,
+    ) -> Any:
+        """The box a dialog is about.
 
-def _pairs(image: ImageLike | list[ImageLike], text: str | list[str]) -> tuple[list[ImageLike], list[str], bool]:
-    """Pictures and texts side by side, and whether both were single."""
-    images = list(image) if isinstance(image, list | tuple) else None
-    texts = list(text) if isinstance(text, list | tuple) else None
-    for value in texts if texts is not None else [text]:
-        if not isinstance(value, str):
-            raise OFAError(f"a text must be a string, not {type(value).__name__}")
-    if images is not None and texts is not None and len(images) != len(texts):
-        raise OFAError(f"{len(images)} images and {len(texts)} texts do not pair up")
-    count = len(texts) if texts is not None else len(images) if images is not None else 1
-    if count == 0:
-        raise OFAError("an empty list was given: at least one image and one text are needed")
-    single = images is None and texts is None
-    return images or [image] * count, texts or [text] * count, single  # type: ignore[list-item]
+        A dialog is a list of (question, answer) pairs, or of single turns. In the style ``guesswhat`` the agent's
+        question comes first, in the style ``invig`` the person's query.
+        """
+        images, single = listed(image)
+        found = grounding.ground_dialog(
+            self._pipeline,
+            images,
+            one_each(dialog, len(images), single, "dialogs"),
+            style,
+            DIALOG_OPTIONS.updated(**options),
+            threshold=threshold,
+            batch_size=batch_size,
+        )
+        return unlisted(found, single)
+
+    @overload
+    def oracle(
+        self, image: Picture, box: Sequence[float], dialog: Dialog, question: str, **options: Any
+    ) -> OracleAnswer: ...
+    @overload
+    def oracle(
+        self,
+        image: list[Any],
+        box: Sequence[Sequence[float]],
+        dialog: list[Dialog],
+        question: str | list[str],
+        **options: Any,
+    ) -> list[OracleAnswer]: ...
+    def oracle(
+        self,
+        image: Any,
+        box: Any,
+        dialog: Any,
+        question: Any,
+        *,
+        style: Style = "guesswhat",
+        answers: Sequence[str] = ANSWERS,
+        scoring: Scoring = "first_token",
+        batch_size: int = 16,
+        **options: Any,
+    ) -> Any:
+        """The answer to a question about the region ``box``, (x0, y0, x1, y1) in pixels.
+
+        ``dialog`` is what was asked and answered before, possibly nothing. In the style ``guesswhat`` the answer is one
+        of ``answers`` with a probability for each: of their first tokens, as the published code does, or of whole
+        answers with ``scoring="candidates"``. In the style ``invig`` it is free text, and ``options`` apply.
+        """
+        images, single = listed(image)
+        count = len(images)
+        found = oracle.oracle(
+            self._pipeline,
+            images,
+            one_each(box, count, single, "boxes"),
+            one_each(dialog, count, single, "dialogs"),
+            one_each(question, count, single, "questions") if is_many(question) else [question] * count,
+            style,
+            answers=answers,
+            scoring=scoring,
+            options=DIALOG_OPTIONS.updated(**options),
+            batch_size=batch_size,
+        )
+        return unlisted(found, single)
+
+    @overload
+    def query(self, image: Picture, box: Sequence[float], **options: Any) -> Text: ...
+    @overload
+    def query(self, image: list[Any], box: Sequence[Sequence[float]], **options: Any) -> list[Text]: ...
+    def query(self, image: Any, box: Any, *, batch_size: int = 16, **options: Any) -> Any:
+        """How a person who means the region ``box`` would first ask for it (InViG)."""
+        images, single = listed(image)
+        boxes = one_each(box, len(images), single, "boxes")
+        found = oracle.query(self._pipeline, images, boxes, DIALOG_OPTIONS.updated(**options), batch_size)
+        return unlisted(found, single)
+
+    @overload
+    def ask(self, image: Picture, dialog: Dialog, **options: Any) -> Text: ...
+    @overload
+    def ask(self, image: list[Any], dialog: list[Dialog], **options: Any) -> list[Text]: ...
+    def ask(self, image: Any, dialog: Any, *, style: Style = "guesswhat", batch_size: int = 16, **options: Any) -> Any:
+        """The next question of someone who wants to find out what the dialog is about."""
+        images, single = listed(image)
+        dialogs = one_each(dialog, len(images), single, "dialogs")
+        found = questioner.ask(self._pipeline, images, dialogs, style, DIALOG_OPTIONS.updated(**options), batch_size)
+        return unlisted(found, single)
+
+    @overload
+    def agent_turn(self, image: Picture, dialog: Dialog, **options: Any) -> AgentTurn: ...
+    @overload
+    def agent_turn(self, image: list[Any], dialog: list[Dialog], **options: Any) -> list[AgentTurn]: ...
+    def agent_turn(self, image: Any, dialog: Any, *, batch_size: int = 16, **options: Any) -> Any:
+        """What an agent who may guess does next: asks a question, or says which region it is."""
+        images, single = listed(image)
+        dialogs = one_each(dialog, len(images), single, "dialogs")
+        found = questioner.agent_turn(self._pipeline, images, dialogs, DIALOG_OPTIONS.updated(**options), batch_size)
+        return unlisted(found, single)
+
+    @overload
+    def caption(self, image: Picture, **options: Any) -> Caption: ...
+    @overload
+    def caption(self, image: list[Any], **options: Any) -> list[Caption]: ...
+    def caption(self, image: Any, *, prompt: str | None = None, batch_size: int = 16, **options: Any) -> Any:
+        """A caption of a picture."""
+        images, single = listed(image)
+        found = caption.caption(self._pipeline, images, caption.OPTIONS.updated(**options), prompt, batch_size)
+        return unlisted(found, single)
+
+    @overload
+    def describe_region(self, image: Picture, box: Sequence[float], **options: Any) -> Text: ...
+    @overload
+    def describe_region(self, image: list[Any], box: Sequence[Sequence[float]], **options: Any) -> list[Text]: ...
+    def describe_region(
+        self, image: Any, box: Any, *, prompt: str | None = None, batch_size: int = 16, **options: Any
+    ) -> Any:
+        """What the region ``box``, (x0, y0, x1, y1) in pixels, shows. ``prompt`` is followed by the region."""
+        images, single = listed(image)
+        boxes = one_each(box, len(images), single, "boxes")
+        changed = caption.OPTIONS.updated(**options)
+        return unlisted(caption.describe_region(self._pipeline, images, boxes, changed, prompt, batch_size), single)
+
+    @overload
+    def answer(self, image: Picture, question: str, **options: Any) -> Answer: ...
+    @overload
+    def answer(self, image: list[Any], question: str | list[str], **options: Any) -> list[Answer]: ...
+    @overload
+    def answer(self, image: Picture, question: list[str], **options: Any) -> list[Answer]: ...
+    def answer(
+        self,
+        image: Any,
+        question: Any,
+        *,
+        candidates: Sequence[str] | None = None,
+        method: Method = "score",
+        objects: Any = None,
+        decoder_prompt: DecoderPrompt | None = None,
+        prompt: str | None = None,
+        batch_size: int = 16,
+        **options: Any,
+    ) -> Any:
+        """The answer to a question about a picture: free text, or one of ``candidates``.
+
+        ``method="score"`` gives each candidate its probability; ``"beam"`` searches the tree of them. ``objects`` are
+        names of what a detector saw, for models trained with them (one list for each question). ``decoder_prompt``
+        overrides what the checkpoint was trained with; ``prompt`` holds ``{question}``.
+        """
+        images, questions, single = paired(image, question)
+        found = vqa.answer(
+            self._pipeline,
+            images,
+            questions,
+            candidates,
+            vqa.OPTIONS.updated(**options),
+            method=method,
+            objects=None if objects is None else one_each(objects, len(images), single, "lists of objects"),
+            decoder_prompt=decoder_prompt,
+            prompt=prompt,
+            batch_size=batch_size,
+        )
+        return unlisted(found, single)
+
+    @overload
+    def entails(
+        self,
+        image: Picture,
+        text: str,
+        caption: str | None = None,
+        *,
+        decoder_prompt: DecoderPrompt | None = None,
+        prompt: str | None = None,
+        batch_size: int = 16,
+    ) -> Answer: ...
+    @overload
+    def entails(
+        self,
+        image: list[Any],
+        text: str | list[str],
+        caption: list[str] | None = None,
+        *,
+        decoder_prompt: DecoderPrompt | None = None,
+        prompt: str | None = None,
+        batch_size: int = 16,
+    ) -> list[Answer]: ...
+    @overload
+    def entails(
+        self,
+        image: Picture,
+        text: list[str],
+        caption: list[str] | None = None,
+        *,
+        decoder_prompt: DecoderPrompt | None = None,
+        prompt: str | None = None,
+        batch_size: int = 16,
+    ) -> list[Answer]: ...
+    def entails(
+        self,
+        image: Any,
+        text: Any,
+        caption: Any = None,
+        *,
+        decoder_prompt: DecoderPrompt | None = None,
+        prompt: str | None = None,
+        batch_size: int = 16,
+    ) -> Any:
+        """Whether a picture, or picture and ``caption``, implies ``text``: yes, no or maybe.
+
+        ``prompt`` holds ``{hypothesis}`` and, with a caption, ``{caption}``.
+        """
+        images, texts, single = paired(image, text)
+        captions = None if caption is None else one_each(caption, len(images), single, "captions")
+        found = entailment.entails(
+            self._pipeline,
+            images,
+            texts,
+            captions,
+            decoder_prompt=decoder_prompt,
+            prompt=prompt,
+            batch_size=batch_size,
+        )
+        return unlisted(found, single)
+
+    @overload
+    def classify(
+        self, image: Picture, labels: Sequence[str], *, prompt: str | None = None, batch_size: int = 16
+    ) -> Answer: ...
+    @overload
+    def classify(
+        self, image: list[Any], labels: Sequence[str], *, prompt: str | None = None, batch_size: int = 16
+    ) -> list[Answer]: ...
+    def classify(self, image: Any, labels: Sequence[str], *, prompt: str | None = None, batch_size: int = 16) -> Any:
+        """Which of ``labels``, any texts, fits a picture best."""
+        images, single = listed(image)
+        found = classification.classify(self._pipeline, images, labels, prompt=prompt, batch_size=batch_size)
+        return unlisted(found, single)
+
+    @overload
+    def head_probabilities(
+        self,
+        head: str,
+        text: str,
+        image: Picture | None = None,
+        *,
+        decoder_prompt: DecoderPrompt | None = None,
+        batch_size: int = 16,
+    ) -> list[float]: ...
+    @overload
+    def head_probabilities(
+        self,
+        head: str,
+        text: list[str],
+        image: list[Any] | None = None,
+        *,
+        decoder_prompt: DecoderPrompt | None = None,
+        batch_size: int = 16,
+    ) -> list[list[float]]: ...
+    def head_probabilities(
+        self,
+        head: str,
+        text: Any,
+        image: Any = None,
+        *,
+        decoder_prompt: DecoderPrompt | None = None,
+        batch_size: int = 16,
+    ) -> Any:
+        """Probabilities of the classes of one of the checkpoint's classification heads."""
+        images, texts, single = paired(image, text)
+        found = classification.head_probabilities(
+            self._pipeline,
+            head,
+            texts,
+            None if image is None else images,
+            decoder_prompt=decoder_prompt,
+            batch_size=batch_size,
+        )
+        return unlisted(found, single)
+
+    @overload
+    def summarize(self, text: str, **options: Any) -> Text: ...
+    @overload
+    def summarize(self, text: list[str], **options: Any) -> list[Text]: ...
+    def summarize(self, text: Any, *, prompt: str | None = None, batch_size: int = 16, **options: Any) -> Any:
+        """A summary of a text. ``prompt`` holds ``{text}``."""
+        _, texts, single = paired(None, text)
+        changed = text_heads.SUMMARY_OPTIONS.updated(**options)
+        return unlisted(text_heads.summarize(self._pipeline, texts, changed, prompt, batch_size), single)
+
+    @overload
+    def generate(self, text: str, image: Picture | None = None, **options: Any) -> Text: ...
+    @overload
+    def generate(self, text: list[str], image: Any = None, **options: Any) -> list[Text]: ...
+    @overload
+    def generate(self, text: str, image: list[Any], **options: Any) -> list[Text]: ...
+    def generate(self, text: Any, image: Any = None, *, batch_size: int = 16, **options: Any) -> Any:
+        """What the model answers to ``text``, taken as it is, with or without a picture."""
+        images, texts, single = paired(image, text)
+        changed = GenerationOptions(**options)
+        pictures = None if image is None else images
+        return unlisted(text_heads.generate_text(self._pipeline, texts, pictures, changed, batch_size), single)

@@ -64,8 +64,8 @@ class TaskSettings(_Frozen):
     code_dict_size: int = Field(default=8192, ge=0)
     #: Tokens that a fine-tuning added after the bins.
     extra_tokens: tuple[str, ...] = ()
-    #: What the decoder is prompted with before an answer is scored; see :func:`ofa_core.score_candidates`.
-    prompt_type: Literal["none", "src", "prev_output"] = "none"
+    #: What the decoder is prompted with before an answer, see :func:`ofa_core.score_candidates`; None: the task's own.
+    prompt_type: Literal["none", "src", "prev_output"] | None = None
     #: Whether detected object names were appended to the question (VQA).
     add_object: bool = False
     #: ImageNet's mean and standard deviation instead of 0.5 and 0.5.

@@ -1,27 +1,37 @@
-"""Grounding: the box of what a text describes (RefCOCO)."""
+"""Grounding: the box of what a text describes (RefCOCO), or of what a dialog is about (GuessWhat?!, InViG)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
+
+from ..boxes import box_iou
 from ..errors import OFAError
 from ..generation import AllowedRange, GenerationOptions, Hypothesis
 from ..text import pre_caption
-from ..vision.transform import ImageLike
+from ..text.dialog import DIALOG_TASKS, Dialog, Style, dialog_source, turns_of
 from .box_codec import Box, BoxCodec
-from .pipeline import Pipeline
+from .pipeline import Picture, Pipeline, normalized
+from .results import confidence
 
-PROMPT = ' which region does the text " {caption} " describe?'
+PROMPTS = {
+    "gpt2": ' which region does the text " {caption} " describe?',
+    "bert": '这段文字" {caption} "描述的是哪个区域？',
+}
 OPTIONS = GenerationOptions(num_beams=5, min_new_tokens=4, max_new_tokens=4, no_repeat_ngram_size=3)
+DIALOG_OPTIONS = GenerationOptions(num_beams=5, max_new_tokens=1024)
+#: Of two alternatives that overlap more than this, the better one is kept.
+SAME_BOX_IOU = 0.9
 
 
 @dataclass(frozen=True)
 class Grounding:
     """Where something is, and how sure the model is of it."""
 
-    #: (x0, y0, x1, y1) in pixels of the original picture; None where the answer was not four bins.
+    #: (x0, y0, x1, y1) in pixels of the original picture; None where the answer was not four bins, or not sure enough.
     box: Box | None
     #: exp of the mean log-probability of the answer's tokens, 0 to 1.
     score: float
@@ -30,7 +40,7 @@ class Grounding:
     bins: tuple[int, ...] | None
     #: The answer as text.
     text: str
-    #: The other beams, best first.
+    #: Boxes of the other beams, best first, without those that are all but the same as a better one.
     alternatives: tuple[Grounding, ...] = ()
 
 
@@ -40,45 +50,103 @@ NOTHING = Grounding(box=None, score=0.0, token_scores=(), bins=None, text="")
 
 def ground(
     pipeline: Pipeline,
-    images: Sequence[ImageLike],
+    images: Sequence[Picture],
     captions: Sequence[str],
     options: GenerationOptions = OPTIONS,
+    *,
     bins_only: bool = False,
+    threshold: float = 0.0,
+    prompt: str | None = None,
     batch_size: int = 16,
 ) -> list[Grounding]:
     """The box of each caption in the picture at the same place; see :meth:`ofa_core.OFA.ground`."""
-    task = pipeline.model.config.task
-    normalized = [pre_caption(caption, task.max_source_tokens) for caption in captions]
-    for caption, text in zip(captions, normalized, strict=True):
-        if not text:
-            raise OFAError(f"the text to ground is empty: {caption!r}")
+    words = pipeline.model.config.task.max_source_tokens
+    template = pipeline.prompt(PROMPTS, prompt)
+    texts = [normalized(caption, pre_caption, words, "text to ground") for caption in captions]
+    sources = [pipeline.encode(template.format(caption=text)) for text in texts]
     pictures = pipeline.open(images)
-    vocabulary = pipeline.tokenizer.vocabulary
     constraints = []
     if bins_only:
+        vocabulary = pipeline.tokenizer.vocabulary
         constraints = [AllowedRange(vocabulary.bin_start, vocabulary.bin_end)]
         options = options.updated(suppress_special_tokens=True)
-    sources = [PROMPT.format(caption=text) for text in normalized]
-    codec = BoxCodec("refcoco", num_bins=task.num_bins, image_size=task.image_size, max_image_size=task.max_image_size)
-    found = pipeline.run(pictures, sources, options, constraints, batch_size)
-    return [_grounding(pipeline, codec, beams, picture.size) for beams, picture in zip(found, pictures, strict=True)]
+    found = pipeline.run(pictures, sources, options, constraints, batch_size=batch_size)
+    codec = refcoco_codec(pipeline)
+    return [
+        grounding_of(pipeline, codec, beams, picture.size, threshold)
+        for beams, picture in zip(found, pictures, strict=True)
+    ]
 
 
-def _grounding(pipeline: Pipeline, codec: BoxCodec, beams: list[Hypothesis], size: tuple[int, int]) -> Grounding:
-    """The best of ``beams`` with the others as alternatives."""
-    results = []
-    for beam in beams:
-        bins = pipeline.tokenizer.bins(beam.tokens)
-        results.append(
-            Grounding(
-                box=codec.decode(bins, size),
-                score=math.exp(sum(beam.token_scores) / len(beam.token_scores)),
-                token_scores=tuple(map(math.exp, beam.token_scores)),
-                bins=None if bins is None else tuple(bins),
-                text=pipeline.tokenizer.decode(beam.tokens).strip(),
-            )
-        )
-    if not results:
+def ground_dialog(
+    pipeline: Pipeline,
+    images: Sequence[Picture],
+    dialogs: Sequence[Dialog],
+    style: Style = "guesswhat",
+    options: GenerationOptions = DIALOG_OPTIONS,
+    *,
+    threshold: float = 0.0,
+    batch_size: int = 16,
+) -> list[Grounding]:
+    """The box each dialog is about; see :meth:`ofa_core.OFA.ground_dialog`."""
+    task = DIALOG_TASKS[f"{style}_grounding"]
+    sources = []
+    for dialog in dialogs:
+        turns = turns_of(dialog)
+        if not turns:
+            raise OFAError("the dialog is empty: there is nothing to ground")
+        sources.append(dialog_source(pipeline.tokenizer, task, turns))
+    pictures = pipeline.open(images)
+    found = pipeline.run(pictures, sources, options, batch_size=batch_size)
+    codec = invig_codec(pipeline)
+    return [
+        grounding_of(pipeline, codec, beams, picture.size, threshold)
+        for beams, picture in zip(found, pictures, strict=True)
+    ]
+
+
+def refcoco_codec(pipeline: Pipeline) -> BoxCodec:
+    """Boxes as OFA's own tasks write them."""
+    task = pipeline.model.config.task
+    return BoxCodec("refcoco", num_bins=task.num_bins, image_size=task.image_size, max_image_size=task.max_image_size)
+
+
+def invig_codec(pipeline: Pipeline) -> BoxCodec:
+    """Boxes as the dialog tasks write them."""
+    return BoxCodec("invig", num_bins=pipeline.model.config.task.num_bins)
+
+
+def grounding_of(
+    pipeline: Pipeline, codec: BoxCodec, beams: Sequence[Hypothesis], size: tuple[int, int], threshold: float = 0.0
+) -> Grounding:
+    """The best of ``beams``, with its box if it is sure enough, and the boxes of the others."""
+    if not beams:
         return NOTHING
-    best, *others = results
-    return Grounding(**{**vars(best), "alternatives": tuple(others)})
+    best, *others = [_one(pipeline, codec, beam, size) for beam in beams]
+    kept = [best] if best.box else []
+    alternatives = []
+    for other in others:
+        if other.box is not None and not any(_same(other.box, better.box) for better in kept):
+            kept.append(other)
+            alternatives.append(other)
+    box = best.box if best.score >= threshold else None
+    return replace(best, box=box, alternatives=tuple(alternatives))
+
+
+def _one(pipeline: Pipeline, codec: BoxCodec, beam: Hypothesis, size: tuple[int, int]) -> Grounding:
+    """One hypothesis: a box where it holds nothing but four bins, or four bins behind ``region:``."""
+    tokens = beam.tokens
+    if codec.convention == "invig":
+        tokens = [token for token in tokens if pipeline.tokenizer.vocabulary.bin_of(token) is not None]
+    bins = pipeline.tokenizer.bins(tokens)
+    return Grounding(
+        box=codec.decode(bins, size),
+        score=confidence(beam.token_scores),
+        token_scores=tuple(map(math.exp, beam.token_scores)),
+        bins=None if bins is None else tuple(bins),
+        text=pipeline.tokenizer.decode(beam.tokens).strip(),
+    )
+
+
+def _same(first: Box, second: Box | None) -> bool:
+    return second is not None and float(box_iou(torch.tensor(first), torch.tensor(second))) > SAME_BOX_IOU

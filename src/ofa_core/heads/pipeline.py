@@ -1,18 +1,50 @@
-"""What every head stands on: pictures and source texts in, hypotheses out, in batches."""
+"""What every head stands on: pictures and source texts in, hypotheses or candidate scores out, in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from PIL import Image
+from torch import Tensor
 
+from ..encoder import ImageFeatures
 from ..errors import OFAError
-from ..generation import Constraint, GenerationOptions, Hypothesis, generate
+from ..generation import Constraint, GenerationOptions, Hypothesis, generate, score_candidates
+from ..generation.candidates import DecoderPrompt
 from ..model import OFAModel
 from ..text import Tokenizer
 from ..vision.transform import ImageLike, ImageTransform, open_image
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A picture the image stem has looked at; every method takes it in its place and saves the stem's work."""
+
+    image: Image.Image  # RGB, at its own size
+    features: ImageFeatures  # of this one picture
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.image.size
+
+
+Picture: TypeAlias = "ImageLike | Look"
+#: A picture that was opened, or None for text alone.
+Opened: TypeAlias = "Image.Image | Look | None"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the model takes for a few samples at once."""
+
+    tokens: Tensor  # [B, N]
+    images: ImageFeatures | None
+    image_mask: Tensor | None  # [B], where only some samples have a picture
 
 
 @dataclass(frozen=True)
@@ -23,29 +55,147 @@ class Pipeline:
     tokenizer: Tokenizer
     transform: ImageTransform
 
-    def open(self, images: Sequence[ImageLike]) -> list[Image.Image]:
+    def open(self, images: Sequence[Picture]) -> list[Image.Image | Look]:
         """The pictures in RGB at their own sizes; an unreadable one is an error before any work is done."""
         if len(images) == 0:
             raise OFAError("there are no images: at least one is needed")
-        return [open_image(image) for image in images]
+        opened: dict[int, Image.Image | Look] = {}  # one object stays one, so that the stem runs once for it
+        for image in images:
+            if id(image) not in opened:
+                opened[id(image)] = image if isinstance(image, Look) else open_image(image)
+        return [opened[id(image)] for image in images]
+
+    def look(self, images: Sequence[Picture]) -> list[Look]:
+        """Run the image stem on every picture."""
+        pictures = self.open(images)
+        features = self._features(pictures, {})
+        return [picture if isinstance(picture, Look) else Look(picture, features[id(picture)]) for picture in pictures]
+
+    def prompt(self, prompts: Mapping[str, str], given: str | None) -> str:
+        """The ``given`` prompt, or the one the model's language was trained with."""
+        if given is not None:
+            return given
+        if self.tokenizer.kind not in prompts:
+            raise OFAError(f"this task has no prompt of its own for a {self.tokenizer.kind} vocabulary; pass prompt=")
+        return prompts[self.tokenizer.kind]
+
+    def encode(self, text: str) -> list[int]:
+        """Source ids of plain text, ``<s>`` to ``</s>``."""
+        return self.tokenizer.encode(text, add_special_tokens=True)
+
+    def candidate_ids(self, candidates: Sequence[str]) -> list[list[int]]:
+        """Ids of closed-set answers, each with the leading space it has in targets.
+
+        Raises:
+            OFAError: no candidates, an empty one, or one that occurs twice.
+        """
+        if not candidates:
+            raise OFAError("the list of answers is empty")
+        seen: dict[str, int] = {}
+        for index, candidate in enumerate(candidates):
+            if not isinstance(candidate, str) or not candidate.strip():
+                raise OFAError(f"answer {index} is {candidate!r}; an answer is a text that is not empty")
+            if candidate in seen:
+                raise OFAError(f"answer {candidate!r} occurs twice, at {seen[candidate]} and {index}")
+            seen[candidate] = index
+        return [self.tokenizer.encode(f" {candidate}") for candidate in candidates]
 
     def run(
         self,
-        images: Sequence[Image.Image],
-        sources: Sequence[str],
+        pictures: Sequence[Opened],
+        sources: Sequence[Sequence[int]],
         options: GenerationOptions,
         constraints: Sequence[Constraint] = (),
+        *,
+        prefixes: Sequence[Sequence[int]] | None = None,
         batch_size: int = 16,
     ) -> list[list[Hypothesis]]:
-        """Hypotheses for each pair of a picture and a source text, ``batch_size`` pairs at a time."""
+        """Hypotheses for each pair of a picture and source ids, beginning with ``prefixes`` where they are given."""
+        hypotheses: list[list[Hypothesis]] = []
+        for part, batch in self.batches(pictures, sources, batch_size):
+            prefix = None
+            if prefixes is not None and any(prefixes[part]):
+                prefix = self.tokenizer.pad(prefixes[part]).to(self.model.device)
+            hypotheses += generate(
+                self.model,
+                batch.tokens,
+                batch.images,
+                options,
+                image_mask=batch.image_mask,
+                constraints=constraints,
+                prefix=prefix,
+            )
+        return hypotheses
+
+    def score(
+        self,
+        pictures: Sequence[Opened],
+        sources: Sequence[Sequence[int]],
+        candidates: Sequence[Sequence[int]],
+        decoder_prompt: DecoderPrompt,
+        batch_size: int = 16,
+    ) -> list[list[float]]:
+        """Probabilities of all candidates, which sum to one, for each pair of a picture and source ids."""
+        scores: list[list[float]] = []
+        for _, batch in self.batches(pictures, sources, batch_size):
+            log_probs = score_candidates(
+                self.model, batch.tokens, batch.images, candidates, decoder_prompt, image_mask=batch.image_mask
+            )
+            scores += log_probs.exp().tolist()
+        return scores
+
+    def batches(
+        self, pictures: Sequence[Opened], sources: Sequence[Sequence[int]], batch_size: int
+    ) -> Iterator[tuple[slice, Batch]]:
+        """The samples in groups of ``batch_size``: which they are, and what the model takes for them."""
         if batch_size < 1:
             raise OFAError(f"batch_size must be at least 1, not {batch_size}")
-        hypotheses: list[list[Hypothesis]] = []
+        held: dict[int, ImageFeatures] = {}  # of the previous batch: runs of one picture share the stem's work
         for start in range(0, len(sources), batch_size):
             part = slice(start, start + batch_size)
-            tokens = [self.tokenizer.encode(source, add_special_tokens=True) for source in sources[part]]
-            with torch.inference_mode():
-                pixels = self.model.image_features(self.transform.batch(images[part]))
-            batch = self.tokenizer.pad(tokens).to(self.model.device)
-            hypotheses += generate(self.model, batch, pixels, options, constraints=constraints)
-        return hypotheses
+            held = self._features(pictures[part], held)
+            tokens = self.tokenizer.pad(sources[part]).to(self.model.device)
+            yield part, Batch(tokens, *self._stack(pictures[part], held))
+
+    @torch.inference_mode()
+    def _features(self, pictures: Sequence[Opened], held: Mapping[int, ImageFeatures]) -> dict[int, ImageFeatures]:
+        """The stem's features by the pictures' identity, computed for those that are neither looked at nor held."""
+        features = {id(picture): picture.features for picture in pictures if isinstance(picture, Look)}
+        features |= {id(picture): held[id(picture)] for picture in pictures if id(picture) in held}
+        new = {id(p): p for p in pictures if isinstance(p, Image.Image) and id(p) not in features}
+        if new:
+            computed = self.model.image_features(self.transform.batch(list(new.values())))
+            for key, patches in zip(new, computed.patches.split(1), strict=True):
+                features[key] = ImageFeatures(patches, computed.grid)
+        return features
+
+    def _stack(
+        self, pictures: Sequence[Opened], features: Mapping[int, ImageFeatures]
+    ) -> tuple[ImageFeatures | None, Tensor | None]:
+        """The features of a batch, and which samples have a picture if not all have."""
+        present = [features[id(picture)] for picture in pictures if picture is not None]
+        if not present:
+            return None, None
+        if len({one.grid for one in present}) > 1:
+            raise OFAError("pictures were looked at with different image sizes and cannot be computed together")
+        absent = torch.zeros_like(present[0].patches)
+        parts = [absent if picture is None else features[id(picture)].patches for picture in pictures]
+        mask = torch.tensor([picture is not None for picture in pictures], device=absent.device)
+        return ImageFeatures(torch.cat(parts), present[0].grid), None if mask.all() else mask
+
+
+def normalized(text: str, rule: Callable[[str, int | None], str], max_words: int, what: str) -> str:
+    """``text`` through ``rule`` (:func:`~ofa_core.text.pre_caption` or the like), cut to ``max_words`` with a warning.
+
+    Raises:
+        OFAError: nothing is left of it.
+    """
+    if not isinstance(text, str):
+        raise OFAError(f"the {what} must be a string, not {type(text).__name__}")
+    whole = rule(text, None)
+    if not whole:
+        raise OFAError(f"the {what} is empty: {text!r}")
+    cut = rule(text, max_words)
+    if cut != whole:
+        warnings.warn(f"a {what} of {len(whole.split(' '))} words was cut to {max_words}", stacklevel=3)
+    return cut

@@ -1,0 +1,64 @@
+"""Captions: of a whole picture, and of a region in it."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..generation import GenerationOptions
+from ..text.vocabulary import EOS
+from .grounding import refcoco_codec
+from .pipeline import Picture, Pipeline
+from .results import Text, text_of
+
+PROMPTS = {"gpt2": " what does the image describe?", "bert": "图片描述了什么内容?"}
+REGION_PROMPTS = {"gpt2": " what does the region describe? region:"}
+OPTIONS = GenerationOptions(num_beams=5, max_new_tokens=16, no_repeat_ngram_size=3)
+
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@dataclass(frozen=True)
+class Caption(Text):
+    """A caption as the model wrote it."""
+
+    @property
+    def without_punctuation(self) -> str:
+        """The form the captioning benchmarks score."""
+        return self.text.translate(_NO_PUNCTUATION).strip()
+
+
+def caption(
+    pipeline: Pipeline,
+    images: Sequence[Picture],
+    options: GenerationOptions = OPTIONS,
+    prompt: str | None = None,
+    batch_size: int = 16,
+) -> list[Caption]:
+    """A caption of each picture; see :meth:`ofa_core.OFA.caption`."""
+    pictures = pipeline.open(images)
+    sources = [pipeline.encode(pipeline.prompt(PROMPTS, prompt))] * len(pictures)
+    found = pipeline.run(pictures, sources, options, batch_size=batch_size)
+    return [Caption(**vars(text_of(pipeline.tokenizer, beams))) for beams in found]
+
+
+def describe_region(
+    pipeline: Pipeline,
+    images: Sequence[Picture],
+    boxes: Sequence[Sequence[float]],
+    options: GenerationOptions = OPTIONS,
+    prompt: str | None = None,
+    batch_size: int = 16,
+) -> list[Text]:
+    """What each box shows; see :meth:`ofa_core.OFA.describe_region`."""
+    pictures = pipeline.open(images)
+    codec = refcoco_codec(pipeline)
+    question = pipeline.encode(pipeline.prompt(REGION_PROMPTS, prompt))[:-1]
+    bins_to_ids = pipeline.tokenizer.vocabulary.bins_to_ids
+    sources = [
+        [*question, *bins_to_ids(codec.encode(box, picture.size)), EOS]
+        for box, picture in zip(boxes, pictures, strict=True)
+    ]
+    found = pipeline.run(pictures, sources, options, batch_size=batch_size)
+    return [text_of(pipeline.tokenizer, beams) for beams in found]

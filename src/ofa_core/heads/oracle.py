@@ -1,0 +1,97 @@
+"""The oracle, who knows the region: answers about it (GuessWhat?!, InViG) and the first query of a dialog."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import OFAError
+from ..generation import GenerationOptions
+from ..text.dialog import DIALOG_TASKS, Dialog, DialogTask, Style, dialog_source, turns_of
+from .grounding import DIALOG_OPTIONS, invig_codec
+from .pipeline import Opened, Picture, Pipeline
+from .results import Answer, Text, choice, text_of
+
+#: What the GuessWhat?! oracle may say.
+ANSWERS = ("yes", "no", "n/a")
+#: How probabilities are computed: a softmax over the answers' first tokens, as the published code does, or over whole
+#: answers.
+Scoring = Literal["first_token", "candidates"]
+
+
+@dataclass(frozen=True)
+class OracleAnswer(Answer):
+    """The oracle's answer; ``probabilities`` is empty where it is free text (InViG)."""
+
+
+def oracle(
+    pipeline: Pipeline,
+    images: Sequence[Picture],
+    boxes: Sequence[Sequence[float]],
+    dialogs: Sequence[Dialog],
+    questions: Sequence[str],
+    style: Style = "guesswhat",
+    *,
+    answers: Sequence[str] = ANSWERS,
+    scoring: Scoring = "first_token",
+    options: GenerationOptions = DIALOG_OPTIONS,
+    batch_size: int = 16,
+) -> list[OracleAnswer]:
+    """The answer to each question about a region; see :meth:`ofa_core.OFA.oracle`."""
+    pictures = pipeline.open(images)
+    turns = [[*turns_of(dialog), *turns_of([question])] for dialog, question in zip(dialogs, questions, strict=True)]
+    sources = _sources(pipeline, DIALOG_TASKS[f"{style}_oracle"], pictures, boxes, turns)
+    if style == "invig":
+        found = pipeline.run(pictures, sources, options, batch_size=batch_size)
+        texts = [text_of(pipeline.tokenizer, beams) for beams in found]
+        return [OracleAnswer(text.text, text.score, alternatives=text.alternatives) for text in texts]
+    candidates = _candidates(pipeline, answers, scoring)
+    scores = pipeline.score(pictures, sources, candidates, "none", batch_size)
+    return [OracleAnswer(**vars(choice(answers, probabilities))) for probabilities in scores]
+
+
+def query(
+    pipeline: Pipeline,
+    images: Sequence[Picture],
+    boxes: Sequence[Sequence[float]],
+    options: GenerationOptions = DIALOG_OPTIONS,
+    batch_size: int = 16,
+) -> list[Text]:
+    """How a person would first ask for each region (InViG); see :meth:`ofa_core.OFA.query`."""
+    pictures = pipeline.open(images)
+    sources = _sources(pipeline, DIALOG_TASKS["invig_query"], pictures, boxes, [[]] * len(pictures))
+    found = pipeline.run(pictures, sources, options, batch_size=batch_size)
+    return [text_of(pipeline.tokenizer, beams) for beams in found]
+
+
+def _sources(
+    pipeline: Pipeline,
+    task: DialogTask,
+    pictures: Sequence[Opened],
+    boxes: Sequence[Sequence[float]],
+    all_turns: Sequence[Sequence[str]],
+) -> list[list[int]]:
+    codec = invig_codec(pipeline)
+    return [
+        dialog_source(pipeline.tokenizer, task, turns, codec.encode(box, picture.size))
+        for picture, box, turns in zip(pictures, boxes, all_turns, strict=True)
+        if picture is not None
+    ]
+
+
+def _candidates(pipeline: Pipeline, answers: Sequence[str], scoring: Scoring) -> list[list[int]]:
+    """Token ids whose probabilities stand for the answers'."""
+    whole = pipeline.candidate_ids(answers)
+    if scoring == "candidates":
+        return whole
+    if scoring != "first_token":
+        raise OFAError(f"scoring is 'first_token' or 'candidates', not {scoring!r}")
+    first = [ids[:1] for ids in whole]
+    for index, ids in enumerate(first):
+        if ids in first[:index]:
+            raise OFAError(
+                f"answers {answers[first.index(ids)]!r} and {answers[index]!r} begin with the same token; "
+                "use scoring='candidates'"
+            )
+    return first

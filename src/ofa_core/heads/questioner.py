@@ -1,0 +1,62 @@
+"""The agent that looks for a region: it asks, or says where the region is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..generation import GenerationOptions
+from ..text.dialog import DIALOG_TASKS, Dialog, Style, dialog_source, turns_of
+from .grounding import DIALOG_OPTIONS, Grounding, grounding_of, invig_codec
+from .pipeline import Picture, Pipeline
+from .results import Text, text_of
+
+#: What an agent says before a question when it might have named a region, and the mark of a region.
+NOT_YET, REGION = "not yet.", "region:"
+
+
+@dataclass(frozen=True)
+class AgentTurn:
+    """What the agent does next: exactly one of ``question`` and ``grounding`` is not None."""
+
+    question: str | None
+    grounding: Grounding | None
+    #: The whole of what the model said.
+    text: str
+
+
+def ask(
+    pipeline: Pipeline,
+    images: Sequence[Picture],
+    dialogs: Sequence[Dialog],
+    style: Style = "guesswhat",
+    options: GenerationOptions = DIALOG_OPTIONS,
+    batch_size: int = 16,
+) -> list[Text]:
+    """The next question of each dialog; see :meth:`ofa_core.OFA.ask`."""
+    task = DIALOG_TASKS[f"{style}_question"]
+    sources = [dialog_source(pipeline.tokenizer, task, turns_of(dialog)) for dialog in dialogs]
+    found = pipeline.run(pipeline.open(images), sources, options, batch_size=batch_size)
+    return [text_of(pipeline.tokenizer, beams) for beams in found]
+
+
+def agent_turn(
+    pipeline: Pipeline,
+    images: Sequence[Picture],
+    dialogs: Sequence[Dialog],
+    options: GenerationOptions = DIALOG_OPTIONS,
+    batch_size: int = 16,
+) -> list[AgentTurn]:
+    """A question, or a region, for each dialog; see :meth:`ofa_core.OFA.agent_turn`."""
+    sources = [dialog_source(pipeline.tokenizer, DIALOG_TASKS["agent"], turns_of(dialog)) for dialog in dialogs]
+    pictures = pipeline.open(images)
+    found = pipeline.run(pictures, sources, options, batch_size=batch_size)
+    turns = []
+    for beams, picture in zip(found, pictures, strict=True):
+        text = text_of(pipeline.tokenizer, beams).text
+        if REGION in text:
+            grounding = grounding_of(pipeline, invig_codec(pipeline), beams, picture.size)
+            turns.append(AgentTurn(None, grounding, text))
+        else:
+            turns.append(AgentTurn(text.removeprefix(NOT_YET).strip(), None, text))
+    return turns

@@ -1,0 +1,61 @@
+"""What heads return: free text, or one of a set of answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..generation import Hypothesis
+from ..text import Tokenizer
+
+
+def confidence(token_scores: Sequence[float]) -> float:
+    """exp of the mean log-probability of a target's tokens, 0 to 1; 0 where there are none."""
+    return math.exp(sum(token_scores) / len(token_scores)) if token_scores else 0.0
+
+
+@dataclass(frozen=True)
+class Text:
+    """Free text from the model."""
+
+    text: str
+    #: exp of the mean log-probability of its tokens, 0 to 1.
+    score: float = 0.0
+    #: Probability of each token, the final ``</s>`` included.
+    token_scores: tuple[float, ...] = ()
+    #: The texts of the other beams, best first.
+    alternatives: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, and where it is one of a closed set, how probable each of them is."""
+
+    answer: str
+    #: The answer's probability in a closed set; exp of the mean log-probability of its tokens if it is free text.
+    score: float
+    #: Probability of every allowed answer, in their order; empty for free text.
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    #: The texts of the other beams, where answers were searched for.
+    alternatives: tuple[str, ...] = ()
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """The most probable answers, best first."""
+        return sorted(self.probabilities.items(), key=lambda item: -item[1])[:count]
+
+
+def text_of(tokenizer: Tokenizer, hypotheses: Sequence[Hypothesis], skipped: int = 0) -> Text:
+    """The best hypothesis as text, without its first ``skipped`` tokens (a decoder prompt)."""
+    if not hypotheses:
+        return Text("")
+    texts = [tokenizer.decode(hypothesis.tokens[skipped:]).strip() for hypothesis in hypotheses]
+    scores = hypotheses[0].token_scores[skipped:]
+    return Text(texts[0], confidence(scores), tuple(map(math.exp, scores)), tuple(texts[1:]))
+
+
+def choice(answers: Sequence[str], probabilities: Sequence[float]) -> Answer:
+    """The most probable of a closed set."""
+    by_answer = dict(zip(answers, probabilities, strict=True))
+    best = max(by_answer, key=lambda answer: by_answer[answer])
+    return Answer(best, by_answer[best], by_answer)

@@ -1,0 +1,69 @@
+"""Visual question answering: free text, or one of a closed set by search or by scoring every answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from ..errors import OFAError
+from ..generation import AnswerTrie, GenerationOptions
+from ..generation.candidates import DecoderPrompt
+from ..text import pre_question
+from ..text.vocabulary import EOS
+from .pipeline import Picture, Pipeline, normalized
+from .results import Answer, choice, text_of
+
+PROMPTS = {"gpt2": " {question}"}
+OBJECTS = " object: {objects}"
+MAX_OBJECTS = 30
+OPTIONS = GenerationOptions(num_beams=5, normalize_scores=False)
+#: What the decoder starts from unless the checkpoint says otherwise.
+DECODER_PROMPT: DecoderPrompt = "prev_output"
+#: How a closed set is decided: ``score`` gives every answer its probability, ``beam`` searches the tree of answers.
+Method = Literal["score", "beam"]
+
+
+def answer(
+    pipeline: Pipeline,
+    images: Sequence[Picture],
+    questions: Sequence[str],
+    candidates: Sequence[str] | None = None,
+    options: GenerationOptions = OPTIONS,
+    *,
+    method: Method = "score",
+    objects: Sequence[Sequence[str] | None] | None = None,
+    decoder_prompt: DecoderPrompt | None = None,
+    prompt: str | None = None,
+    batch_size: int = 16,
+) -> list[Answer]:
+    """The answer to each question; see :meth:`ofa_core.OFA.answer`."""
+    if method not in ("score", "beam"):
+        raise OFAError(f"method is 'score' or 'beam', not {method!r}")
+    kind = decoder_prompt or pipeline.model.config.task.prompt_type or DECODER_PROMPT
+    objects = objects or [None] * len(questions)
+    sources = [_source(pipeline, *pair, prompt) for pair in zip(questions, objects, strict=True)]
+    pictures = pipeline.open(images)
+    ids = None if candidates is None else pipeline.candidate_ids(candidates)
+    if candidates is not None and ids is not None and method == "score":
+        scores = pipeline.score(pictures, sources, ids, kind, batch_size)
+        return [choice(candidates, probabilities) for probabilities in scores]
+    prefixes = [forced_prefix(source, kind) for source in sources]
+    constraints = [] if ids is None else [AnswerTrie(ids)]
+    found = pipeline.run(pictures, sources, options, constraints, prefixes=prefixes, batch_size=batch_size)
+    texts = [text_of(pipeline.tokenizer, *pair) for pair in zip(found, map(len, prefixes), strict=True)]
+    return [Answer(text.text, text.score, alternatives=text.alternatives) for text in texts]
+
+
+def forced_prefix(source: Sequence[int], decoder_prompt: DecoderPrompt) -> list[int]:
+    """What a target must begin with, behind ``<s>``: nothing, the source, or the source without its ``</s>``."""
+    return {"none": [], "src": list(source[1:]), "prev_output": list(source[1:-1])}[decoder_prompt]
+
+
+def _source(pipeline: Pipeline, question: str, objects: Sequence[str] | None, prompt: str | None) -> list[int]:
+    """Source ids of a question, followed by the names of the objects seen in the picture if there are any."""
+    text = normalized(question, pre_question, pipeline.model.config.task.max_source_tokens, "question")
+    text = text if text.endswith("?") else f"{text}?"
+    ids = pipeline.tokenizer.encode(pipeline.prompt(PROMPTS, prompt).format(question=text))
+    if objects:
+        ids += pipeline.tokenizer.encode(OBJECTS.format(objects=" ".join(objects[:MAX_OBJECTS])))
+    return [pipeline.tokenizer.vocabulary.bos, *ids, EOS]
