@@ -110,9 +110,8 @@ def config_from_fairseq(
                     raise CheckpointError(f"the stored argument {argument}={args[argument]!r} makes no sense") from None
         config = OFAConfig(**fields, task=task_settings(args if task is None else task))
     except ValidationError as error:
-        first = error.errors()[0]
-        found = f" (it is {first['input']!r})" if first["loc"] else ""
-        raise CheckpointError(f"the checkpoint's sizes or settings do not fit: {first_problem(error)}{found}") from None
+        problem = first_problem(error, "sizes do not fit together", show_input=True)
+        raise CheckpointError(f"the checkpoint's {problem}") from None
     _check_arguments(config, args)
     return config
 

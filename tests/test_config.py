@@ -121,12 +121,12 @@ def test_json_brings_everything_back() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "config.json is not an OFA configuration: the whole: Invalid JSON"),
-        ("[]", "config.json is not an OFA configuration: the whole: Input should be an object"),
+        ("{", "config.json is not an OFA configuration: Invalid JSON"),
+        ("[]", "config.json is not an OFA configuration: Input should be an object"),
         ("{}", "config.json is not an OFA configuration: embed_dim: Field required"),
         (
             OFAConfig(**SMALL).model_dump_json().replace('"num_heads":4', '"num_heads":5'),
-            "the whole: .*embed_dim 32 is not a multiple of num_heads 5",
+            "config.json is not an OFA configuration: embed_dim 32 is not a multiple of num_heads 5",
         ),
         (
             OFAConfig(**SMALL).model_dump_json().replace('"image_size":512', '"image_size":"big"', 1),

@@ -34,6 +34,7 @@ LEVELS = {
     "generation": 3,
     "heads": 4,
     "api": 5,
+    "arguments": 5,
     "drawing": 5,
     "bench": 6,
     "training": 6,

@@ -149,6 +149,7 @@ def pictures() -> Tensor:
 
 
 PATCHES = 6
+TWO = torch.tensor([[0, 5, 2], [0, 6, 2]])
 SOME = torch.tensor([True, False, True])
 
 
@@ -420,6 +421,41 @@ def test_selected_samples_of_a_memory_decode_as_before() -> None:
     assert replace(memory, padding=None).select(chosen).padding is None
 
 
+def resized(grid: Tensor, rows: int, columns: int) -> Tensor:
+    """``grid`` [r, c, D] at the size rows × columns: bilinear, corners not aligned, one vector at a time."""
+
+    def neighbours(at: int, size: int, old: int) -> tuple[int, int, float]:
+        place = min(max((at + 0.5) * old / size - 0.5, 0), old - 1)
+        return int(place), min(int(place) + 1, old - 1), place - int(place)
+
+    out = torch.zeros(rows, columns, grid.shape[-1])
+    for row in range(rows):
+        above, below, down = neighbours(row, rows, grid.shape[0])
+        for column in range(columns):
+            left, right, across = neighbours(column, columns, grid.shape[1])
+            upper = grid[above, left] * (1 - across) + grid[above, right] * across
+            lower = grid[below, left] * (1 - across) + grid[below, right] * across
+            out[row, column] = upper * (1 - down) + lower * down
+    return out
+
+
+@pytest.mark.parametrize("interpolate", [True, False])
+@pytest.mark.parametrize("grid", [(2, 2), (3, 1), (4, 1), (1, 5), (5, 1), (2, 3), (4, 3)])
+def test_position_vectors_are_resized_where_patches_outnumber_the_original_grid(
+    grid: tuple[int, int], interpolate: bool
+) -> None:
+    torch.manual_seed(0)
+    model = OFAModel(small_config(interpolate_position=interpolate, orig_patch_image_size=32))  # a grid of 2 × 2
+    encoder = model.eval().requires_grad_(False).encoder
+    rows, columns = grid
+    table = encoder.image_positions.weight[1:].unflatten(0, (42, 42))
+    vectors = table[:rows, :columns]
+    if interpolate and rows * columns > 4:
+        vectors = resized(table[:2, :2], rows, columns)
+    memory = model.encode(TWO[:1], ImageFeatures(torch.zeros(1, rows * columns, 1024), grid))
+    close(memory.positions[: rows * columns], encoder.image_position_norm(vectors.flatten(0, 1)))
+
+
 # Dtypes
 
 
@@ -469,9 +505,6 @@ def decode(prefix: Any, code_mask: Any = None) -> Callable[[OFAModel], object]:
     return lambda model: model.decode(model.encode(torch.tensor([[0, 5, 2]] * 2)), prefix, code_mask=code_mask)
 
 
-TWO = torch.tensor([[0, 5, 2], [0, 6, 2]])
-
-
 REFUSED: dict[str, tuple[Callable[[OFAModel], object], str]] = {
     "source of 1025": (encode(torch.full((1, 1025), 7)), "a source of 1025 tokens is too long: this model holds 1024"),
     "target of 1025": (decode(torch.full((2, 1025), 7)), "a target of 1025 tokens is too long: this model holds 1024"),
@@ -499,7 +532,7 @@ REFUSED: dict[str, tuple[Callable[[OFAModel], object], str]] = {
     ),
     "a prefix more": (decode(torch.zeros(3, 2, dtype=torch.long)), "3 prefixes cannot be shared out over 2 samples"),
     "a prefix less": (decode(torch.zeros(1, 2, dtype=torch.long)), "1 prefixes cannot be shared out over 2 samples"),
-    "code mask": (decode(TWO, torch.tensor([True, False, True])), "code_mask holds 3 samples, .* 2"),
+    "code mask": (decode(TWO, torch.tensor([True, False, True])), r"code_mask must be \[2\], not \[3\]"),
     "source without tokens": (
         encode(torch.zeros(2, 0, dtype=torch.long)),
         r"source tokens must be .* not empty, not \[2, 0\]",

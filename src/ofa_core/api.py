@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from .arguments import is_many, listed, one_each, paired, unlisted
 from .config import TaskSettings
-from .errors import OFAError
+from .errors import OFAError, first_problem
 from .generation import GenerationOptions
 from .generation.candidates import DecoderPrompt
 from .heads import caption, classification, entailment, grounding, oracle, questioner, vqa
@@ -49,22 +49,27 @@ def load(
     Raises:
         CheckpointError: the directory or a file in it is missing or broken.
     """
-    if str(device).startswith("cuda") and not torch.cuda.is_available():
-        raise OFAError(f"device {str(device)!r} is not available here: torch finds no CUDA GPU")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise OFAError(f"device {str(device)!r} is not available here: {str(error).splitlines()[0]}") from None
+    _check_device(device)
+    if dtype is not None and not dtype.is_floating_point:
+        raise OFAError(f"dtype must be float32, float16 or bfloat16, not {dtype}")
     model = load_model(directory, device, dtype)
     tokenizer = load_tokenizer(directory, model.config)
     if task:
         try:
             settings = TaskSettings(**{**model.config.task.model_dump(), **task})
         except ValidationError as error:
-            first = error.errors()[0]
-            raise OFAError(f"task setting {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise OFAError(first_problem(error, "task settings")) from None
         model.config = model.config.model_copy(update={"task": settings})
     return OFA(model, tokenizer)
+
+
+def _check_device(device: str | torch.device) -> None:
+    if str(device).startswith("cuda") and not torch.cuda.is_available():
+        raise OFAError(f"device {str(device)!r} is not available here: torch finds no CUDA GPU")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise OFAError(f"device {str(device)!r} is not available here: {str(error).splitlines()[0]}") from None
 
 
 class OFA:

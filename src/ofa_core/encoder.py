@@ -79,7 +79,7 @@ class Encoder(nn.Module):
 
     def image_features(self, images: Tensor) -> ImageFeatures:
         """Run the image stem on normalised ``images`` [B, 3, h, w]."""
-        if images.dim() != 4 or images.shape[1] != 3:
+        if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape:
             raise OFAError(f"images must be [batch, 3, height, width], not {list(images.shape)}")
         limit = self.config.image_bucket_size * PATCH_SIZE
         if max(images.shape[2:]) > limit:

@@ -17,10 +17,12 @@ class UnsafePickleError(CheckpointError):
     """A pickle that asks for something outside the allow-list; nothing of it was executed."""
 
 
-def first_problem(error: ValidationError) -> str:
-    """The first thing pydantic found wrong, as ``field: reason``."""
+def first_problem(error: ValidationError, whole: str = "", *, show_input: bool = False) -> str:
+    """The first thing pydantic found wrong, as ``field: reason``; ``whole`` stands for it where no field is to blame."""
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
+    if show_input and where:
+        where = f"{where} is {first['input']!r}"
     reason = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
-    reason = reason.removeprefix("Value error, ")
-    return f"{where}: {reason}" if where else reason
+    what = where or whole
+    return f"{what}: " * bool(what) + reason.removeprefix("Value error, ")

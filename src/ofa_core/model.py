@@ -109,7 +109,7 @@ class OFAModel(nn.Module):
         if prefix.shape[0] % memory.states.shape[0]:
             raise OFAError(f"{prefix.shape[0]} prefixes cannot be shared out over {memory.states.shape[0]} samples")
         if code_mask is not None and code_mask.shape != memory.states.shape[:1]:
-            raise OFAError(f"code_mask must be [{memory.states.shape[0]}], not {list(code_mask.shape)}")
+            raise OFAError(f"code_mask holds {len(code_mask)} samples, the memory {len(memory.states)}")
         cache = DecoderCache() if cache is None else cache
         if not cache.length < prefix.shape[1]:
             raise OFAError(f"the cache holds {cache.length} positions: a prefix of {prefix.shape[1]} has nothing new")

@@ -504,7 +504,7 @@ def test_half_precision_gives_finite_scores(dtype: torch.dtype, options: dict[st
 
 
 OPTION_ERRORS = [
-    ({"beam": 3}, "beam: there is no such option"),
+    ({"beam": 3}, "beam: there is no such setting"),
     ({"num_beams": 0}, "num_beams"),
     ({"num_beams": 5, "num_beam_groups": 2}, "^generation options: num_beams 5 is not a multiple of num_beam_groups 2"),
     (

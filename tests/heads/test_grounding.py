@@ -300,7 +300,7 @@ ERRORS: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "no_images": ([], "it", {}, "an empty list was given"),
     "no_texts": (None, [], {}, "an empty list was given"),
     "neither": ([], [], {}, "an empty list was given"),
-    "unknown_option": (None, "it", {"beam": 3}, "beam: there is no such option"),
+    "unknown_option": (None, "it", {"beam": 3}, "beam: there is no such setting"),
     "bad_option": (None, "it", {"temperature": 0}, "temperature: "),
     "no_such_file": ("nowhere/picture.png", "it", {}, r"image nowhere.picture\.png does not exist"),
     "not_a_picture": (Path(__file__), "it", {}, r"image .*test_grounding\.py cannot be read: it is not a picture"),

@@ -57,7 +57,7 @@ class GenerationOptions(BaseModel):
         try:
             super().__init__(**options)
         except ValidationError as error:
-            raise OFAError(f"generation options: {first_problem(error)}") from None
+            raise OFAError(first_problem(error, "generation options")) from None
 
     @model_validator(mode="after")
     def _fits_together(self) -> GenerationOptions:

@@ -24,7 +24,9 @@ IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def open_image(image: ImageLike) -> Image.Image:
-    """``image`` as PIL in RGB, at its own size. An orientation noted in EXIF is ignored, as the original does.
+    """``image`` as PIL in RGB, at its own size, by Pillow's own conversion from any mode, as the original does.
+
+    So an orientation noted in EXIF is ignored, and 16-bit grey saturates at 255.
 
     Raises:
         OFAError: a path without a readable picture, or an array or tensor of another layout.
@@ -32,7 +34,9 @@ def open_image(image: ImageLike) -> Image.Image:
     if isinstance(image, str | PathLike):
         return _read(Path(image))
     if isinstance(image, Image.Image):
-        return _to_rgb(image)
+        if 0 in image.size:
+            raise OFAError(f"the image has no pixels: it is {image.width} × {image.height}")
+        return image.convert("RGB")
     if isinstance(image, Tensor):
         return Image.fromarray(_tensor_to_array(image))
     if isinstance(image, np.ndarray):
@@ -49,21 +53,16 @@ def _read(path: Path) -> Image.Image:
         raise OFAError(f"image {path} is a directory")
     try:
         with Image.open(path) as image:
-            return _to_rgb(image)
+            return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "it is not a picture in a known format" if isinstance(error, UnidentifiedImageError) else error
         raise OFAError(f"image {path} cannot be read: {reason}") from None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # the upper byte, on every Pillow release
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
-
-
 def _tensor_to_array(image: Tensor) -> np.ndarray[Any, Any]:
     if image.dim() != 3 or image.shape[0] != 3 or 0 in image.shape:
         raise OFAError(f"an image tensor must be [3, height, width], not {list(image.shape)}")
+    image = image.detach()
     if image.is_floating_point():
         if not (float(image.min()) >= 0 and float(image.max()) <= 1):
             raise OFAError(f"an image tensor of floats must lie in 0..1, not {image.min():.3g}..{image.max():.3g}")
