@@ -18,7 +18,7 @@ class UnsafePickleError(CheckpointError):
 
 
 def first_problem(error: ValidationError, whole: str = "", *, show_input: bool = False) -> str:
-    """The first thing pydantic found wrong, as ``field: reason``; ``whole`` stands for it where no field is to blame."""
+    """The first thing pydantic found wrong: ``field: reason``, or ``whole: reason`` where no field is to blame."""
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
     if show_input and where:
