@@ -18,6 +18,7 @@ import ofa_core
 from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError, OFAError
 from ofa_core.text import Tokenizer
+from ofa_core.text.tokenizer import VOCABULARY_KINDS, Kind
 from ofa_core.weights import save_directory, summary
 
 from .infer_config import arguments_of, config_from_fairseq, task_of
@@ -70,7 +71,8 @@ def convert(
     Args:
         source: the ``.pt`` file.
         out_dir: the directory to write.
-        bpe_dir: where encoder.json, vocab.bpe and dict.txt are; None searches the usual places.
+        bpe_dir: where encoder.json, vocab.bpe and dict.txt are (vocab.txt and dict.txt for a Chinese model); None
+            searches the usual places.
         dtype: store weights as this; None keeps them as they are.
         extra_tokens: names of the tokens a fine-tuning added behind the bins, in order.
         overwrite: replace a model directory that exists.
@@ -90,10 +92,7 @@ def convert(
         weights = from_fairseq(state, config)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
-    bpe = str(task.get("bpe") or "gpt2")
-    if bpe != "gpt2":
-        raise CheckpointError(f"{source} was trained with bpe={bpe!r}; only gpt2 is supported")
-    vocabulary = find_vocabulary(bpe_dir, task.get("bpe_dir"))
+    vocabulary = find_vocabulary(bpe_dir, task.get("bpe_dir"), _vocabulary_kind(source, task))
     tokenizer, config, unnamed = _fit_vocabulary(vocabulary, config, extra_tokens)
     if dtype is not None:
         weights = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
@@ -162,6 +161,15 @@ def _parts(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any], d
         if not isinstance(part, dict):
             raise CheckpointError(f"the stored {name} are {type(part).__name__}, not names and values")
     return state, args, task
+
+
+def _vocabulary_kind(source: Path, task: Mapping[str, Any]) -> Kind:
+    """The kind of vocabulary files a checkpoint needs; files without the setting are English."""
+    bpe = task.get("bpe") or "gpt2"
+    for kind in VOCABULARY_KINDS:
+        if bpe == kind:
+            return kind
+    raise CheckpointError(f"{source} was trained with bpe={bpe!r}; {' and '.join(VOCABULARY_KINDS)} are supported")
 
 
 def _fit_vocabulary(

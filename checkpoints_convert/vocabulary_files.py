@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ofa_core.errors import CheckpointError
-from ofa_core.text.tokenizer import FILES
+from ofa_core.text.tokenizer import FILES, VOCABULARY_KINDS, Kind
 
 #: sha256 of the official files, which every released checkpoint was trained with.
 OFFICIAL_SHA256 = {
@@ -23,23 +23,26 @@ OFFICIAL_SHA256 = {
 PUBLIC_LOCATION = "https://dl.fbaipublicfiles.com/fairseq/gpt2_bpe/"
 
 
-def find_vocabulary(given: str | os.PathLike[str] | None, recorded: str | None) -> Path:
-    """The directory of the vocabulary files.
+def find_vocabulary(given: str | os.PathLike[str] | None, recorded: str | None, kind: Kind = "gpt2") -> Path:
+    """The directory of the vocabulary files of a ``kind``.
 
     The one ``given``, or else the first that has them of ``$OFA_BPE_DIR``, the directory ``recorded`` in the
-    checkpoint and the cache, into which they are downloaded once if need be.
+    checkpoint and the cache, into which those of ``gpt2`` are downloaded once if need be.
 
     Raises:
         CheckpointError: the directory given lacks a file, or none has them and the download fails.
     """
     if given is not None:
-        missing = [name for name in FILES if not (Path(given) / name).is_file()]
+        missing = [name for name in VOCABULARY_KINDS[kind] if not (Path(given) / name).is_file()]
         if missing:
             raise CheckpointError(f"vocabulary directory {given} has no {', no '.join(missing)}")
         return Path(given)
     for directory in _usual_places(recorded):
-        if all((directory / name).is_file() for name in FILES):
+        if all((directory / name).is_file() for name in VOCABULARY_KINDS[kind]):
             return directory
+    if kind != "gpt2":
+        wanted = " and ".join(VOCABULARY_KINDS[kind])
+        raise CheckpointError(f"this checkpoint needs {wanted}; pass their directory with --bpe-dir or $OFA_BPE_DIR")
     return _download(cache_directory())
 
 

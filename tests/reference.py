@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import synth
 import torch
+from PIL import Image
 from torch import Tensor
 
 from checkpoints_convert import config_from_fairseq, from_fairseq, to_fairseq
 from checkpoints_convert.infer_config import arguments_of, task_of
-from ofa_core import OFAConfig, OFAModel, TaskSettings, Tokenizer
+from ofa_core import OFA, GenerationOptions, Hypothesis, OFAConfig, OFAModel, TaskSettings, Tokenizer
+from ofa_core.heads.pipeline import Pipeline
 from ofa_core.text import small_vocabulary_dir
 from ofa_core.weights import empty_model
 
@@ -123,3 +127,77 @@ def fairseq_content(config: OFAConfig, **changes: Any) -> dict[str, Any]:
     cfg = {"_name": None, "model": argparse.Namespace(**arguments_of(config)), "task": task_of(config)}
     model = to_fairseq(random_state(config), config)
     return {"args": None, "cfg": cfg, "model": model, "extra_state": {}} | changes
+
+
+def picture(seed: int, height: int = 60, width: int = 90) -> Image.Image:
+    """A picture of noise, different for every seed."""
+    return Image.fromarray(synth.synth_image(height, width, seed))
+
+
+def lively_ofa(seed: int = 0, tokenizer: Tokenizer | None = None, **changes: Any) -> OFA:
+    """An OFA of the small vocabulary whose answers depend strongly on the picture and on the text."""
+    tokenizer = tokenizer or Tokenizer.from_dir(small_vocabulary_dir(), code_dict_size=0)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = OFAModel(small_config(vocab_size=len(tokenizer), **changes)).eval().requires_grad_(False)
+        for name, weights in model.named_parameters():
+            if weights.dim() == 2:
+                torch.nn.init.normal_(weights, std=0.4 if name == "token_embedding.weight" else 0.3)
+    return OFA(model, tokenizer)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a head asked of the model."""
+
+    pictures: Sequence[Any]
+    sources: Sequence[Sequence[int]]
+    options: GenerationOptions | None = None
+    constraints: Sequence[Any] = ()
+    prefixes: Sequence[Sequence[int]] | None = None
+    candidates: Sequence[Sequence[int]] | None = None
+    decoder_prompt: str | None = None
+    batch_size: int = 16
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, *answers: Sequence[int], scores: Sequence[float] = ()) -> list[Asked]:
+    """Let every search find ``answers`` (ids), the best first, and make all candidates alike; returns what is asked."""
+    beams = [Hypothesis(list(a), -float(i), list(scores) or [-0.1] * len(a)) for i, a in enumerate(answers)]
+    asked: list[Asked] = []
+
+    def run(
+        self: Pipeline, pictures: Any, sources: Any, options: Any, constraints: Any = (), **more: Any
+    ) -> list[list[Hypothesis]]:
+        asked.append(Asked(pictures, sources, options, constraints, **more))
+        return [beams] * len(sources)
+
+    def score(
+        self: Pipeline, pictures: Any, sources: Any, candidates: Any, decoder_prompt: Any, batch_size: int = 16
+    ) -> list[list[float]]:
+        given = {"candidates": candidates, "decoder_prompt": decoder_prompt, "batch_size": batch_size}
+        asked.append(Asked(pictures, sources, **given))
+        return [[1 / len(candidates)] * len(candidates)] * len(sources)
+
+    monkeypatch.setattr(Pipeline, "run", run)
+    monkeypatch.setattr(Pipeline, "score", score)
+    return asked
+
+
+def assert_same(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
+    """Results of a method are equal, their numbers to within ``tolerance``."""
+    assert type(found) is type(expected)
+    if dataclasses.is_dataclass(found) and not isinstance(found, type):
+        assert_same(vars(found), vars(expected), tolerance)
+    elif isinstance(found, Mapping):
+        assert list(found) == list(expected)
+        assert_same(list(found.values()), list(expected.values()), tolerance)
+    elif isinstance(found, list | tuple):
+        assert len(found) == len(expected)
+        for left, right in zip(found, expected, strict=True):
+            assert_same(left, right, tolerance)
+    elif isinstance(found, float):
+        assert found == pytest.approx(expected, abs=tolerance)
+    elif isinstance(found, Tensor):
+        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+    else:
+        assert found == expected

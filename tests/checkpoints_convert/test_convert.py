@@ -333,8 +333,8 @@ NOT_OFA: dict[str, tuple[Callable[[], object], str]] = {
         "1 entries are not part of OFA: encoder.vision.w",
     ),
     "another text encoder": (
-        lambda: fairseq_content(CONFIG, cfg={"task": task_of(CONFIG) | {"bpe": "bert"}}),
-        "trained with bpe='bert'; only gpt2 is supported",
+        lambda: fairseq_content(CONFIG, cfg={"task": task_of(CONFIG) | {"bpe": "sentencepiece"}}),
+        "trained with bpe='sentencepiece'; gpt2 and bert are supported",
     ),
 }
 
@@ -567,3 +567,35 @@ def test_the_official_hashes_are_those_of_the_official_files(official_bpe: Path)
 def test_dropped_and_tied_entries_are_not_stored(checkpoint: Path, tmp_path: Path) -> None:
     convert_small(checkpoint, tmp_path / "out")
     assert not set(entries(tmp_path / "out")) & {*DROPPED, *TIED}
+
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"这段文字描述的是哪个区域图片了什么内容红圆", '"', "？", "?"]
+
+
+def chinese(directory: Path) -> tuple[OFAConfig, dict[str, Any]]:
+    """Vocabulary files of a Chinese model in ``directory``, and the content of a checkpoint that fits them."""
+    directory.mkdir()
+    (directory / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    (directory / "dict.txt").write_text("".join(f"{piece} 1\n" for piece in PIECES), encoding="utf-8")
+    config = quick_config(vocab_size=4 + len(PIECES) + 1 + CONFIG.task.num_bins)
+    return config, fairseq_content(config, cfg={"task": task_of(config) | {"bpe": "bert"}})
+
+
+def test_a_chinese_checkpoint_keeps_its_own_vocabulary_and_prompts(tmp_path: Path) -> None:
+    config, content = chinese(tmp_path / "bpe")
+    path = write(tmp_path / "zh.pt", content)
+    done = convert(path, tmp_path / "zh", bpe_dir=tmp_path / "bpe")
+    assert done.config == config
+    assert {p.name for p in (tmp_path / "zh").iterdir()} == MODEL_FILES - set(FILES) | {"vocab.txt", "dict.txt"}
+    ofa = ofa_core.load(tmp_path / "zh")
+    assert ofa.tokenizer.kind == "bert"
+    assert ofa.ground(synth.synth_image(40, 60, 1), "红圆", bins_only=True, num_beams=2).box is not None
+    assert ofa.caption(synth.synth_image(40, 60, 1), num_beams=2, max_new_tokens=3).score > 0
+
+
+def test_a_chinese_checkpoint_does_not_take_english_files(tmp_path: Path) -> None:
+    path = write(tmp_path / "zh.pt", chinese(tmp_path / "bpe")[1])
+    with pytest.raises(CheckpointError, match="has no vocab.txt"):
+        convert(path, tmp_path / "zh", bpe_dir=small_vocabulary_dir())
+    with pytest.raises(CheckpointError, match=r"needs vocab.txt and dict.txt; pass their directory with --bpe-dir"):
+        convert(path, tmp_path / "zh")

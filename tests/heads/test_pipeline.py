@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from reference import assert_same, lively_ofa, picture, scripted
+from torch import Tensor
+
+from ofa_core import OFA, GenerationOptions, Look, OFAError, TaskSettings, Tokenizer
+from ofa_core.heads.pipeline import Pipeline, normalized
+from ofa_core.text import pre_caption, pre_question
+from ofa_core.vision.transform import ImageTransform
+
+BOS, PAD, EOS, UNK = range(4)
+SHORT = GenerationOptions(num_beams=2, max_new_tokens=4)
+
+
+@pytest.fixture(scope="module")
+def ofa() -> OFA:
+    return lively_ofa()
+
+
+@pytest.fixture(scope="module")
+def pipeline(ofa: OFA) -> Pipeline:
+    return Pipeline(ofa.model, ofa.tokenizer, ImageTransform(64))
+
+
+@pytest.fixture
+def stem(ofa: OFA) -> Iterator[list[Tensor]]:
+    """The pixels of each call of the image stem from here on."""
+    calls: list[Tensor] = []
+    handle = ofa.model.encoder.image_stem.register_forward_hook(lambda module, inputs, output: calls.append(inputs[0]))
+    yield calls
+    handle.remove()
+
+
+def sizes(calls: list[Tensor]) -> list[int]:
+    """How many pictures each call of the stem saw."""
+    return [len(pixels) for pixels in calls]
+
+
+# The stem's work is done once
+
+
+@pytest.mark.parametrize(
+    ("order", "batch_size", "seen"),
+    [
+        ("A", 16, [1]),
+        ("AAAA", 16, [1]),
+        ("ABAB", 16, [2]),
+        ("AAAAA", 2, [1]),
+        ("AAAB", 2, [1, 1]),
+        ("ABBA", 2, [2]),
+        ("AABBB", 1, [1, 1]),
+    ],
+)
+def test_the_stem_runs_once_for_a_picture_that_occurs_several_times(
+    ofa: OFA, stem: list[Tensor], order: str, batch_size: int, seen: list[int]
+) -> None:
+    pictures = {"A": picture(0), "B": picture(1)}
+    texts = [f"thing {number}" for number in range(len(order))]
+    found = ofa.ground([pictures[name] for name in order], texts, batch_size=batch_size, num_beams=2)
+    assert sizes(stem) == seen
+    assert len({one.score for one in found}) == len(order)  # each text had an answer of its own
+    for one, name, text in zip(found, order, texts, strict=True):
+        assert_same(one, ofa.ground(pictures[name], text, num_beams=2))
+
+
+def test_many_texts_on_one_picture_run_the_stem_once(ofa: OFA, stem: list[Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    picture(0).save(path)
+    ofa.ground(path, [f"thing {number}" for number in range(5)], batch_size=2, num_beams=2)
+    assert sizes(stem) == [1]
+
+
+def test_the_stem_does_not_run_for_a_look(ofa: OFA, stem: list[Tensor]) -> None:
+    looks = ofa.look([picture(0), picture(1), picture(0)])
+    assert sizes(stem) == [3]
+    stem.clear()
+    ofa.ground([*looks, looks[0]], "it", num_beams=2)
+    ofa.caption(looks[1], num_beams=2, max_new_tokens=2)
+    assert ofa.look(looks[0]) is looks[0]
+    assert stem == []
+    ofa.ground([looks[0], picture(2)], "it", num_beams=2)
+    assert sizes(stem) == [1]
+
+
+def test_a_look_is_its_own_pictures(ofa: OFA) -> None:
+    images = [picture(0), picture(1, 30, 70)]
+    for image, look in zip(images, ofa.look(images), strict=True):
+        assert isinstance(look, Look)
+        assert look.size == image.size
+        expected = ofa.model.image_features(ImageTransform(64)(image)[None])
+        assert look.features.grid == (4, 4)
+        torch.testing.assert_close(look.features.patches, expected.patches, rtol=0, atol=1e-5)
+
+
+def test_the_stem_does_not_run_for_text_alone(ofa: OFA, stem: list[Tensor]) -> None:
+    ofa.summarize("a text", num_beams=2, max_new_tokens=2)
+    assert stem == []
+
+
+# Batches
+
+SOURCE_TEXTS = [" a dog", " which region does the text describe?", " it", " is it red or blue, left or right?", " a"]
+
+
+@pytest.fixture
+def samples(pipeline: Pipeline) -> tuple[list[Any], list[list[int]]]:
+    """Pictures, of which two are missing, and sources of different lengths."""
+    pictures = [picture(0), None, picture(1, 30, 70), None, picture(2)]
+    return pictures, [pipeline.encode(text) for text in SOURCE_TEXTS]
+
+
+def searched(pipeline: Pipeline, pictures: Any, sources: Any, batch_size: int) -> Any:
+    return pipeline.run(pictures, sources, SHORT, batch_size=batch_size)
+
+
+def scored(pipeline: Pipeline, pictures: Any, sources: Any, batch_size: int) -> Any:
+    candidates = [[10, 11], [10, 12], [13], [14, 15, 16]]
+    return pipeline.score(pictures, sources, candidates, "prev_output", batch_size)
+
+
+def prefixed(pipeline: Pipeline, pictures: Any, sources: Any, batch_size: int) -> Any:
+    prefixes = [source[1:-1] for source in sources]
+    options = GenerationOptions(num_beams=2, max_new_tokens=30)
+    found = pipeline.run(pictures, sources, options, prefixes=prefixes, batch_size=batch_size)
+    for beams, prefix in zip(found, prefixes, strict=True):
+        assert beams[0].tokens[: len(prefix)] == prefix
+    return found
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
+@pytest.mark.parametrize("work", [searched, scored, prefixed], ids=lambda work: work.__name__)
+def test_a_batch_in_which_some_have_no_picture_equals_its_samples_one_by_one(
+    pipeline: Pipeline, samples: tuple[list[Any], list[list[int]]], work: Callable[..., Any], batch_size: int
+) -> None:
+    pictures, sources = samples
+    found = work(pipeline, pictures, sources, batch_size)
+    assert len(found) == len(sources)
+    for one, image, source in zip(found, pictures, sources, strict=True):
+        (alone,) = work(pipeline, [image], [source], 16)
+        assert_same(one, alone)
+    (other,) = work(pipeline, [picture(7)], [sources[1]], 16)  # a picture would have made a difference
+    with pytest.raises(AssertionError):
+        assert_same(found[1], other)
+
+
+def test_pictures_of_all_or_of_none_need_no_mask(
+    pipeline: Pipeline, samples: tuple[list[Any], list[list[int]]]
+) -> None:
+    pictures, sources = samples
+    batches = [
+        batch for _, batch in pipeline.batches([pictures[0], pictures[2], None, None, *pictures], sources * 2, 2)
+    ]
+    full, none, mixed = batches[:3]
+    assert (full.image_mask, none.image_mask, none.images) == (None, None, None)
+    assert mixed.image_mask is not None
+    assert mixed.image_mask.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_size_below_one_is_refused(pipeline: Pipeline, size: int) -> None:
+    with pytest.raises(OFAError, match=f"^batch_size must be at least 1, not {size}$"):
+        pipeline.run([None], [[BOS, EOS]], SHORT, batch_size=size)
+
+
+# Looks of other sizes
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_looks_of_different_image_sizes_in_one_call_are_refused(ofa: OFA, batch_size: int) -> None:
+    task = TaskSettings(image_size=32, max_image_size=32, code_dict_size=0)
+    smaller = lively_ofa(task=task).look(picture(0))
+    with pytest.raises(OFAError, match="pictures were looked at with different image sizes"):
+        ofa.ground([ofa.look(picture(0)), smaller], "it", num_beams=2, batch_size=batch_size)
+
+
+def test_no_pictures_are_refused(pipeline: Pipeline) -> None:
+    for opens in (pipeline.open, pipeline.look):
+        with pytest.raises(OFAError, match="there are no images"):
+            opens([])
+
+
+# Closed sets
+
+
+def test_answers_have_the_leading_space_of_targets(pipeline: Pipeline) -> None:
+    found = pipeline.candidate_ids(["yes", "dark green", "Yes"])
+    assert found == [pipeline.tokenizer.encode(text) for text in (" yes", " dark green", " Yes")]
+
+
+@pytest.mark.parametrize(
+    ("candidates", "message"),
+    [
+        ([], "the list of answers is empty"),
+        (["yes", ""], "answer 1 is ''; an answer is a text that is not empty"),
+        ([" \n", "yes"], r"answer 0 is ' \\n'"),
+        (["yes", None], "answer 1 is None"),
+        (["yes", 7], "answer 1 is 7"),
+        (["yes", "no", "maybe", "no"], "answer 'no' occurs twice, at 1 and 3"),
+        ("yes", "a list"),
+    ],
+    ids=repr,
+)
+def test_a_closed_set_that_makes_no_sense_is_refused(pipeline: Pipeline, candidates: Any, message: str) -> None:
+    with pytest.raises(OFAError, match=message):
+        pipeline.candidate_ids(candidates)
+
+
+# Normalised texts
+
+
+def test_a_text_is_normalized_and_one_that_fits_is_not_warned_about() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert normalized("#The  half-open  Door", pre_caption, 4, "caption") == "the half open door"
+
+
+def test_a_text_that_is_too_long_is_cut_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match="^a question of 5 words was cut to 3$"):
+        assert normalized("One two/three  four five?", pre_question, 3, "question") == "one two three"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "^the question is empty: ''$"),
+        ("  ", "^the question is empty: '  '$"),
+        ("?!.", r"^the question is empty: '\?!\.'$"),
+        ("--", "^the question is empty: '--'$"),
+        (7, "^the question must be a string, not int$"),
+        (None, "^the question must be a string, not NoneType$"),
+        (b"what", "^the question must be a string, not bytes$"),
+    ],
+    ids=repr,
+)
+def test_a_text_of_which_nothing_is_left_is_refused(text: Any, message: str) -> None:
+    with pytest.raises(OFAError, match=message):
+        normalized(text, pre_question, 9, "question")
+
+
+# Chinese models
+
+CHINESE = '[PAD] [UNK] [CLS] [SEP] [MASK] 这 段 文 字 描 述 的 是 哪 个 区 域 ？ 图 片 了 什 么 内 容 红 猫 " ? a ##b c'
+
+
+@pytest.fixture(scope="module")
+def chinese(tmp_path_factory: pytest.TempPathFactory) -> OFA:
+    directory = tmp_path_factory.mktemp("chinese")
+    pieces = CHINESE.split()
+    (directory / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), "utf-8")
+    (directory / "dict.txt").write_text("".join(f"{piece} 1\n" for piece in pieces), "utf-8")
+    return lively_ofa(tokenizer=Tokenizer.from_dir(directory, code_dict_size=0))
+
+
+def chinese_ids(text: str) -> list[int]:
+    """Ids of a text whose characters are all single pieces: dict.txt's lines from 4 on."""
+    return [BOS, *(4 + CHINESE.split().index(character) for character in text if character != " "), EOS]
+
+
+@pytest.mark.parametrize(
+    ("ask", "asked"),
+    [
+        (lambda ofa: ofa.ground(picture(0), "红猫"), '这段文字" 红猫 "描述的是哪个区域？'),
+        (lambda ofa: ofa.caption(picture(0)), "图片描述了什么内容?"),
+        (lambda ofa: ofa.classify(picture(0), ["猫", "红"]), "图片描述了什么内容?"),
+    ],
+    ids=["ground", "caption", "classify"],
+)
+def test_a_chinese_model_is_asked_in_chinese(
+    chinese: OFA, monkeypatch: pytest.MonkeyPatch, ask: Callable[[OFA], object], asked: str
+) -> None:
+    assert chinese.tokenizer.kind == "bert"
+    calls = scripted(monkeypatch, [EOS])
+    ask(chinese)
+    assert calls[0].sources == [chinese_ids(asked)]
+
+
+#: Tasks without a Chinese prompt, and one that a user might give.
+NOT_IN_CHINESE: dict[str, Callable[..., Any]] = {
+    "answer": lambda ofa, **more: ofa.answer(picture(0), "a", **more),
+    "entails": lambda ofa, **more: ofa.entails(picture(0), "a", **more),
+    "entails_caption": lambda ofa, **more: ofa.entails(picture(0), "a", "a", **more),
+    "describe_region": lambda ofa, **more: ofa.describe_region(picture(0), (0, 0, 20, 20), **more),
+    "summarize": lambda ofa, **more: ofa.summarize("a", **more),
+}
+
+
+@pytest.mark.parametrize("name", NOT_IN_CHINESE)
+def test_a_task_without_a_chinese_prompt_needs_one(chinese: OFA, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    calls = scripted(monkeypatch, [EOS])
+    with pytest.raises(OFAError, match=r"^this task has no prompt of its own for a bert vocabulary; pass prompt=$"):
+        NOT_IN_CHINESE[name](chinese)
+    assert calls == []
+    NOT_IN_CHINESE[name](chinese, prompt="图片 是 什么?")
+    assert calls[0].sources[0][:7] == chinese_ids("图片是什么?")[:7]
+
+
+def test_a_chinese_model_answers(chinese: OFA) -> None:
+    found = chinese.ground(picture(0), "红猫", bins_only=True, num_beams=2)
+    assert found.box is not None
+    assert sum(chinese.classify(picture(0), ["猫", "红"]).probabilities.values()) == pytest.approx(1)
+
+
+# Prompts of a user
+
+
+@pytest.mark.parametrize(
+    ("ask", "asked"),
+    [
+        (lambda ofa: ofa.ground(picture(0), "A dog", prompt=" find {caption}!"), " find a dog!"),
+        (lambda ofa: ofa.answer(picture(0), "Why", prompt=" q: {question}"), " q: why?"),
+        (lambda ofa: ofa.entails(picture(0), "A b", prompt=" is it {hypothesis}"), " is it a b"),
+        (lambda ofa: ofa.entails(picture(0), "a", "B", prompt="{caption}, {hypothesis}"), "b, a"),
+        (lambda ofa: ofa.summarize("A b", prompt=" short: {text}"), " short: a b"),
+        (lambda ofa: ofa.caption(picture(0), prompt=" what?"), " what?"),
+        (lambda ofa: ofa.classify(picture(0), ["a", "b"], prompt=" which?"), " which?"),
+    ],
+    ids=["ground", "answer", "entails", "entails_caption", "summarize", "caption", "classify"],
+)
+def test_a_given_prompt_takes_the_place_of_the_tasks_own(
+    ofa: OFA, monkeypatch: pytest.MonkeyPatch, ask: Callable[[OFA], object], asked: str
+) -> None:
+    calls = scripted(monkeypatch, [EOS])
+    ask(ofa)
+    assert calls[0].sources == [[BOS, *ofa.tokenizer.encode(asked), EOS]]
+
+
+@pytest.mark.parametrize("prompt", [" find {it}", " find {", " find {0}", " find {caption.x}"])
+def test_a_prompt_with_other_fields_is_refused(ofa: OFA, prompt: str) -> None:
+    with pytest.raises(OFAError, match="prompt"):
+        ofa.ground(picture(0), "a dog", prompt=prompt)
+
+
+def test_pictures_keep_their_order_and_identity(pipeline: Pipeline) -> None:
+    images = [picture(0, 40, 50), picture(1, 60, 70)]
+    look = pipeline.look([images[1]])[0]
+    opened = pipeline.open([images[0], look, images[1], images[0]])
+    assert opened[1] is look
+    assert opened[0] is opened[3]
+    assert [one.size for one in opened] == [(50, 40), (70, 60), (70, 60), (50, 40)]
+    assert isinstance(opened[0], Image.Image)
