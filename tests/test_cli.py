@@ -395,3 +395,40 @@ def test_the_installed_program_grounds(small_directory: Path, picture: Path) -> 
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert set(json.loads(done.stdout)) == KEYS
+
+
+HEADS = {
+    "caption": ([], {"image", "answer", "score", "token_scores", "alternatives", "seconds"}),
+    "answer": (
+        ["what is it?", "--candidates", "red", "blue"],
+        {"image", "question", "answer", "score", "probabilities", "alternatives", "seconds"},
+    ),
+    "oracle": (
+        ["is it red?", "--box", "0", "0", "9", "9", "--dialog", "is it a dog?", "no"],
+        {"image", "question", "answer", "score", "probabilities", "alternatives", "seconds"},
+    ),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_prints_text_or_json(head: str, small_directory: Path, tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "picture.png"
+    picture(1, 40, 60).save(path)
+    arguments, keys = HEADS[head]
+    command = [head, str(path), *arguments, "--model", str(small_directory)]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == keys
+    assert main(command) == 0
+    line = capsys.readouterr().out
+    assert line.startswith(f"{path}: {found['answer']}")
+    if "probabilities" in found:
+        assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert all(answer in line for answer in found["probabilities"])
+
+
+def test_a_region_outside_the_picture_is_refused(small_directory: Path, tmp_path: Path, capsys: Any) -> None:
+    picture(1, 40, 60).save(tmp_path / "picture.png")
+    box = ["--box", "0", "0", "99", "9"]
+    assert main(["oracle", str(tmp_path / "picture.png"), "is it?", *box, "--model", str(small_directory)]) == 2
+    assert capsys.readouterr().err == "ofa-core: box (0.0, 0.0, 99.0, 9.0) is not 0 <= x0 < x1 <= 60 and 0 <= y0 < y1 <= 40\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -16,6 +17,8 @@ def box_iou(first: Tensor, second: Tensor, eps: float = 0.0) -> Tensor:
 
     ``eps`` is added to the union; RefCOCO's published score uses 1e-6. Two boxes without any area have IoU 0.
     """
+    exact = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)  # areas overflow float16
+    first, second = first.to(exact), second.to(exact)
     top_left = first[..., :2].maximum(second[..., :2])
     bottom_right = first[..., 2:].minimum(second[..., 2:])
     width, height = (bottom_right - top_left).clamp(min=0).unbind(-1)

@@ -7,8 +7,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -16,8 +18,10 @@ from . import api
 from .command_line import DTYPES, Parser, add_dtype, run
 from .drawing import draw_box
 from .errors import OFAError
-from .heads.grounding import Grounding
+from .heads.results import Answer
 from .vision.transform import open_image
+
+T = TypeVar("T")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,26 +33,51 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="ofa-core", description="Vision and language with OFA.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    model = Parser(add_help=False)
-    model.add_argument(
-        "--model",
-        type=Path,
-        default=os.environ.get("OFA_MODEL") or None,
-        help="a model directory; by default $OFA_MODEL",
-    )
-    model.add_argument("--device", default="cpu", help="where to run, such as cpu or cuda")
-    add_dtype(model, "compute in this; by default float32 on a CPU and what is stored elsewhere")
+    common = _common_options()
 
-    ground = commands.add_parser("ground", parents=[model], help="the box of what a text describes")
+    ground = commands.add_parser("ground", parents=[common], help="the box of what a text describes")
     ground.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="pictures")
     ground.add_argument("text", metavar="TEXT", help="what to find in each of them")
     ground.add_argument(
         "--out", type=Path, metavar="PNG", help="write the picture with the box; a directory for several pictures"
     )
     ground.add_argument("--bins-only", action="store_true", help="let the model say nothing but box coordinates")
-    ground.add_argument("--json", action="store_true", help="print one JSON object a picture")
     ground.set_defaults(command=_ground)
+
+    caption = commands.add_parser("caption", parents=[common], help="a caption")
+    caption.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="pictures")
+    caption.set_defaults(command=_caption)
+
+    answer = commands.add_parser("answer", parents=[common], help="the answer to a question")
+    answer.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="pictures")
+    answer.add_argument("question", metavar="QUESTION", help="what to ask about each of them")
+    answer.add_argument("--candidates", nargs="+", metavar="ANSWER", help="one of these, with a probability for each")
+    answer.set_defaults(command=_answer)
+
+    oracle = commands.add_parser("oracle", parents=[common], help="the answer to a question about a region")
+    oracle.add_argument("images", nargs=1, type=Path, metavar="IMAGE", help="a picture")
+    oracle.add_argument("question", metavar="QUESTION", help="what to ask about the region")
+    oracle.add_argument(
+        "--box", nargs=4, type=float, required=True, metavar=("X0", "Y0", "X1", "Y1"), help="the region, in pixels"
+    )
+    oracle.add_argument("--dialog", nargs="+", default=[], metavar="TURN", help="what was said before, turn by turn")
+    oracle.add_argument("--style", choices=("guesswhat", "invig"), default="guesswhat", help="the kind of dialog")
+    oracle.set_defaults(command=_oracle)
     return parser
+
+
+def _common_options() -> Parser:
+    common = Parser(add_help=False)
+    common.add_argument(
+        "--model",
+        type=Path,
+        default=os.environ.get("OFA_MODEL") or None,
+        help="a model directory; by default $OFA_MODEL",
+    )
+    common.add_argument("--device", default="cpu", help="where to run, such as cpu or cuda")
+    add_dtype(common, "compute in this; by default float32 on a CPU and what is stored elsewhere")
+    common.add_argument("--json", action="store_true", help="print one JSON object a picture")
+    return common
 
 
 def _load(args: argparse.Namespace) -> api.OFA:
@@ -58,17 +87,75 @@ def _load(args: argparse.Namespace) -> api.OFA:
 
 
 def _ground(args: argparse.Namespace) -> int:
-    pictures = [open_image(path) for path in args.images]  # a broken one is found before the model is loaded
     outputs = _output_paths(args.out, args.images)
-    ofa = _load(args)
-    for path, picture, output in zip(args.images, pictures, outputs, strict=True):
-        start = time.perf_counter()
-        found = ofa.ground(picture, args.text, bins_only=args.bins_only)
-        seconds = time.perf_counter() - start
-        print(_as_json(path, args.text, found, seconds) if args.json else _as_text(path, found, seconds), flush=True)
+    results = _results(args, lambda ofa, picture: ofa.ground(picture, args.text, bins_only=args.bins_only))
+    for (path, picture, found, seconds), output in zip(results, outputs, strict=True):
+        if args.json:
+            _print_json(path, found, seconds, text=args.text)
+        elif found.box is None:
+            said = f"no box (the model said {found.text!r})"
+            print(f"{path}: {said}, score {found.score:.4f}, {seconds:.2f} s", flush=True)
+        else:
+            box = ", ".join(f"{value:.1f}" for value in found.box)
+            unit = "in pixels x0, y0, x1, y1"
+            print(f"{path}: box ({box}) {unit}, score {found.score:.4f}, {seconds:.2f} s", flush=True)
         if output is not None:
             _save(draw_box(picture, found.box, f"{args.text} {found.score:.2f}"), output)
     return 0
+
+
+def _caption(args: argparse.Namespace) -> int:
+    for path, _, found, seconds in _results(args, lambda ofa, picture: ofa.caption(picture)):
+        if args.json:
+            _print_json(path, found, seconds)
+        else:
+            print(f"{path}: {found.text} (score {found.score:.4f}, {seconds:.2f} s)", flush=True)
+    return 0
+
+
+def _answer(args: argparse.Namespace) -> int:
+    def ask(ofa: api.OFA, picture: Image.Image) -> Answer:
+        return ofa.answer(picture, args.question, candidates=args.candidates)
+
+    return _print_answers(args, ask)
+
+
+def _oracle(args: argparse.Namespace) -> int:
+    def ask(ofa: api.OFA, picture: Image.Image) -> Answer:
+        return ofa.oracle(picture, args.box, args.dialog, args.question, style=args.style)
+
+    return _print_answers(args, ask)
+
+
+def _print_answers(args: argparse.Namespace, ask: Callable[[api.OFA, Image.Image], Answer]) -> int:
+    for path, _, found, seconds in _results(args, ask):
+        if args.json:
+            _print_json(path, found, seconds, question=args.question)
+        else:
+            shares = ", ".join(f"{answer} {share:.3f}" for answer, share in found.top())
+            detail = shares or f"score {found.score:.4f}"
+            print(f"{path}: {found.answer} ({detail}, {seconds:.2f} s)", flush=True)
+    return 0
+
+
+def _results(
+    args: argparse.Namespace, head: Callable[[api.OFA, Image.Image], T]
+) -> Iterator[tuple[Path, Image.Image, T, float]]:
+    """Path, picture, result and seconds for each of ``args.images``; a broken one is found before the model loads."""
+    pictures = [open_image(path) for path in args.images]
+    ofa = _load(args)
+    for path, picture in zip(args.images, pictures, strict=True):
+        start = time.perf_counter()
+        found = head(ofa, picture)
+        yield path, picture, found, time.perf_counter() - start
+
+
+def _print_json(path: Path, found: Any, seconds: float, **asked: str) -> None:
+    fields = asdict(found)
+    if "text" in fields:
+        fields["answer"] = fields.pop("text")  # "text" is what was asked
+    line = {"image": str(path), **asked, **fields, "seconds": round(seconds, 3)}
+    print(json.dumps(line, ensure_ascii=False), flush=True)
 
 
 def _output_paths(out: Path | None, images: list[Path]) -> list[Path | None]:
@@ -94,29 +181,6 @@ def _save(picture: Image.Image, path: Path) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _as_text(path: Path, found: Grounding, seconds: float) -> str:
-    if found.box is None:
-        return f"{path}: no box (the model said {found.text!r}), score {found.score:.4f}, {seconds:.2f} s"
-    box = ", ".join(f"{value:.1f}" for value in found.box)
-    return f"{path}: box ({box}) in pixels x0, y0, x1, y1, score {found.score:.4f}, {seconds:.2f} s"
-
-
-def _as_json(path: Path, text: str, found: Grounding, seconds: float) -> str:
-    return json.dumps(
-        {
-            "image": str(path),
-            "text": text,
-            "box": found.box,
-            "score": found.score,
-            "bins": found.bins,
-            "answer": found.text,
-            "token_scores": found.token_scores,
-            "alternatives": [{"box": other.box, "score": other.score} for other in found.alternatives],
-            "seconds": round(seconds, 3),
-        }
-    )
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ class OFAConfig(_Frozen):
     """Dimensions and optional parts of an :class:`~ofa_core.OFAModel`. The defaults are those of the released models.
 
     Raises:
-        OFAError: from :meth:`load` and :meth:`preset`, where the input is not a configuration.
+        OFAError: from :meth:`preset` and :meth:`from_json`, where the input is not a configuration.
     """
 
     embed_dim: int = Field(gt=0)
@@ -149,7 +149,10 @@ class OFAConfig(_Frozen):
         """The configuration of a released size, ``tiny`` to ``huge``, with any field changed by keyword."""
         if size not in PRESETS:
             raise OFAError(f"there is no preset {size!r}; the presets are {', '.join(PRESETS)}")
-        return cls(**{**PRESETS[size], **changes})
+        try:
+            return cls(**{**PRESETS[size], **changes})
+        except ValidationError as error:
+            raise OFAError(f"preset {size}: {first_problem(error)}") from None
 
     @classmethod
     def from_json(cls, text: str, origin: str = "configuration") -> OFAConfig:

@@ -36,7 +36,7 @@ def open_image(image: ImageLike) -> Image.Image:
     if isinstance(image, Image.Image):
         if 0 in image.size:
             raise OFAError(f"the image has no pixels: it is {image.width} × {image.height}")
-        return image.convert("RGB")
+        return _to_rgb(image, "the image")
     if isinstance(image, Tensor):
         return Image.fromarray(_tensor_to_array(image))
     if isinstance(image, np.ndarray):
@@ -53,10 +53,19 @@ def _read(path: Path) -> Image.Image:
         raise OFAError(f"image {path} is a directory")
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "it is not a picture in a known format" if isinstance(error, UnidentifiedImageError) else error
-        raise OFAError(f"image {path} cannot be read: {reason}") from None
+            return _to_rgb(image, f"image {path}")
+    except UnidentifiedImageError:
+        raise OFAError(f"image {path} cannot be read: it is not a picture in a known format") from None
+    except (OSError, Image.DecompressionBombError) as error:
+        raise OFAError(f"image {path} cannot be read: {error}") from None
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """``image`` in RGB; where it was opened but not read yet, this is when its file turns out to be damaged."""
+    try:
+        return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise OFAError(f"{name} cannot be read: {error}") from None
 
 
 def _tensor_to_array(image: Tensor) -> np.ndarray[Any, Any]:

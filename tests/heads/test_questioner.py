@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from reference import assert_same, lively_ofa, picture, scripted
+
+from ofa_core import OFA, AgentTurn, Grounding, OFAError
+
+BOS, PAD, EOS, UNK = range(4)
+
+
+@pytest.fixture(scope="module")
+def ofa() -> OFA:
+    return lively_ofa()
+
+
+def bins(ofa: OFA, *numbers: int) -> list[int]:
+    return [len(ofa.tokenizer) - 1000 + number for number in numbers]
+
+
+def said(ofa: OFA, text: str, *numbers: int) -> list[int]:
+    """An answer of the model: a text and some bins behind it."""
+    return [*ofa.tokenizer.encode(text), *bins(ofa, *numbers), EOS]
+
+
+def source_of(ofa: OFA, text: str) -> list[int]:
+    return [BOS, *ofa.tokenizer.encode(text), EOS]
+
+
+# Asking
+
+
+@pytest.mark.parametrize(
+    ("style", "dialog", "asked"),
+    [
+        (
+            "guesswhat",
+            [("Is it a dog?", "no")],
+            ' \n#instruction: ask a close-ended question to guess what i want.\n#context: "agent: is it a dog? human: no"',
+        ),
+        ("guesswhat", [], ' \n#instruction: ask a close-ended question to guess what i want.\n#context: ""'),
+        (
+            "invig",
+            ["the cup", "which?", "left"],
+            " \n#instruction: ask a question to guess what i want.\n"
+            '#context: "human: the cup agent: which? human: left"',
+        ),
+    ],
+    ids=["guesswhat", "guesswhat_first", "invig"],
+)
+def test_the_next_question(ofa: OFA, monkeypatch: pytest.MonkeyPatch, style: Any, dialog: Any, asked: str) -> None:
+    calls = scripted(monkeypatch, said(ofa, " is it red?"), said(ofa, " is it blue?"))
+    found = ofa.ask(picture(0), dialog, style=style)
+    assert calls[0].sources == [source_of(ofa, asked)]
+    assert calls[0].options is not None
+    assert calls[0].options.model_dump(exclude_defaults=True) == {"max_new_tokens": 1024}
+    assert (found.text, found.alternatives) == ("is it red?", ("is it blue?",))
+
+
+def test_an_unknown_style_is_refused(ofa: OFA) -> None:
+    with pytest.raises(OFAError, match="'guesswhat' or 'invig', not 'chess'"):
+        ofa.ask(picture(0), [], style="chess")  # type: ignore[call-overload]
+
+
+# An agent that may guess
+
+
+def test_an_agent_is_asked_whether_it_can_specify_the_region(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = scripted(monkeypatch, said(ofa, " not yet. is it red?"))
+    ofa.agent_turn(picture(0), ["The cup", "which?", "left"], num_beams=3)
+    text = (
+        " \n#instruction: can you specify which region the context describes?\n"
+        '#context: "human: the cup agent: which? human: left"'
+    )
+    assert calls[0].sources == [source_of(ofa, text)]
+    assert calls[0].options is not None
+    assert calls[0].options.num_beams == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        (" not yet. is it red?", "is it red?"),
+        (" not yet.", ""),
+        (" is it red?", "is it red?"),
+        (" not yet", "not yet"),
+        (" is it red, not yet. blue?", "is it red, not yet. blue?"),
+        (" not yet. not yet. is it red?", "not yet. is it red?"),
+        (" which region is it?", "which region is it?"),
+        ("", ""),
+    ],
+)
+def test_what_names_no_region_is_a_question_without_its_mark(
+    ofa: OFA, monkeypatch: pytest.MonkeyPatch, text: str, question: str
+) -> None:
+    scripted(monkeypatch, said(ofa, text))
+    assert ofa.agent_turn(picture(0), ["it"]) == AgentTurn(question, None, text.strip())
+
+
+def test_a_region_is_a_grounding_in_thousandths_and_no_question(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, said(ofa, " sure. region:", 0, 250, 500, 999), said(ofa, " sure. region:", 500, 0, 750, 500))
+    turn = ofa.agent_turn(picture(0, height=200, width=400), ["it"])
+    assert turn.question is None
+    assert turn.text == "sure. region: <bin_0> <bin_250> <bin_500> <bin_999>"
+    assert isinstance(turn.grounding, Grounding)
+    assert turn.grounding.box == pytest.approx((0.4, 50, 200, 199.8))  # bin / 1000 within 0.001 and 0.999
+    assert turn.grounding.bins == (0, 250, 500, 999)
+    assert turn.grounding.alternatives[0].box == pytest.approx((200, 0.2, 300, 100))
+
+
+@pytest.mark.parametrize("numbers", [(), (1, 2, 3), (1, 2, 3, 4, 5), (1, 2, 3, 4) * 2], ids=len)
+def test_a_region_of_other_than_four_bins_is_no_box(
+    ofa: OFA, monkeypatch: pytest.MonkeyPatch, numbers: tuple[int, ...]
+) -> None:
+    scripted(monkeypatch, said(ofa, " sure. region:", *numbers))
+    turn = ofa.agent_turn(picture(0), ["it"])
+    assert turn.question is None
+    assert turn.grounding is not None
+    assert turn.grounding.box is None
+
+
+def test_bins_without_the_mark_of_a_region_are_no_guess(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, said(ofa, " is it", 1, 2, 3, 4))
+    turn = ofa.agent_turn(picture(0), ["it"])
+    assert (turn.question, turn.grounding) == ("is it <bin_1> <bin_2> <bin_3> <bin_4>", None)
+
+
+def test_every_picture_of_a_list_has_a_turn_of_its_own_size(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, said(ofa, " sure. region:", 100, 100, 500, 500))
+    found = ofa.agent_turn([picture(0, 100, 200), picture(1, 300, 50)], [["a"], ["b"]])
+    boxes = [turn.grounding.box for turn in found if turn.grounding is not None]
+    assert_same(boxes, [(20.0, 10.0, 100.0, 50.0), (5.0, 30.0, 25.0, 150.0)])
+
+
+def test_a_search_that_finds_nothing_asks_nothing(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch)
+    assert ofa.agent_turn([picture(0)], [["it"]]) == [AgentTurn("", None, "")]
+
+
+def test_a_real_turn_is_a_question_or_a_region(ofa: OFA) -> None:
+    found = ofa.agent_turn([picture(0), picture(1)], [["the cup"], ["the cup"]], num_beams=2, max_new_tokens=4)
+    assert found[0].text != found[1].text
+    for turn in found:
+        assert (turn.question is None) != (turn.grounding is None)
