@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from reference import picture as noise
 from reference import synth
 
 import ofa_core
@@ -413,7 +414,7 @@ HEADS = {
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_prints_text_or_json(head: str, small_directory: Path, tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "picture.png"
-    picture(1, 40, 60).save(path)
+    noise(1, 40, 60).save(path)
     arguments, keys = HEADS[head]
     command = [head, str(path), *arguments, "--model", str(small_directory)]
     assert main([*command, "--json"]) == 0
@@ -428,7 +429,10 @@ def test_every_head_prints_text_or_json(head: str, small_directory: Path, tmp_pa
 
 
 def test_a_region_outside_the_picture_is_refused(small_directory: Path, tmp_path: Path, capsys: Any) -> None:
-    picture(1, 40, 60).save(tmp_path / "picture.png")
+    noise(1, 40, 60).save(tmp_path / "picture.png")
     box = ["--box", "0", "0", "99", "9"]
     assert main(["oracle", str(tmp_path / "picture.png"), "is it?", *box, "--model", str(small_directory)]) == 2
-    assert capsys.readouterr().err == "ofa-core: box (0.0, 0.0, 99.0, 9.0) is not 0 <= x0 < x1 <= 60 and 0 <= y0 < y1 <= 40\n"
+    assert (
+        capsys.readouterr().err
+        == "ofa-core: box (0.0, 0.0, 99.0, 9.0) is not 0 <= x0 < x1 <= 60 and 0 <= y0 < y1 <= 40\n"
+    )
