@@ -441,7 +441,7 @@ class OFA:
     @overload
     def generate(self, text: str, image: list[Any], **options: Any) -> list[Text]: ...
     def generate(self, text: Any, image: Any = None, *, batch_size: int = 16, **options: Any) -> Any:
-        """What the model answers to ``text``, taken as it is, with or without a picture."""
+        """What the model answers to ``text``, taken as it is, with a picture or without (None, also in a list)."""
         images, texts, single = paired(image, text)
         changed = GenerationOptions(**options)
         pictures = None if image is None else images

@@ -124,7 +124,10 @@ def test_free_answers_are_searched_for(ofa: OFA, monkeypatch: pytest.MonkeyPatch
     answers = [" the red one on the left", " the red"]
     asked = scripted(monkeypatch, *([*ofa.tokenizer.encode(text), EOS] for text in answers))
     found = ofa.oracle(picture(0), BOX, ["The cup"], "which cup?", style="invig", num_beams=2, max_new_tokens=6)
-    text = ' \n#instruction: answer the question based on the region.\n#context: "human: the cup agent: which cup?"\n#region:'
+    text = (
+        " \n#instruction: answer the question based on the region.\n"
+        '#context: "human: the cup agent: which cup?"\n#region:'
+    )
     assert asked[0].sources == [source_of(ofa, text, BINS)]
     assert asked[0].options is not None
     assert (asked[0].options.num_beams, asked[0].options.max_new_tokens) == (2, 6)

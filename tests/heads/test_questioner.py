@@ -37,7 +37,8 @@ def source_of(ofa: OFA, text: str) -> list[int]:
         (
             "guesswhat",
             [("Is it a dog?", "no")],
-            ' \n#instruction: ask a close-ended question to guess what i want.\n#context: "agent: is it a dog? human: no"',
+            " \n#instruction: ask a close-ended question to guess what i want.\n"
+            '#context: "agent: is it a dog? human: no"',
         ),
         ("guesswhat", [], ' \n#instruction: ask a close-ended question to guess what i want.\n#context: ""'),
         (
@@ -136,10 +137,3 @@ def test_every_picture_of_a_list_has_a_turn_of_its_own_size(ofa: OFA, monkeypatc
 def test_a_search_that_finds_nothing_asks_nothing(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch)
     assert ofa.agent_turn([picture(0)], [["it"]]) == [AgentTurn("", None, "")]
-
-
-def test_a_real_turn_is_a_question_or_a_region(ofa: OFA) -> None:
-    found = ofa.agent_turn([picture(0), picture(1)], [["the cup"], ["the cup"]], num_beams=2, max_new_tokens=4)
-    assert found[0].text != found[1].text
-    for turn in found:
-        assert (turn.question is None) != (turn.grounding is None)

@@ -65,11 +65,13 @@ class Pipeline:
                 opened[id(image)] = image if isinstance(image, Look) else open_image(image)
         return [opened[id(image)] for image in images]
 
-    def look(self, images: Sequence[Picture]) -> list[Look]:
-        """Run the image stem on every picture."""
+    def look(self, images: Sequence[Picture], batch_size: int = 16) -> list[Look]:
+        """Run the image stem on every picture, ``batch_size`` at a time."""
         pictures = self.open(images)
-        features = self._features(pictures, {})
-        return [picture if isinstance(picture, Look) else Look(picture, features[id(picture)]) for picture in pictures]
+        features: dict[int, ImageFeatures] = {}
+        for start in range(0, len(pictures), batch_size):
+            features |= self._features(pictures[start : start + batch_size], features)
+        return [p if isinstance(p, Look) else Look(p, features[id(p)]) for p in pictures]
 
     def prompt(self, prompts: Mapping[str, str], given: str | None) -> str:
         """The ``given`` prompt, or the one the model's language was trained with."""

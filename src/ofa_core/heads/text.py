@@ -33,15 +33,18 @@ def summarize(
 def generate_text(
     pipeline: Pipeline,
     texts: Sequence[str],
-    images: Sequence[Picture] | None,
+    images: Sequence[Picture | None] | None,
     options: GenerationOptions,
     batch_size: int = 16,
 ) -> list[Text]:
     """What the model answers to each text, taken as it is; see :meth:`ofa_core.OFA.generate`."""
+    images = [None] * len(texts) if images is None else images
     for text in texts:
         if not isinstance(text, str) or not text.strip():
             raise OFAError(f"the text is {text!r}; it should be a string that is not empty")
     sources = [pipeline.encode(text) for text in texts]
-    pictures = [None] * len(sources) if images is None else pipeline.open(images)
+    present = [image for image in images if image is not None]
+    opened = iter(pipeline.open(present) if present else ())
+    pictures = [None if image is None else next(opened) for image in images]
     found = pipeline.run(pictures, sources, options, batch_size=batch_size)
     return [text_of(pipeline.tokenizer, beams) for beams in found]

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from reference import lively_ofa, picture, scripted
+
+from ofa_core import OFA, OFAError, Text
+
+BOS, PAD, EOS, UNK = range(4)
+SHORT = {"num_beams": 2, "max_new_tokens": 4}
+
+
+@pytest.fixture(scope="module")
+def ofa() -> OFA:
+    return lively_ofa()
+
+
+def source_of(ofa: OFA, text: str) -> list[int]:
+    return [BOS, *ofa.tokenizer.encode(text), EOS]
+
+
+# Summaries
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("the man is here .", ' what is the summary of article " the man is here . "?'),
+        ("The  half-open/closed DOOR", ' what is the summary of article " the half open closed door "?'),
+        ("a <unk> and a <person>", ' what is the summary of article " a unk and a person "?'),
+        ("it is {text} <bin_3>", ' what is the summary of article " it is {text} <bin_3> "?'),
+    ],
+)
+def test_a_summary_is_asked_for_as_in_training(
+    ofa: OFA, monkeypatch: pytest.MonkeyPatch, text: str, asked: str
+) -> None:
+    calls = scripted(monkeypatch, [EOS])
+    ofa.summarize(text)
+    (call,) = calls
+    assert call.sources == [source_of(ofa, asked)]
+    assert list(call.pictures) == [None]
+    assert call.options is not None
+    changed = {"num_beams": 6, "max_new_tokens": 32, "length_penalty": 0.7, "no_repeat_ngram_size": 3}
+    assert call.options.model_dump(exclude_defaults=True) == changed
+
+
+def test_a_long_text_is_cut_to_512_words_with_a_warning(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = scripted(monkeypatch, [EOS])
+    with pytest.warns(UserWarning, match="^a text to summarize of 600 words was cut to 512$"):
+        ofa.summarize("a " * 600)
+    asked = ' what is the summary of article "' + " a" * 512 + ' "?'
+    assert calls[0].sources == [source_of(ofa, asked)]
+
+
+def test_a_summary_is_the_best_beam(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, *([*ofa.tokenizer.encode(text), EOS] for text in (" a red car", " a car")))
+    found = ofa.summarize("the car is red")
+    assert type(found) is Text
+    assert (found.text, found.alternatives, found.score) == ("a red car", ("a car",), pytest.approx(math.exp(-0.1)))
+
+
+def test_summaries_of_different_texts_differ(ofa: OFA) -> None:
+    found = ofa.summarize(["the car is red", "a man is on the left"], **SHORT)
+    assert isinstance(found, list)
+    assert found[0].score != pytest.approx(found[1].score, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "^the text to summarize is empty: ''$"),
+        ("...", r"^the text to summarize is empty: '\.\.\.'$"),
+        (["a", " "], "^the text to summarize is empty: ' '$"),
+        (7, "^a text must be a string, not int$"),
+        (None, "^a text must be a string, not NoneType$"),
+        ([], "^an empty list was given"),
+    ],
+    ids=repr,
+)
+def test_nothing_to_summarize_is_refused(ofa: OFA, text: Any, message: str) -> None:
+    with pytest.raises(OFAError, match=message):
+        ofa.summarize(text)
+
+
+# Anything
+
+
+@pytest.mark.parametrize("text", [" What IS it?", "no space", " a  half-open {x} <bin_3>", "  "[:1] + "\nit"])
+def test_a_text_is_taken_as_it_is(ofa: OFA, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    calls = scripted(monkeypatch, [*ofa.tokenizer.encode(" a car"), EOS])
+    found = ofa.generate(text, num_beams=3, temperature=0.5)
+    assert calls[0].sources == [source_of(ofa, text)]
+    assert max(calls[0].sources[0]) < ofa.tokenizer.vocabulary.mask
+    assert list(calls[0].pictures) == [None]
+    assert calls[0].options is not None
+    assert calls[0].options.model_dump(exclude_defaults=True) == {"num_beams": 3, "temperature": 0.5}
+    assert found.text == "a car"
+
+
+def test_a_picture_makes_a_difference(ofa: OFA) -> None:
+    text = " what is it?"
+    found = [
+        ofa.generate(text, **SHORT),
+        ofa.generate(text, picture(0), **SHORT),
+        ofa.generate(text, picture(1), **SHORT),
+    ]
+    assert len({round(one.score, 5) for one in found}) == 3
+
+
+def test_one_text_goes_with_every_picture_and_one_picture_with_every_text(
+    ofa: OFA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = scripted(monkeypatch, [EOS])
+    assert len(ofa.generate(" a", [picture(0), picture(1)])) == 2
+    assert len(ofa.generate([" a", " b"], picture(0))) == 2
+    assert len(ofa.generate([" a", " b"])) == 2
+    a, b = source_of(ofa, " a"), source_of(ofa, " b")
+    assert [call.sources for call in calls] == [[a, a], [a, b], [a, b]]
+    assert [[one is None for one in call.pictures] for call in calls] == [[False] * 2, [False] * 2, [True] * 2]
+
+
+def test_sampling_is_possible(ofa: OFA) -> None:
+    found = ofa.generate(" a", do_sample=True, num_return_sequences=3, max_new_tokens=4)
+    assert len(found.alternatives) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "image", "message"),
+    [
+        ("", None, "the text is ''; it should be a string that is not empty"),
+        (" \n", None, r"the text is ' \\n'"),
+        ([" a", ""], None, "the text is ''"),
+        (7, None, "a text must be a string, not int"),
+        (" a", [], "an empty list was given"),
+        ([], None, "an empty list was given"),
+        ([" a", " b"], [None] * 3, "3 images and 2 texts do not pair up"),
+        (" a", ["nowhere.png"], "image nowhere.png does not exist"),
+    ],
+    ids=repr,
+)
+def test_input_that_makes_no_sense_is_refused(ofa: OFA, text: Any, image: Any, message: str) -> None:
+    with pytest.raises(OFAError, match=message):
+        ofa.generate(text, image, **SHORT)
