@@ -595,7 +595,7 @@ def test_a_chinese_checkpoint_keeps_its_own_vocabulary_and_prompts(tmp_path: Pat
 
 def test_a_chinese_checkpoint_does_not_take_english_files(tmp_path: Path) -> None:
     path = write(tmp_path / "zh.pt", chinese(tmp_path / "bpe")[1])
-    with pytest.raises(CheckpointError, match="has no vocab.txt"):
+    with pytest.raises(CheckpointError, match=r"has no vocab\.txt"):
         convert(path, tmp_path / "zh", bpe_dir=small_vocabulary_dir())
     with pytest.raises(CheckpointError, match=r"needs vocab.txt and dict.txt; pass their directory with --bpe-dir"):
         convert(path, tmp_path / "zh")

@@ -132,7 +132,7 @@ def test_a_head_gives_the_probabilities_of_the_original(monkeypatch: pytest.Monk
     )
     monkeypatch.setattr(Pipeline, "encode", lambda self, text: sources[int(text)])
     by_source = {tuple(source): target for source, target in zip(sources, targets, strict=True)}
-    monkeypatch.setattr(classification, "forced_prefix", lambda source, kind: by_source[tuple(source)][1:])
+    monkeypatch.setattr(classification, "prompt_of", lambda source, kind: by_source[tuple(source)])
     images = [synth.synth_image(spec["height"], spec["width"], seed) for seed in spec["seeds"]]
     expected = arrays["class_logits"].softmax(-1)
     for batch_size in (1, 2, 16):
@@ -170,7 +170,7 @@ def test_texts_of_different_lengths_do_not_disturb_one_another(ofa: OFA, kind: A
     assert len({round(one[0], 5) for one in found}) == 3
 
 
-@pytest.mark.parametrize(("trained_with", "kind"), [(None, "prev_output"), ("none", "none"), ("src", "src")])
+@pytest.mark.parametrize(("trained_with", "kind"), [(None, "none"), ("src", "src"), ("prev_output", "prev_output")])
 def test_a_head_starts_from_what_the_checkpoint_was_trained_with(trained_with: Any, kind: Any) -> None:
     ofa = with_prompt_type(trained_with)
     found = ofa.head_probabilities("snli", " good")

@@ -17,7 +17,7 @@ import ofa_core
 from ofa_core import OFA, Grounding, Hypothesis, OFAError, OFAModel, TaskSettings, Tokenizer
 from ofa_core.heads import pipeline as pipeline_module
 from ofa_core.text import small_vocabulary_dir
-from ofa_core.vision.transform import ImageLike
+from ofa_core.vision.transform import ImageLike, open_image
 
 BOS, PAD, EOS, UNK = range(4)
 
@@ -281,6 +281,139 @@ def test_the_batch_size_changes_nothing(ofa: OFA, sources: list[Tensor], batch_s
     assert [len(batch) for batch in sources] == batches
     for left, right in zip(found, expected, strict=True):
         assert_same(left, right)
+
+
+# How sure, and what else
+
+
+@pytest.mark.parametrize(
+    ("threshold", "has_box"), [(0.0, True), (0.4, True), (0.5, True), (0.501, False), (0.9, False), (1.1, False)]
+)
+def test_a_box_below_the_threshold_is_not_returned(
+    ofa: OFA, monkeypatch: pytest.MonkeyPatch, threshold: float, has_box: bool
+) -> None:
+    answering(monkeypatch, [*bin_ids(ofa, 0, 0, 500, 500), EOS], scores=[math.log(0.5)] * 4 + [math.log(0.501)])
+    for found in (
+        ofa.ground(picture(0), "it", threshold=threshold),
+        ofa.ground_dialog(picture(0), ["it"], threshold=threshold),
+    ):
+        assert (found.box is not None) is has_box
+        assert found.bins == (0, 0, 500, 500)
+        assert found.score == pytest.approx(0.5, abs=1e-3)
+
+
+ONE, TWO, THREE = (0, 0, 500, 500), (0, 0, 500, 999), (500, 500, 999, 999)
+NEAR_ONE, NEAR_TWO = (0, 0, 500, 480), (10, 0, 500, 999)  # IoU of 0.96 and 0.98 with them
+FAR_FROM_ONE = (0, 0, 500, 440)  # IoU 0.88
+
+
+@pytest.mark.parametrize(
+    ("beams", "kept"),
+    [
+        ([ONE, TWO, THREE], [TWO, THREE]),
+        ([ONE, NEAR_ONE, TWO], [TWO]),
+        ([ONE, FAR_FROM_ONE, TWO], [FAR_FROM_ONE, TWO]),
+        ([TWO, ONE, NEAR_ONE, NEAR_TWO, THREE], [ONE, THREE]),
+        ([NEAR_ONE, ONE, ONE], []),
+        ([ONE, (1, 2, 3), TWO, (1, 2, 3, 4, 5)], [TWO]),
+        ([(1, 2, 3), ONE, NEAR_ONE, TWO], [ONE, TWO]),
+        ([ONE], []),
+    ],
+)
+def test_alternatives_are_boxes_that_differ_from_every_better_one(
+    ofa: OFA, monkeypatch: pytest.MonkeyPatch, beams: list[tuple[int, ...]], kept: list[tuple[int, ...]]
+) -> None:
+    answering(monkeypatch, *([*bin_ids(ofa, *numbers), EOS] for numbers in beams))
+    for found in (ofa.ground(picture(0), "it"), ofa.ground_dialog(picture(0), ["it"])):
+        assert found.bins == beams[0]
+        assert (found.box is not None) == (len(beams[0]) == 4)
+        assert [one.bins for one in found.alternatives] == kept
+        assert all(one.box is not None and one.alternatives == () for one in found.alternatives)
+
+
+def test_alternatives_remain_where_the_best_box_is_not_sure_enough(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, *([*bin_ids(ofa, *numbers), EOS] for numbers in (ONE, NEAR_ONE, TWO)))
+    found = ofa.ground(picture(0), "it", threshold=0.99)
+    assert found.box is None
+    assert [one.bins for one in found.alternatives] == [TWO]
+
+
+# A look in place of a picture
+
+
+@pytest.mark.parametrize("bins_only", [False, True])
+def test_a_look_gives_the_same_box_as_its_picture(ofa: OFA, tmp_path: Path, bins_only: bool) -> None:
+    images = kinds(tmp_path)
+    looks = ofa.look(images)
+    assert [look.size for look in looks] == [one.size for one in map(open_image, images)]
+    found = ofa.ground(looks, TEXTS, bins_only=bins_only)
+    for one, other in zip(found, ofa.ground(images, TEXTS, bins_only=bins_only), strict=True):
+        assert_same(one, other)
+    assert_same(ofa.ground(looks[2], TEXTS[2], bins_only=bins_only), found[2])
+
+
+# Dialogs
+
+
+@pytest.mark.parametrize(
+    ("style", "dialog", "asked"),
+    [
+        (
+            "guesswhat",
+            [("Is it a  dog?", "No"), ("red?", "yes")],
+            " \n#instruction: which region does the context describe?\n"
+            '#context: "agent: is it a dog? human: no agent: red? human: yes"',
+        ),
+        (
+            "invig",
+            ["The cup", ("which?", "left")],
+            " \n#instruction: which region does the context describe?\n"
+            '#context: "human: the cup agent: which? human: left"',
+        ),
+    ],
+    ids=["guesswhat", "invig"],
+)
+def test_a_dialog_is_asked_about_with_its_speakers(
+    ofa: OFA, sources: list[Tensor], style: Any, dialog: Any, asked: str
+) -> None:
+    ofa.ground_dialog(picture(0), dialog, style=style, num_beams=1, max_new_tokens=2)
+    assert sources[0].tolist() == [[BOS, *ofa.tokenizer.encode(asked), EOS]]
+
+
+@pytest.mark.parametrize("before", ["", " region:", " sure. region:"])
+def test_the_bins_of_a_dialog_are_thousandths_of_the_picture(
+    ofa: OFA, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    answering(monkeypatch, [*ofa.tokenizer.encode(before), *bin_ids(ofa, 0, 250, 500, 999), EOS])
+    wide, tall = ofa.ground_dialog([picture(0, 40, 120), picture(1, 300, 90)], [["it"], ["it"]])
+    assert wide.box == pytest.approx((0.12, 10, 60, 39.96))  # 0 and 0.999 of a side are 0.001 and 0.999
+    assert tall.box == pytest.approx((0.09, 75, 45, 299.7))
+    assert wide.bins == (0, 250, 500, 999)
+    assert wide.text == f"{before} <bin_0> <bin_250> <bin_500> <bin_999>".strip()
+
+
+@pytest.mark.parametrize("numbers", [(), (1, 2, 3), (1, 2, 3, 4, 5), (1, 2, 3, 4) * 2], ids=len)
+def test_other_than_four_bins_are_no_box_of_a_dialog(
+    ofa: OFA, monkeypatch: pytest.MonkeyPatch, numbers: tuple[int, ...]
+) -> None:
+    answering(monkeypatch, [*ofa.tokenizer.encode(" region:"), *bin_ids(ofa, *numbers), EOS])
+    assert ofa.ground_dialog(picture(0), ["it"]).box is None
+
+
+@pytest.mark.parametrize(
+    ("dialog", "options", "message"),
+    [
+        ([], {}, "^the dialog is empty: there is nothing to ground$"),
+        ("is it red? yes", {}, "^a dialog is a list of turns"),
+        ([("a", "b", "c")], {}, "^dialog entry 0 has 3 parts"),
+        ([("a", "")], {}, "^dialog entry 0 holds ''"),
+        (["it"], {"style": "chess"}, "'guesswhat' or 'invig', not 'chess'"),
+    ],
+    ids=["empty", "text", "triple", "empty_turn", "style"],
+)
+def test_a_dialog_that_makes_no_sense_is_refused(ofa: OFA, dialog: Any, options: Any, message: str) -> None:
+    with pytest.raises(OFAError, match=message):
+        ofa.ground_dialog(picture(0), dialog, **options)
 
 
 # Errors

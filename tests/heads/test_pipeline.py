@@ -12,9 +12,10 @@ from reference import assert_same, lively_ofa, picture, scripted
 from torch import Tensor
 
 from ofa_core import OFA, GenerationOptions, Look, OFAError, TaskSettings, Tokenizer
+from ofa_core.heads import pipeline as pipeline_module
 from ofa_core.heads.pipeline import Pipeline, normalized
 from ofa_core.text import pre_caption, pre_question
-from ofa_core.vision.transform import ImageTransform
+from ofa_core.vision.transform import ImageTransform, open_image
 
 BOS, PAD, EOS, UNK = range(4)
 SHORT = GenerationOptions(num_beams=2, max_new_tokens=4)
@@ -90,6 +91,14 @@ def test_the_stem_does_not_run_for_a_look(ofa: OFA, stem: list[Tensor]) -> None:
     assert sizes(stem) == [1]
 
 
+def test_many_looks_are_made_in_batches_and_once_each(pipeline: Pipeline, stem: list[Tensor]) -> None:
+    images = [picture(seed, 20, 20) for seed in range(4)]
+    looks = pipeline.look([*images, images[0], images[3]], batch_size=3)
+    assert sizes(stem) == [3, 1]
+    assert [look.image.tobytes() for look in looks] == [image.tobytes() for image in [*images, images[0], images[3]]]
+    assert looks[4].features is looks[0].features
+
+
 def test_a_look_is_its_own_pictures(ofa: OFA) -> None:
     images = [picture(0), picture(1, 30, 70)]
     for image, look in zip(images, ofa.look(images), strict=True):
@@ -128,7 +137,7 @@ def scored(pipeline: Pipeline, pictures: Any, sources: Any, batch_size: int) -> 
 
 def prefixed(pipeline: Pipeline, pictures: Any, sources: Any, batch_size: int) -> Any:
     prefixes = [source[1:-1] for source in sources]
-    options = GenerationOptions(num_beams=2, max_new_tokens=30)
+    options = GenerationOptions(num_beams=2, max_new_tokens=4)
     found = pipeline.run(pictures, sources, options, prefixes=prefixes, batch_size=batch_size)
     for beams, prefix in zip(found, prefixes, strict=True):
         assert beams[0].tokens[: len(prefix)] == prefix
@@ -177,7 +186,7 @@ def test_a_batch_size_below_one_is_refused(pipeline: Pipeline, size: int) -> Non
 def test_looks_of_different_image_sizes_in_one_call_are_refused(ofa: OFA, batch_size: int) -> None:
     task = TaskSettings(image_size=32, max_image_size=32, code_dict_size=0)
     smaller = lively_ofa(task=task).look(picture(0))
-    with pytest.raises(OFAError, match="pictures were looked at with different image sizes"):
+    with pytest.raises(OFAError, match=r"looked at with an image size of 32 × 32 pixels, this model takes 64 × 64"):
         ofa.ground([ofa.look(picture(0)), smaller], "it", num_beams=2, batch_size=batch_size)
 
 
@@ -298,7 +307,9 @@ def test_a_task_without_a_chinese_prompt_needs_one(chinese: OFA, monkeypatch: py
     with pytest.raises(OFAError, match=r"^this task has no prompt of its own for a bert vocabulary; pass prompt=$"):
         NOT_IN_CHINESE[name](chinese)
     assert calls == []
-    NOT_IN_CHINESE[name](chinese, prompt="图片 是 什么?")
+    fields = {"answer": "{question}", "entails": "{hypothesis}", "entails_caption": "{hypothesis} {caption}"}
+    fields["summarize"] = "{text}"
+    NOT_IN_CHINESE[name](chinese, prompt=f"图片 是 什么? {fields.get(name, '')}")
     assert calls[0].sources[0][:7] == chinese_ids("图片是什么?")[:7]
 
 
@@ -346,3 +357,20 @@ def test_pictures_keep_their_order_and_identity(pipeline: Pipeline) -> None:
     assert opened[0] is opened[3]
     assert [one.size for one in opened] == [(50, 40), (70, 60), (70, 60), (50, 40)]
     assert isinstance(opened[0], Image.Image)
+
+
+def test_a_file_that_occurs_several_times_is_read_once(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "picture.png"
+    picture(0).save(path)
+    read: list[Any] = []
+    monkeypatch.setattr(pipeline_module, "open_image", lambda image: (read.append(image), open_image(image))[1])
+    assert len(pipeline.open([path] * 3)) == 3
+    assert read == [path]
+
+
+@pytest.mark.parametrize("prompt", [" where?", "{caption} {question}"])
+def test_a_prompt_that_would_ignore_the_text_is_refused(ofa: OFA, prompt: str) -> None:
+    with pytest.raises(OFAError, match=r"it should hold \{caption\} and no other field"):
+        ofa.ground(picture(0), "a dog", prompt=prompt)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from reference import lively_ofa, picture, scripted
+from reference import assert_same, lively_ofa, picture, scripted
 
 from ofa_core import OFA, OFAError, Text
 
@@ -15,6 +16,15 @@ SHORT = {"num_beams": 2, "max_new_tokens": 4}
 @pytest.fixture(scope="module")
 def ofa() -> OFA:
     return lively_ofa()
+
+
+@pytest.fixture
+def stem_runs(ofa: OFA) -> Iterator[list[int]]:
+    """How many pictures each call of the image stem sees from here on."""
+    counts: list[int] = []
+    handle = ofa.model.encoder.image_stem.register_forward_hook(lambda stem, inputs, out: counts.append(len(inputs[0])))
+    yield counts
+    handle.remove()
 
 
 def source_of(ofa: OFA, text: str) -> list[int]:
@@ -119,6 +129,17 @@ def test_one_text_goes_with_every_picture_and_one_picture_with_every_text(
     a, b = source_of(ofa, " a"), source_of(ofa, " b")
     assert [call.sources for call in calls] == [[a, a], [a, b], [a, b]]
     assert [[one is None for one in call.pictures] for call in calls] == [[False] * 2, [False] * 2, [True] * 2]
+
+
+def test_pictures_may_be_missing_from_a_list(ofa: OFA, stem_runs: list[int]) -> None:
+    texts = [" a", " what is it?", " is it on the left or on the right?", " b"]
+    images = [None, picture(0), None, picture(1)]
+    found = ofa.generate(texts, images, **SHORT)
+    assert stem_runs == [2]
+    alone = [ofa.generate(text, image, **SHORT) for text, image in zip(texts, images, strict=True)]
+    assert_same(found, alone)
+    assert found[0].score != pytest.approx(ofa.generate(texts[0], picture(0), **SHORT).score, abs=1e-5)
+    assert_same(ofa.generate(texts, [None] * 4, **SHORT), ofa.generate(texts, **SHORT))
 
 
 def test_sampling_is_possible(ofa: OFA) -> None:

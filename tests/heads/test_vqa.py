@@ -8,7 +8,7 @@ import pytest
 from reference import SCORE_TOLERANCE, assert_same, lively_ofa, picture, scripted
 
 from ofa_core import OFA, Answer, OFAError, TaskSettings
-from ofa_core.heads.vqa import forced_prefix
+from ofa_core.generation.candidates import prompt_of
 
 BOS, PAD, EOS, UNK = range(4)
 QUESTION = "what color is the car?"
@@ -141,8 +141,8 @@ def test_the_decoder_prompt_is_the_given_one_or_the_checkpoints_or_the_tasks(
 @pytest.mark.parametrize(
     ("kind", "prefix"), [("none", []), ("src", [5, 6, EOS]), ("prev_output", [5, 6])], ids=lambda value: str(value)
 )
-def test_a_forced_prefix_leaves_out_the_start(kind: Any, prefix: list[int]) -> None:
-    assert forced_prefix([BOS, 5, 6, EOS], kind) == prefix
+def test_a_decoder_prompt_begins_with_the_start(kind: Any, prefix: list[int]) -> None:
+    assert prompt_of([BOS, 5, 6, EOS], kind) == [BOS, *prefix]
 
 
 @pytest.mark.parametrize("kind", ["none", "src", "prev_output"])
@@ -280,3 +280,10 @@ def test_a_question_that_fits_is_not_warned_about(ofa: OFA, monkeypatch: pytest.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ofa.answer(picture(0), " ".join(["why"] * 128))
+
+
+def test_a_model_trained_with_object_names_asks_for_them() -> None:
+    task = TaskSettings(image_size=64, max_image_size=64, code_dict_size=0, add_object=True)
+    ofa = lively_ofa(task=task)
+    with pytest.warns(UserWarning, match="pass objects="):
+        ofa.answer(picture(0), "what is it?", candidates=["a", "b"])

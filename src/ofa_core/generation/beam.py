@@ -22,7 +22,7 @@ def beam_search(stepper: Stepper, options: GenerationOptions) -> list[list[Hypot
     totals = torch.zeros(batch, beams, 0, device=stepper.samples.device)  # cumulative score after each token
     for step in range(stepper.max_length + 1):
         scores, tokens, origins = _candidates(stepper.log_probs(prefixes), totals, options)  # [B, 2K] each
-        ends = tokens.eq(EOS) & scores.gt(-torch.inf)
+        ends = tokens.eq(EOS) & scores.gt(-torch.inf) & ~stepper.still_forced(step)[:, None]
         for sample, rank in ends[:, :beams].nonzero().tolist():
             finished = ended[int(stepper.samples[sample])]
             if len(finished) < beams:

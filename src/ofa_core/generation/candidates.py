@@ -73,14 +73,21 @@ def score_candidates(
     return scores
 
 
-def _prompts(tokens: Tensor, kind: DecoderPrompt) -> list[tuple[Tensor, Tensor]]:
-    """Samples whose prompts are equally long: their indices [b] and prompts [b, L]."""
+def prompt_of(source: Sequence[int], kind: DecoderPrompt) -> list[int]:
+    """The decoder prompt, ``<s>`` first, that goes with source ids: see :func:`score_candidates`."""
     if kind not in ("none", "src", "prev_output"):
         raise OFAError(f"decoder_prompt is 'none', 'src' or 'prev_output', not {kind!r}")
+    if kind == "none":
+        return [BOS]
+    dropped = (PAD,) if kind == "src" else (PAD, EOS)
+    return [token for token in source if token not in dropped]
+
+
+def _prompts(tokens: Tensor, kind: DecoderPrompt) -> list[tuple[Tensor, Tensor]]:
+    """Samples whose prompts are equally long: their indices [b] and prompts [b, L]."""
     by_length: dict[int, list[tuple[int, list[int]]]] = {}
     for row, source in enumerate(tokens.tolist()):
-        dropped = {"none": None, "src": (PAD,), "prev_output": (PAD, EOS)}[kind]
-        prompt = [BOS] if dropped is None else [token for token in source if token not in dropped]
+        prompt = prompt_of(source, kind)
         by_length.setdefault(len(prompt), []).append((row, prompt))
     return [
         (torch.tensor([row for row, _ in group], device=tokens.device),

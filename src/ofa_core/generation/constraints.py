@@ -146,6 +146,21 @@ class MinNewTokens:
         return scores
 
 
+class MaxNewTokens:
+    """Nothing but ``</s>`` once ``count`` tokens stand behind the sample's own forced prefix."""
+
+    stage: Stage = "log_probs"
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __call__(self, scores: Tensor, step: Step) -> Tensor:
+        """New scores [B, K, V]."""
+        full = [step.number >= length + self.count for length in step.forced_lengths()]
+        other = torch.arange(scores.shape[-1], device=scores.device) != EOS
+        return scores.masked_fill_(torch.tensor(full, device=scores.device)[:, None, None] & other, NEVER)
+
+
 class NeverInvalid:
     """No ``<pad>``, and nothing whose score is not a number."""
 

@@ -18,7 +18,8 @@ def sample(stepper: Stepper, options: GenerationOptions, generator: torch.Genera
     batch, count = len(stepper.samples), options.num_return_sequences or 1
     prefixes = torch.full((batch, count, 1), BOS, device=stepper.samples.device)
     scores = torch.zeros(batch, count, 0, device=stepper.samples.device)
-    for _ in range(stepper.max_length + 1):
+    ended = torch.zeros(batch, count, 0, dtype=torch.bool, device=scores.device)
+    for step in range(stepper.max_length + 1):
         log_probs = stepper.log_probs(prefixes)
         probabilities = truncated(log_probs, options.top_k, options.top_p).softmax(-1).nan_to_num()
         impossible = probabilities.sum(-1, keepdim=True) == 0  # constraints leave nothing: the draw is void
@@ -26,10 +27,13 @@ def sample(stepper: Stepper, options: GenerationOptions, generator: torch.Genera
         drawn = drawn.unflatten(0, (batch, count))
         prefixes = torch.cat([prefixes, drawn], dim=-1)
         scores = torch.cat([scores, log_probs.gather(-1, drawn)], dim=-1)
-        if prefixes[..., 1:].eq(EOS).any(-1).all():
+        ends = drawn.eq(EOS) & ~stepper.still_forced(step)[:, None, None]
+        ended = torch.cat([ended, ends], dim=-1)
+        if ended.any(-1).all():
             break
-    targets = zip(prefixes[..., 1:].flatten(0, 1).tolist(), scores.flatten(0, 1), strict=True)
-    found = [_finish(tokens, token_scores, options) for tokens, token_scores in targets]
+    drawn_targets = (prefixes[..., 1:], scores, ended)
+    targets = zip(*(part.flatten(0, 1) for part in drawn_targets), strict=True)
+    found = [_finish(tokens.tolist(), token_scores, ends.tolist(), options) for tokens, token_scores, ends in targets]
     by_sample = (found[i * count : (i + 1) * count] for i in range(batch))
     return [sorted((h for h in one if h is not None), key=lambda h: -h.score) for one in by_sample]
 
@@ -47,11 +51,11 @@ def truncated(log_probs: Tensor, top_k: int, top_p: float) -> Tensor:
     return log_probs
 
 
-def _finish(tokens: list[int], token_scores: Tensor, options: GenerationOptions) -> Hypothesis | None:
-    """A hypothesis up to its first ``</s>``; None where a draw was impossible."""
-    if EOS not in tokens:
+def _finish(tokens: list[int], token_scores: Tensor, ends: list[bool], options: GenerationOptions) -> Hypothesis | None:
+    """A hypothesis up to the first token that ends it; None where a draw was impossible."""
+    if True not in ends:
         return None
-    length = tokens.index(EOS) + 1
+    length = ends.index(True) + 1
     total = float(token_scores[:length].sum())
     if total == -torch.inf:
         return None

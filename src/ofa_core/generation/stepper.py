@@ -13,6 +13,7 @@ from ..cache import DecoderCache
 from ..encoder import ImageFeatures
 from ..errors import OFAError
 from ..model import OFAModel
+from ..text.vocabulary import PAD
 from . import constraints as rules
 from .constraints import Constraint, Step
 from .options import GenerationOptions
@@ -87,6 +88,12 @@ class Stepper:
             each.append(self._normalize(logits, step))
         scores = each[0] if len(each) == 1 else torch.stack(each).logsumexp(0) - math.log(len(each))
         return self._apply("log_probs", scores, step)
+
+    def still_forced(self, number: int) -> Tensor:
+        """[B], True where token ``number`` of the target, from 0, is forced: a ``</s>`` there ends nothing."""
+        if self.forced is None or number >= self.forced.shape[1]:
+            return torch.zeros_like(self.samples, dtype=torch.bool)
+        return self.forced[:, number] != PAD
 
     def _normalize(self, logits: Tensor, step: Step) -> Tensor:
         if self.options.constrain_after_softmax:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from ..errors import OFAError
-from ..generation.candidates import DecoderPrompt
+from ..generation.candidates import DecoderPrompt, prompt_of
 from .caption import PROMPTS
 from .pipeline import Picture, Pipeline
 from .results import Answer, choice
-from .vqa import forced_prefix
 
 DECODER_PROMPT: DecoderPrompt = "none"
 
@@ -51,9 +50,7 @@ def head_probabilities(
     pictures = [None] * len(sources) if images is None else pipeline.open(images)
     found: list[list[float]] = []
     for part, batch in pipeline.batches(pictures, sources, batch_size):
-        prefix = pipeline.tokenizer.pad(
-            [[pipeline.tokenizer.vocabulary.bos, *forced_prefix(s, kind)] for s in sources[part]]
-        )
+        prefix = pipeline.tokenizer.pad([prompt_of(source, kind) for source in sources[part]])
         scores = pipeline.model.classify(head, batch.tokens, prefix.to(batch.tokens.device), batch.images)
         found += scores.float().softmax(-1).tolist()
     return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..generation.candidates import DecoderPrompt
 from ..text import pre_caption
-from .pipeline import Picture, Pipeline, normalized
+from .pipeline import Picture, Pipeline, filled, normalized
 from .results import Answer, choice
 
 PROMPTS = {"gpt2": ' does the image describe " {hypothesis} "?'}
@@ -33,7 +33,7 @@ def entails(
         fields = {"hypothesis": normalized(text, pre_caption, words, "hypothesis")}
         if captions is not None:
             fields["caption"] = normalized(captions[index], pre_caption, words, "caption")
-        sources.append(pipeline.encode(template.format(**fields)))
+        sources.append(pipeline.encode(filled(template, **fields)))
     kind = decoder_prompt or pipeline.model.config.task.prompt_type or DECODER_PROMPT
     scores = pipeline.score(pipeline.open(images), sources, pipeline.candidate_ids(ANSWERS), kind, batch_size)
     return [choice(ANSWERS, probabilities) for probabilities in scores]

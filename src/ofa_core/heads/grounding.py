@@ -12,9 +12,9 @@ from ..boxes import box_iou
 from ..errors import OFAError
 from ..generation import AllowedRange, GenerationOptions, Hypothesis
 from ..text import pre_caption
-from ..text.dialog import DIALOG_TASKS, Dialog, Style, dialog_source, turns_of
+from ..text.dialog import Dialog, Style, dialog_source, dialog_task, turns_of
 from .box_codec import Box, BoxCodec
-from .pipeline import Picture, Pipeline, normalized
+from .pipeline import Picture, Pipeline, filled, normalized
 from .results import confidence
 
 PROMPTS = {
@@ -63,7 +63,7 @@ def ground(
     words = pipeline.model.config.task.max_source_tokens
     template = pipeline.prompt(PROMPTS, prompt)
     texts = [normalized(caption, pre_caption, words, "text to ground") for caption in captions]
-    sources = [pipeline.encode(template.format(caption=text)) for text in texts]
+    sources = [pipeline.encode(filled(template, caption=text)) for text in texts]
     pictures = pipeline.open(images)
     constraints = []
     if bins_only:
@@ -89,7 +89,7 @@ def ground_dialog(
     batch_size: int = 16,
 ) -> list[Grounding]:
     """The box each dialog is about; see :meth:`ofa_core.OFA.ground_dialog`."""
-    task = DIALOG_TASKS[f"{style}_grounding"]
+    task = dialog_task(style, "grounding")
     sources = []
     for dialog in dialogs:
         turns = turns_of(dialog)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..errors import OFAError
 from ..generation import GenerationOptions
-from ..text.dialog import DIALOG_TASKS, Dialog, DialogTask, Style, dialog_source, turns_of
+from ..text.dialog import DIALOG_TASKS, Dialog, DialogTask, Style, dialog_source, dialog_task, turns_of
 from .grounding import DIALOG_OPTIONS, invig_codec
 from .pipeline import Opened, Picture, Pipeline
 from .results import Answer, Text, choice, text_of
@@ -39,9 +39,12 @@ def oracle(
     batch_size: int = 16,
 ) -> list[OracleAnswer]:
     """The answer to each question about a region; see :meth:`ofa_core.OFA.oracle`."""
+    for question in questions:
+        if not isinstance(question, str) or not question.strip():
+            raise OFAError(f"the question is {question!r}; it should be a text that is not empty")
     pictures = pipeline.open(images)
-    turns = [[*turns_of(dialog), *turns_of([question])] for dialog, question in zip(dialogs, questions, strict=True)]
-    sources = _sources(pipeline, DIALOG_TASKS[f"{style}_oracle"], pictures, boxes, turns)
+    turns = [[*turns_of(dialog), question] for dialog, question in zip(dialogs, questions, strict=True)]
+    sources = _sources(pipeline, dialog_task(style, "oracle"), pictures, boxes, turns)
     if style == "invig":
         found = pipeline.run(pictures, sources, options, batch_size=batch_size)
         texts = [text_of(pipeline.tokenizer, beams) for beams in found]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from string import Formatter
 from typing import TypeAlias
 
 import torch
@@ -15,7 +16,9 @@ from ..encoder import ImageFeatures
 from ..errors import OFAError
 from ..generation import Constraint, GenerationOptions, Hypothesis, generate, score_candidates
 from ..generation.candidates import DecoderPrompt
+from ..generation.constraints import MaxNewTokens
 from ..model import OFAModel
+from ..positions import PATCH_SIZE
 from ..text import Tokenizer
 from ..vision.transform import ImageLike, ImageTransform, open_image
 
@@ -62,8 +65,19 @@ class Pipeline:
         opened: dict[int, Image.Image | Look] = {}  # one object stays one, so that the stem runs once for it
         for image in images:
             if id(image) not in opened:
-                opened[id(image)] = image if isinstance(image, Look) else open_image(image)
+                opened[id(image)] = self._checked(image) if isinstance(image, Look) else open_image(image)
         return [opened[id(image)] for image in images]
+
+    def _checked(self, look: Look) -> Look:
+        """A look that was made at this model's image size."""
+        side = -(-self.transform.size // PATCH_SIZE)
+        if look.features.grid != (side, side):
+            rows, columns = look.features.grid
+            raise OFAError(
+                f"a picture was looked at with an image size of {columns * PATCH_SIZE} × {rows * PATCH_SIZE} pixels, "
+                f"this model takes {self.transform.size} × {self.transform.size}"
+            )
+        return look
 
     def look(self, images: Sequence[Picture], batch_size: int = 16) -> list[Look]:
         """Run the image stem on every picture, ``batch_size`` at a time."""
@@ -91,6 +105,8 @@ class Pipeline:
         Raises:
             OFAError: no candidates, an empty one, or one that occurs twice.
         """
+        if isinstance(candidates, str):
+            raise OFAError(f"answers are a list of texts, not the one text {candidates!r}")
         if not candidates:
             raise OFAError("the list of answers is empty")
         seen: dict[str, int] = {}
@@ -112,19 +128,24 @@ class Pipeline:
         prefixes: Sequence[Sequence[int]] | None = None,
         batch_size: int = 16,
     ) -> list[list[Hypothesis]]:
-        """Hypotheses for each pair of a picture and source ids, beginning with ``prefixes`` where they are given."""
+        """Hypotheses for each pair of a picture and source ids, beginning with ``prefixes`` where they are given.
+
+        A prefix does not count in ``options.max_new_tokens``.
+        """
         hypotheses: list[list[Hypothesis]] = []
         for part, batch in self.batches(pictures, sources, batch_size):
-            prefix = None
+            prefix, rules, settings = None, constraints, options
             if prefixes is not None and any(prefixes[part]):
                 prefix = self.tokenizer.pad(prefixes[part]).to(self.model.device)
+                rules = [*constraints, MaxNewTokens(options.max_new_tokens)]
+                settings = options.updated(max_new_tokens=options.max_new_tokens + prefix.shape[1])
             hypotheses += generate(
                 self.model,
                 batch.tokens,
                 batch.images,
-                options,
+                settings,
                 image_mask=batch.image_mask,
-                constraints=constraints,
+                constraints=rules,
                 prefix=prefix,
             )
         return hypotheses
@@ -178,12 +199,26 @@ class Pipeline:
         present = [features[id(picture)] for picture in pictures if picture is not None]
         if not present:
             return None, None
-        if len({one.grid for one in present}) > 1:
-            raise OFAError("pictures were looked at with different image sizes and cannot be computed together")
         absent = torch.zeros_like(present[0].patches)
         parts = [absent if picture is None else features[id(picture)].patches for picture in pictures]
         mask = torch.tensor([picture is not None for picture in pictures], device=absent.device)
         return ImageFeatures(torch.cat(parts), present[0].grid), None if mask.all() else mask
+
+
+def filled(template: str, **fields: str) -> str:
+    """A prompt with its fields filled in.
+
+    Raises:
+        OFAError: it has not exactly these fields, or a brace that stands alone.
+    """
+    try:
+        found = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+    except ValueError:  # a brace that stands alone
+        found = set()
+    if found != set(fields):
+        names = " and ".join(f"{{{name}}}" for name in fields)
+        raise OFAError(f"the prompt {template!r} cannot be filled in: it should hold {names} and no other field")
+    return template.format(**fields)
 
 
 def normalized(text: str, rule: Callable[[str, int | None], str], max_words: int, what: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..generation import GenerationOptions
-from ..text.dialog import DIALOG_TASKS, Dialog, Style, dialog_source, turns_of
+from ..text.dialog import DIALOG_TASKS, Dialog, Style, dialog_source, dialog_task, turns_of
 from .grounding import DIALOG_OPTIONS, Grounding, grounding_of, invig_codec
 from .pipeline import Picture, Pipeline
 from .results import Text, text_of
@@ -34,7 +34,7 @@ def ask(
     batch_size: int = 16,
 ) -> list[Text]:
     """The next question of each dialog; see :meth:`ofa_core.OFA.ask`."""
-    task = DIALOG_TASKS[f"{style}_question"]
+    task = dialog_task(style, "question")
     sources = [dialog_source(pipeline.tokenizer, task, turns_of(dialog)) for dialog in dialogs]
     found = pipeline.run(pipeline.open(images), sources, options, batch_size=batch_size)
     return [text_of(pipeline.tokenizer, beams) for beams in found]

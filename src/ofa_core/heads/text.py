@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..errors import OFAError
 from ..generation import GenerationOptions
 from ..text import pre_caption
-from .pipeline import Picture, Pipeline, normalized
+from .pipeline import Picture, Pipeline, filled, normalized
 from .results import Text, text_of
 
 SUMMARY_PROMPTS = {"gpt2": ' what is the summary of article " {text} "?'}
@@ -25,7 +25,7 @@ def summarize(
     """A summary of each text; see :meth:`ofa_core.OFA.summarize`."""
     template = pipeline.prompt(SUMMARY_PROMPTS, prompt)
     cleaned = [normalized(text, pre_caption, SUMMARY_MAX_WORDS, "text to summarize") for text in texts]
-    sources = [pipeline.encode(template.format(text=text.replace("<unk>", "unk"))) for text in cleaned]
+    sources = [pipeline.encode(filled(template, text=text.replace("<unk>", "unk"))) for text in cleaned]
     found = pipeline.run([None] * len(sources), sources, options, batch_size=batch_size)
     return [text_of(pipeline.tokenizer, beams) for beams in found]
 

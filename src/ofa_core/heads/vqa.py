@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
 from ..errors import OFAError
 from ..generation import AnswerTrie, GenerationOptions
-from ..generation.candidates import DecoderPrompt
+from ..generation.candidates import DecoderPrompt, prompt_of
 from ..text import pre_question
 from ..text.vocabulary import EOS
-from .pipeline import Picture, Pipeline, normalized
+from .pipeline import Picture, Pipeline, filled, normalized
 from .results import Answer, choice, text_of
 
 PROMPTS = {"gpt2": " {question}"}
@@ -40,6 +41,8 @@ def answer(
     if method not in ("score", "beam"):
         raise OFAError(f"method is 'score' or 'beam', not {method!r}")
     kind = decoder_prompt or pipeline.model.config.task.prompt_type or DECODER_PROMPT
+    if objects is None and pipeline.model.config.task.add_object:
+        warnings.warn("this model was trained with the names of detected objects; pass objects=", stacklevel=3)
     objects = objects or [None] * len(questions)
     sources = [_source(pipeline, *pair, prompt) for pair in zip(questions, objects, strict=True)]
     pictures = pipeline.open(images)
@@ -47,23 +50,20 @@ def answer(
     if candidates is not None and ids is not None and method == "score":
         scores = pipeline.score(pictures, sources, ids, kind, batch_size)
         return [choice(candidates, probabilities) for probabilities in scores]
-    prefixes = [forced_prefix(source, kind) for source in sources]
+    prefixes = [prompt_of(source, kind)[1:] for source in sources]  # the search itself puts <s> first
     constraints = [] if ids is None else [AnswerTrie(ids)]
     found = pipeline.run(pictures, sources, options, constraints, prefixes=prefixes, batch_size=batch_size)
     texts = [text_of(pipeline.tokenizer, *pair) for pair in zip(found, map(len, prefixes), strict=True)]
     return [Answer(text.text, text.score, alternatives=text.alternatives) for text in texts]
 
 
-def forced_prefix(source: Sequence[int], decoder_prompt: DecoderPrompt) -> list[int]:
-    """What a target must begin with, behind ``<s>``: nothing, the source, or the source without its ``</s>``."""
-    return {"none": [], "src": list(source[1:]), "prev_output": list(source[1:-1])}[decoder_prompt]
-
-
 def _source(pipeline: Pipeline, question: str, objects: Sequence[str] | None, prompt: str | None) -> list[int]:
     """Source ids of a question, followed by the names of the objects seen in the picture if there are any."""
     text = normalized(question, pre_question, pipeline.model.config.task.max_source_tokens, "question")
     text = text if text.endswith("?") else f"{text}?"
-    ids = pipeline.tokenizer.encode(pipeline.prompt(PROMPTS, prompt).format(question=text))
+    ids = pipeline.tokenizer.encode(filled(pipeline.prompt(PROMPTS, prompt), question=text))
+    if objects is not None and (isinstance(objects, str) or not all(isinstance(name, str) for name in objects)):
+        raise OFAError(f"objects are a list of texts, not {objects!r}")
     if objects:
         ids += pipeline.tokenizer.encode(OBJECTS.format(objects=" ".join(objects[:MAX_OBJECTS])))
     return [pipeline.tokenizer.vocabulary.bos, *ids, EOS]

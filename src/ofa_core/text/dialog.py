@@ -14,6 +14,7 @@ from .vocabulary import BOS, EOS
 #: A dialog as pairs of turns (question and answer), or turn by turn.
 Dialog = Sequence["tuple[str, str] | list[str] | str"]
 Style = Literal["guesswhat", "invig"]
+STYLES = ("guesswhat", "invig")
 
 AGENT, HUMAN = "agent", "human"
 
@@ -41,6 +42,14 @@ DIALOG_TASKS: dict[str, DialogTask] = {
     "agent": DialogTask("can you specify which region the context describes?", HUMAN),
 }
 
+
+def dialog_task(style: str, kind: str) -> DialogTask:
+    """The task of a ``style`` (``guesswhat`` or ``invig``) and a ``kind`` (``grounding``, ``oracle``, ``question``)."""
+    if style not in STYLES:
+        raise OFAError(f"style is {' or '.join(map(repr, STYLES))}, not {style!r}")
+    return DIALOG_TASKS[f"{style}_{kind}"]
+
+
 #: Tokens of a source, ``<s>`` and ``</s>`` included, beyond which the oldest are dropped.
 MAX_SOURCE_TOKENS = 240
 
@@ -52,14 +61,14 @@ def turns_of(dialog: Dialog) -> list[str]:
         OFAError: a turn that is neither text nor a pair of texts, or is empty.
     """
     turns: list[str] = []
-    if isinstance(dialog, str):
-        raise OFAError("a dialog is a list of turns or of (question, answer) pairs, not one text")
+    if not isinstance(dialog, list | tuple):
+        found = "one text" if isinstance(dialog, str) else repr(dialog)
+        raise OFAError(f"a dialog is a list of turns or of (question, answer) pairs, not {found}")
     for number, entry in enumerate(dialog):
-        parts: Iterable[object] = [entry] if isinstance(entry, str) else entry
-        if not isinstance(entry, str) and len(entry) != 2:
-            raise OFAError(
-                f"dialog entry {number} has {len(entry)} parts; it should be a text or a (question, answer) pair"
-            )
+        if isinstance(entry, list | tuple) and len(entry) != 2:
+            found = f"has {len(entry)} parts"
+            raise OFAError(f"dialog entry {number} {found}; it should be a text or a (question, answer) pair")
+        parts: Iterable[object] = entry if isinstance(entry, list | tuple) else [entry]
         for part in parts:
             if not isinstance(part, str) or not part.strip():
                 raise OFAError(f"dialog entry {number} holds {part!r}; it should hold texts that are not empty")
@@ -96,10 +105,12 @@ def dialog_source(
         raise OFAError(f"the task {task.instruction!r} takes {'a' if task.region else 'no'} region")
     ids = tokenizer.encode(dialog_text(task, turns))
     if region is not None:
+        if len(region) != 4:
+            raise OFAError(f"a region is four bins, not {list(region)}")
         tokenizer.vocabulary.bins_to_ids(region)  # names a bin that is out of range
         symbols = " ".join(f"<bin_{number}>" for number in region)
         ids += tokenizer.encode(f"\n#region: {symbols}", symbols=True, keep_spaces=keep_spaces)
-    kept = ids[-(max_tokens - 2) :]
+    kept = ids[max(len(ids) - (max_tokens - 2), 0) :]
     if len(kept) < len(ids):
         warnings.warn(f"a dialog of {len(ids) + 2} tokens was cut to its last {max_tokens}", stacklevel=2)
     return [BOS, *kept, EOS]
