@@ -20,7 +20,7 @@ from torch import Tensor
 from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError, OFAError
 from ofa_core.text import Tokenizer
-from ofa_core.text.bpe import ByteLevelBPE, _read_merges, byte_symbols, read_text_file
+from ofa_core.text.bpe import ByteLevelBPE, read_merges, byte_symbols, read_text_file
 from ofa_core.text.vocabulary import UNK, Vocabulary
 from ofa_core.weights import summary
 
@@ -345,7 +345,7 @@ def _bpe_ids(path: Path) -> dict[str, int]:
     """GPT-2's ids of bytes and of what the merges in ``path`` make of them."""
     alphabet = sorted(byte_symbols(bytes(range(256))))  # which is the order GPT-2 counts them in
     try:
-        merges = _read_merges(path)
+        merges = read_merges(path)
         made = dict.fromkeys([*alphabet, *(left + right for left, right in merges)])
         ids = {token: number for number, token in enumerate(made)}
         ByteLevelBPE(ids, merges)  # whose checks are those of the tokenizer to come

@@ -54,6 +54,7 @@ _CONFIRMED: dict[str, Callable[[OFAConfig], Any]] = {
     "adapter": lambda c: c.adapter_dim is not None,
     "encoder_prompt": lambda c: c.encoder_prompt is not None,
     "decoder_prompt": lambda c: c.decoder_prompt is not None,
+    "vocab_size": lambda c: c.vocab_size,
 }
 
 #: Arguments for which OFA's models know one value only.
@@ -142,7 +143,6 @@ def arguments_of(config: OFAConfig) -> dict[str, Any]:
         "resnet_type": depths.get(config.stem_depths),
         "adapter_dim": config.adapter_dim,
         "pooler_classifier": "mlp",
-        "vocab_size": config.vocab_size,
         "max_source_positions": config.max_source_positions,
         "max_target_positions": config.max_target_positions,
     }

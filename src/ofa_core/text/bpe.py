@@ -105,7 +105,7 @@ class ByteLevelBPE:
     @classmethod
     def from_files(cls, encoder_json: Path, vocab_bpe: Path) -> ByteLevelBPE:
         """Read the two files of a GPT-2 vocabulary; a `#version: ...` first line of vocab.bpe is skipped."""
-        token_ids, merges = _read_token_ids(encoder_json), _read_merges(vocab_bpe)
+        token_ids, merges = _read_token_ids(encoder_json), read_merges(vocab_bpe)
         try:
             return cls(token_ids, merges)
         except OFAError as error:
@@ -211,7 +211,8 @@ def _read_token_ids(path: Path) -> dict[str, int]:
     return token_ids
 
 
-def _read_merges(path: Path) -> list[tuple[str, str]]:
+def read_merges(path: Path) -> list[tuple[str, str]]:
+    """Read vocab.bpe (merges.txt elsewhere): a pair of symbols a line, the most urgent first."""
     lines = read_text_file(path).split("\n")  # not splitlines: it also cuts at characters that are no line ends here
     merges = []
     for number, line in enumerate(lines, start=1):
