@@ -20,7 +20,7 @@ from torch import Tensor
 from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError, OFAError
 from ofa_core.text import Tokenizer
-from ofa_core.text.bpe import ByteLevelBPE, read_merges, byte_symbols, read_text_file
+from ofa_core.text.bpe import ByteLevelBPE, byte_symbols, read_merges, read_text_file
 from ofa_core.text.vocabulary import UNK, Vocabulary
 from ofa_core.weights import summary
 
