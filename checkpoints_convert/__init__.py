@@ -1,6 +1,7 @@
-"""fairseq checkpoints of OFA to model directories and back."""
+"""Checkpoints of OFA in circulation to model directories and back."""
 
-from .convert import Conversion, convert, save_fairseq
+from .convert import Conversion, convert
+from .export import export, save_fairseq
 from .infer_config import config_from_fairseq
 from .state_dict import from_fairseq, to_fairseq
 from .unpickle import Checkpoint, read_checkpoint
@@ -10,6 +11,7 @@ __all__ = [
     "Conversion",
     "config_from_fairseq",
     "convert",
+    "export",
     "from_fairseq",
     "read_checkpoint",
     "save_fairseq",

@@ -11,6 +11,8 @@ from ofa_core.command_line import DTYPES, Parser, add_dtype, run
 from ofa_core.errors import OFAError
 
 from .convert import convert
+from .export import EXPORTS, export
+from .sources import WEIGHTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,16 +22,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="convert-ckpt", description="Turn a fairseq checkpoint of OFA into a directory that ofa_core loads."
+    parser = Parser(prog="convert-ckpt", description="Turn a checkpoint of OFA into a directory that ofa_core loads.")
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        help="a fairseq .pt file, a Trainer's pytorch_model.bin, or a Hugging Face style directory",
     )
-    parser.add_argument("checkpoint", type=Path, help="the .pt file")
     parser.add_argument("out", type=Path, help="the directory to write")
+    parser.add_argument(
+        "--to", choices=EXPORTS, help="the other way: write a model directory as a fairseq .pt or in Hugging Face style"
+    )
     parser.add_argument(
         "--bpe-dir",
         type=Path,
         help="where encoder.json, vocab.bpe and dict.txt are; by default $OFA_BPE_DIR, the directory the checkpoint "
         "names, the cache, or fairseq's public location",
+    )
+    parser.add_argument(
+        "--weights", choices=WEIGHTS, default="model", help="the trained weights or their moving average"
+    )
+    parser.add_argument(
+        "--strip-prefix", metavar="PREFIX", help="take this off all names; by default model. where all have it"
     )
     add_dtype(parser, "store the weights as this; by default as they are")
     parser.add_argument(
@@ -40,10 +53,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _convert(args: argparse.Namespace) -> int:
+    if args.to is not None:
+        export(args.checkpoint, args.out, args.to)
+        print(f"{args.out}: {args.checkpoint} as {args.to}")
+        return 0
     done = convert(
         args.checkpoint,
         args.out,
         bpe_dir=args.bpe_dir,
+        weights=args.weights,
+        prefix=args.strip_prefix,
         dtype=DTYPES[args.dtype] if args.dtype else None,
         extra_tokens=_lines(args.extra_tokens) if args.extra_tokens else (),
         overwrite=args.overwrite,

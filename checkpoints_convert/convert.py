@@ -1,14 +1,14 @@
-"""A fairseq checkpoint to a model directory, and a model to fairseq's file format."""
+"""A checkpoint of any kind to a model directory."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,9 +21,9 @@ from ofa_core.text import Tokenizer
 from ofa_core.text.tokenizer import VOCABULARY_KINDS, Kind
 from ofa_core.weights import save_directory, summary
 
-from .infer_config import arguments_of, config_from_fairseq, task_of
-from .state_dict import from_fairseq, to_fairseq
-from .unpickle import Checkpoint, read_checkpoint
+from .infer_config import config_from_fairseq
+from .sources import Source, Weights, open_source
+from .state_dict import from_fairseq
 from .vocabulary_files import find_vocabulary
 
 
@@ -32,23 +32,29 @@ class Conversion:
     """What a conversion wrote."""
 
     directory: Path
+    kind: str  # of the source
     config: OFAConfig
     parameters: int
     bytes: int
     vocabulary: Path
     #: Rows of the embedding beyond vocabulary files, codes and bins for which no names were given.
     unnamed_tokens: int
+    #: Whether the source holds a moving average that was not asked for.
+    ema_left: bool
 
     def lines(self) -> list[str]:
         """A summary for people."""
         task = self.config.task
         lines = [
             f"{self.directory}: {self.parameters:,} parameters, {self.bytes / 1e6:,.1f} MB",
+            f"from a {self.kind}",
             f"width {self.config.embed_dim}, {self.config.encoder_layers}+{self.config.decoder_layers} layers, "
             f"{self.config.num_heads} heads, vocabulary {self.config.vocab_size}",
             f"task {task.name}, pictures {task.image_size} × {task.image_size} pixels",
             f"vocabulary files from {self.vocabulary}",
         ]
+        if self.ema_left:
+            lines.append("the moving average (EMA) in the file was left; --weights ema takes it instead")
         if self.unnamed_tokens:
             lines.append(
                 f"{self.unnamed_tokens} tokens beyond the vocabulary have no names; give them in --extra-tokens"
@@ -61,19 +67,24 @@ def convert(
     out_dir: str | os.PathLike[str],
     *,
     bpe_dir: str | os.PathLike[str] | None = None,
+    weights: Weights = "model",
     dtype: torch.dtype | None = None,
+    prefix: str | None = None,
     extra_tokens: Sequence[str] = (),
     overwrite: bool = False,
     progress: bool = False,
 ) -> Conversion:
-    """Turn a fairseq checkpoint ``source`` into the model directory ``out_dir``, which appears whole or not at all.
+    """Turn a checkpoint ``source`` into the model directory ``out_dir``, which appears whole or not at all.
 
     Args:
-        source: the ``.pt`` file.
+        source: a fairseq ``.pt`` file, a bare state dict such as a Trainer's ``pytorch_model.bin``, or a Hugging Face
+            style directory; which of them is recognised.
         out_dir: the directory to write.
         bpe_dir: where encoder.json, vocab.bpe and dict.txt are (vocab.txt and dict.txt for a Chinese model); None
-            searches the usual places.
+            takes the source's own or searches the usual places.
+        weights: the trained weights, or the moving average (``ema``, ``ema-fp32``) that a fairseq checkpoint may hold.
         dtype: store weights as this; None keeps them as they are.
+        prefix: what to take off the names of a bare state dict; None takes off ``model.`` where all have it.
         extra_tokens: names of the tokens a fine-tuning added behind the bins, in order.
         overwrite: replace a model directory that exists.
         progress: show a bar while the file is read.
@@ -85,91 +96,70 @@ def convert(
     source, out_dir = Path(source), Path(out_dir)
     if out_dir.exists() and not overwrite:
         raise CheckpointError(f"{out_dir} exists already; choose another directory or pass --overwrite")
-    checkpoint = read_checkpoint(source)
+    opened = open_source(source, weights, prefix)
     try:
-        state, args, task = _parts(checkpoint)
-        config = config_from_fairseq(state, args, task)
-        weights = from_fairseq(state, config)
+        config = config_from_fairseq(opened.state, opened.args, opened.task)
+        state = from_fairseq(opened.state, config)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
-    vocabulary = find_vocabulary(bpe_dir, task.get("bpe_dir"), _vocabulary_kind(source, task))
-    tokenizer, config, unnamed = _fit_vocabulary(vocabulary, config, extra_tokens)
+    with _vocabulary_of(opened, bpe_dir) as vocabulary:
+        tokenizer, config, unnamed = _fit_vocabulary(vocabulary, config, extra_tokens or opened.extra_tokens)
     if dtype is not None:
-        weights = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-        lost = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-        if lost:
-            raise CheckpointError(f"{source}: {len(lost)} entries are too large for {dtype}: {summary(lost)}")
+        state = _cast(source, state, dtype)
     provenance = {
         "source": source.name,
-        "source_sha256": _sha256(source, progress),
-        "source_format": checkpoint.format,
-        "weights": "model",
-        "dtype": str(dtype or next(iter(weights.values())).dtype).removeprefix("torch."),
+        "source_kind": opened.kind,
+        "source_sha256": _sha256(opened.file, progress),
+        "weights": weights,
+        "dtypes": sorted({str(t.dtype).removeprefix("torch.") for t in state.values() if t.is_floating_point()}),
         "ofa_core": ofa_core.__version__,
-        "task": task,
+        "task": opened.task,
     }
-    save_directory(out_dir, weights, config, tokenizer, provenance, overwrite=overwrite)
+    save_directory(out_dir, state, config, tokenizer, provenance, overwrite=overwrite)
     return Conversion(
         directory=out_dir,
+        kind=opened.kind,
         config=config,
-        parameters=sum(t.numel() for name, t in weights.items() if name.rsplit(".", 1)[-1] not in _BUFFERS),
-        bytes=sum(t.numel() * t.element_size() for t in weights.values()),
-        vocabulary=vocabulary,
+        parameters=sum(t.numel() for name, t in state.items() if name.rsplit(".", 1)[-1] not in _BUFFERS),
+        bytes=sum(t.numel() * t.element_size() for t in state.values()),
+        vocabulary=vocabulary if opened.vocabulary is None or bpe_dir is not None else source,
         unnamed_tokens=unnamed,
+        ema_left=opened.has_ema and weights == "model",
     )
+
+
+def _cast(source: Path, state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    cast = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    lost = [name for name, tensor in cast.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if lost:
+        raise CheckpointError(f"{source}: {len(lost)} entries are too large for {dtype}: {summary(lost)}")
+    return cast
+
+
+@contextmanager
+def _vocabulary_of(source: Source, given: str | os.PathLike[str] | None) -> Iterator[Path]:
+    """The directory of the vocabulary files: the one given, the source's own, or one of the usual places."""
+    if given is None and source.vocabulary is not None:
+        with tempfile.TemporaryDirectory() as directory:
+            for name, content in source.vocabulary.items():
+                (Path(directory) / name).write_bytes(content)
+            yield Path(directory)
+    else:
+        kind = _vocabulary_kind(source)
+        yield find_vocabulary(given, source.task.get("bpe_dir"), kind)
 
 
 #: Leaves of our state dict that are not parameters.
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-def save_fairseq(path: str | os.PathLike[str], state: Mapping[str, Tensor], config: OFAConfig) -> None:
-    """Write our ``state`` as a checkpoint in fairseq's file format; it appears whole or not at all."""
-    args, path = arguments_of(config), Path(path)
-    content: dict[str, Any] = {
-        "args": None,
-        "cfg": {"_name": None, "model": argparse.Namespace(**args), "task": task_of(config)},
-        "model": to_fairseq(state, config),
-        "criterion": None,
-        "optimizer_history": [],
-        "task_state": {},
-        "extra_state": {},
-        "last_optimizer_state": None,
-    }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        torch.save(content, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _parts(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
-    """Weights, model arguments and task settings of a checkpoint's content."""
-    state = checkpoint.content.get("model")
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        found = ", ".join(map(str, checkpoint.content)) or "nothing"
-        raise CheckpointError(
-            f"this is not a fairseq checkpoint: it has no 'model' with tensors (it holds {found[:200]})"
-        )
-    cfg = checkpoint.content.get("cfg") or {}
-    if not isinstance(cfg, dict):
-        raise CheckpointError(f"the stored cfg is {type(cfg).__name__}, not names and values")
-    args = cfg.get("model") or checkpoint.content.get("args") or {}
-    task = cfg.get("task") or args
-    for name, part in (("model arguments", args), ("task settings", task)):
-        if not isinstance(part, dict):
-            raise CheckpointError(f"the stored {name} are {type(part).__name__}, not names and values")
-    return state, args, task
-
-
-def _vocabulary_kind(source: Path, task: Mapping[str, Any]) -> Kind:
+def _vocabulary_kind(source: Source) -> Kind:
     """The kind of vocabulary files a checkpoint needs; files without the setting are English."""
-    bpe = task.get("bpe") or "gpt2"
+    bpe = source.task.get("bpe") or "gpt2"
     for kind in VOCABULARY_KINDS:
         if bpe == kind:
             return kind
-    raise CheckpointError(f"{source} was trained with bpe={bpe!r}; {' and '.join(VOCABULARY_KINDS)} are supported")
+    raise CheckpointError(f"{source.file} was trained with bpe={bpe!r}; {' and '.join(VOCABULARY_KINDS)} are supported")
 
 
 def _fit_vocabulary(

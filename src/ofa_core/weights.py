@@ -82,6 +82,15 @@ def load_tokenizer(directory: str | os.PathLike[str], config: OFAConfig) -> Toke
     return tokenizer
 
 
+def read_safetensors(path: Path, device: str | torch.device = "cpu") -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name, on a CPU mapped from the file."""
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+
+
 def load_model(
     directory: str | os.PathLike[str],
     device: str | torch.device = "cpu",
@@ -97,11 +106,7 @@ def load_model(
     """
     config = load_config(directory)
     path = Path(directory) / WEIGHTS_FILE
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    state = read_safetensors(path, device)
     try:
         check_state(state, config)
     except CheckpointError as error:

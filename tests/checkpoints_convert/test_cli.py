@@ -72,6 +72,7 @@ def test_success_prints_a_summary_and_returns_zero(
     size = sum(tensor.nbytes for tensor in weights.values()) / 1e6
     assert printed.splitlines() == [
         f"{out}: {parameters:,} parameters, {size:,.1f} MB",
+        "from a fairseq checkpoint",
         f"width 32, 2+2 layers, 4 heads, vocabulary {CONFIG.vocab_size}",
         "task ofa, pictures 64 × 64 pixels",
         f"vocabulary files from {small_vocabulary_dir()}",
@@ -151,7 +152,10 @@ BROKEN: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "bytes lost": (flipped, "damaged"),
     "text": (lambda path, _: path.write_text("weights,please\n"), "not a torch checkpoint"),
     "web page": (lambda path, _: path.write_text("<!DOCTYPE html><html>404"), "this is a web page"),
-    "directory": (lambda path, _: path.mkdir(), "this is a directory"),
+    "directory": (
+        lambda path, _: path.mkdir(),
+        "is not a Hugging Face style directory of OFA: it should hold config.json",
+    ),
     "hostile": (lambda path, _: torch.save({"model": Hostile(path.parent / "canary")}, path), "nothing was executed"),
     "other model": (
         lambda path, _: torch.save({"model": torch.nn.Linear(2, 2).state_dict()}, path),

@@ -130,7 +130,8 @@ def test_a_genuine_checkpoint_converts_loads_and_grounds(
     record = json.loads((out / "conversion.json").read_text())
     assert record["source"] == f"{name}.pt"
     assert record["source_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
-    assert (record["source_format"], record["weights"], record["dtype"]) == ("zip", "model", "float16")
+    assert (record["source_kind"], record["weights"]) == ("fairseq checkpoint", "model")
+    assert record["dtypes"] == ["float16"]
     assert record["ofa_core"] == ofa_core.__version__
     assert record["task"]["bpe_dir" if name == "refcoco_cfg" else "task"] in ("../../utils/BPE", "vqa_gen")
 
@@ -163,8 +164,8 @@ def test_a_conversion_writes_weights_configuration_vocabulary_and_record(checkpo
     record = json.loads(files["conversion.json"])
     assert record["source"] == "small.pt"
     assert record["source_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    assert record["dtype"] == "float32"
-    assert record["task"] == task_of(CONFIG)
+    assert record["dtypes"] == ["float32"]
+    assert record["task"] == task_of(CONFIG) | {"bpe": None}
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     assert ofa_core.load(out).ground(synth.synth_image(48, 60, 1), "a man").text
 
@@ -203,7 +204,7 @@ def test_weights_are_stored_in_the_dtype_asked_for(checkpoint: Path, tmp_path: P
     expected = {name: value.to(dtype) if value.is_floating_point() else value for name, value in source.items()}
     assert equal(entries(tmp_path / "out"), expected)
     record = json.loads((tmp_path / "out" / "conversion.json").read_text())
-    assert record["dtype"] == str(dtype).removeprefix("torch.")
+    assert record["dtypes"] == [str(dtype).removeprefix("torch.")]
 
 
 def test_weights_stay_in_half_precision_unless_asked(tmp_path: Path) -> None:
@@ -313,7 +314,7 @@ NOT_OFA: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "bare tensors": (
         lambda: {"encoder.embed_tokens.weight": torch.zeros(4, 2)},
-        "it holds encoder.embed_tokens.weight",
+        "this is not a checkpoint of OFA: it has no entry encoder.token_rel_pos_table_list.0.weight",
     ),
     "a list": (lambda: [torch.zeros(1)], "a checkpoint is a dict, this file holds a list"),
     "resnet18": (lambda: {"model": torchvision.models.resnet18().state_dict()}, "this is not a checkpoint of OFA"),

@@ -1,0 +1,93 @@
+"""A model directory in the file formats of others: fairseq's ``.pt`` and Hugging Face style directories."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ofa_core.config import OFAConfig
+from ofa_core.errors import CheckpointError
+from ofa_core.weights import CONFIG_FILE, WEIGHTS_FILE, load_config, load_tokenizer, new_directory, read_safetensors
+
+from .huggingface import config_to_huggingface, state_to_huggingface, vocabulary_to_huggingface
+from .infer_config import arguments_of, task_of
+from .state_dict import to_fairseq
+
+
+def save_fairseq(
+    path: str | os.PathLike[str], state: Mapping[str, Tensor], config: OFAConfig, bpe: str | None = None
+) -> None:
+    """Write our ``state`` as a checkpoint in fairseq's file format; it appears whole or not at all.
+
+    It holds what the original's evaluation reads: every entry of the state dict, the model's Namespace and the task
+    settings (``bpe`` is ``bert`` for a Chinese model), and no optimizer state.
+    """
+    path = Path(path)
+    content: dict[str, Any] = {
+        "args": None,
+        "cfg": {
+            "_name": None,
+            "model": argparse.Namespace(**arguments_of(config)),
+            "task": task_of(config) | {"bpe": bpe},
+        },
+        "model": to_fairseq(state, config),
+        "criterion": None,
+        "optimizer_history": [],
+        "task_state": {},
+        "extra_state": {},
+        "last_optimizer_state": None,
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        torch.save(content, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def export_fairseq(directory: Path, out: Path) -> None:
+    """A model directory as a fairseq ``.pt`` file."""
+    config, state = _read(directory)
+    kind = load_tokenizer(directory, config).kind
+    save_fairseq(out, state, config, None if kind == "gpt2" else kind)
+
+
+def export_huggingface(directory: Path, out: Path) -> None:
+    """A model directory as a Hugging Face style directory, which appears whole or not at all."""
+    config, state = _read(directory)
+    vocabulary = vocabulary_to_huggingface(load_tokenizer(directory, config))
+    settings = config_to_huggingface(config)
+    with new_directory(out, overwrite=False) as temporary:
+        (temporary / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        for name, content in vocabulary.items():
+            (temporary / name).write_bytes(content)
+        torch.save(state_to_huggingface(to_fairseq(state, config)), temporary / "pytorch_model.bin")
+
+
+#: How each ``--to`` writes a model directory.
+EXPORTS: dict[str, Callable[[Path, Path], None]] = {"fairseq": export_fairseq, "hf": export_huggingface}
+
+
+def export(directory: str | os.PathLike[str], out: str | os.PathLike[str], to: str) -> None:
+    """Write the model in ``directory`` to ``out`` as ``fairseq`` or ``hf``.
+
+    Raises:
+        CheckpointError: ``out`` exists, or ``directory`` is not a whole model directory.
+    """
+    if to not in EXPORTS:
+        raise CheckpointError(f"models can be written to {' or '.join(EXPORTS)}, not to {to!r}")
+    if Path(out).exists():
+        raise CheckpointError(f"{out} exists already; choose another name")
+    EXPORTS[to](Path(directory), Path(out))
+
+
+def _read(directory: Path) -> tuple[OFAConfig, dict[str, Tensor]]:
+    """Configuration and weights as they are stored."""
+    return load_config(directory), read_safetensors(directory / WEIGHTS_FILE)
