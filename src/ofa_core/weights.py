@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from .config import OFAConfig
 from .errors import CheckpointError, OFAError
@@ -108,10 +109,9 @@ def load_model(
     path = Path(directory) / WEIGHTS_FILE
     state = read_safetensors(path, device)
     try:
-        check_state(state, config)
+        model = check_state(state, config)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    model = empty_model(config)
     model.load_state_dict(state, assign=True)
     on_cpu = torch.device(device).type == "cpu"
     model.to(dtype=dtype or (torch.float32 if on_cpu else None))
@@ -133,16 +133,33 @@ def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def empty_model(config: OFAConfig) -> OFAModel:
     """The network without memory for its weights (on torch's meta device)."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialisation():
         return OFAModel(config)
 
 
-def check_state(state: Mapping[str, Tensor], config: OFAConfig) -> None:
-    """Raise CheckpointError unless ``state`` holds exactly the entries of ``config``, each in its shape."""
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves tensors as they are made. Filling tensors that have no memory would still import half of torch."""
+
+    _IN_PLACE = ("normal_", "uniform_", "fill_", "zero_")
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init" or func.__name__ in self._IN_PLACE:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def check_state(state: Mapping[str, Tensor], config: OFAConfig) -> OFAModel:
+    """The network that ``state`` fits, without memory yet.
+
+    Raises:
+        CheckpointError: ``state`` does not hold exactly the entries of ``config``, each in its shape.
+    """
     try:
-        model = empty_model(config).state_dict()
+        network = empty_model(config)
     except RuntimeError as error:
         raise CheckpointError(f"no model can have these sizes: {str(error).splitlines()[0]}") from None
+    model = network.state_dict()
     expected = {name: tensor.shape for name, tensor in model.items()}
     floating = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
     odd = [
@@ -165,6 +182,7 @@ def check_state(state: Mapping[str, Tensor], config: OFAConfig) -> None:
             raise CheckpointError(
                 f"{len(names)} {'entry is' if len(names) == 1 else 'entries are'} {problem}: {summary(names)}"
             )
+    return network
 
 
 def summary(names: list[str], shown: int = 3) -> str:
