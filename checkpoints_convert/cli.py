@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from ofa_core.command_line import DTYPES, Parser, add_dtype, run
+from ofa_core.config import PRESETS
 from ofa_core.errors import OFAError
 
 from .convert import convert
@@ -48,6 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--extra-tokens", type=Path, metavar="FILE", help="names of tokens added behind the bins, one a line"
     )
+    parser.add_argument("--arch", choices=PRESETS, help="the size it must be")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done and dropped, and write nothing")
+    parser.add_argument("--verify", action="store_true", help="read the result back and compare every tensor")
+    parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     parser.add_argument("--overwrite", action="store_true", help="replace the directory if it is a model directory")
     return parser
 
@@ -65,10 +72,16 @@ def _convert(args: argparse.Namespace) -> int:
         prefix=args.strip_prefix,
         dtype=DTYPES[args.dtype] if args.dtype else None,
         extra_tokens=_lines(args.extra_tokens) if args.extra_tokens else (),
+        arch=args.arch,
         overwrite=args.overwrite,
+        dry_run=args.dry_run,
+        verify=args.verify,
         progress=True,
     )
-    print("\n".join(done.lines()))
+    if args.json:
+        print(json.dumps(asdict(done) | {"config": done.config.model_dump()}, default=str))
+    else:
+        print("\n".join(done.lines()))
     return 0
 
 

@@ -15,13 +15,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ofa_core
-from ofa_core.config import OFAConfig
+from ofa_core.config import PRESETS, OFAConfig
 from ofa_core.errors import CheckpointError, OFAError
 from ofa_core.text import Tokenizer
 from ofa_core.text.tokenizer import VOCABULARY_KINDS, Kind
-from ofa_core.weights import save_directory, summary
+from ofa_core.weights import WEIGHTS_FILE, read_safetensors, save_directory, summary
 
 from .infer_config import config_from_fairseq
+from .names import DROPPED, TIED, reason_dropped
 from .sources import Source, Weights, open_source
 from .state_dict import from_fairseq
 from .vocabulary_files import find_vocabulary
@@ -41,6 +42,11 @@ class Conversion:
     unnamed_tokens: int
     #: Whether the source holds a moving average that was not asked for.
     ema_left: bool
+    #: Entries of the source that were dropped, with the reason.
+    dropped: Mapping[str, str]
+    tensors: int
+    written: bool
+    verified: bool
 
     def lines(self) -> list[str]:
         """A summary for people."""
@@ -53,6 +59,11 @@ class Conversion:
             f"task {task.name}, pictures {task.image_size} × {task.image_size} pixels",
             f"vocabulary files from {self.vocabulary}",
         ]
+        if self.verified:
+            lines.append(f"verified: all {self.tensors} tensors are as in the source")
+        if not self.written:
+            lines += [f"dropped: {name} ({reason})" for name, reason in self.dropped.items()]
+            lines.append("nothing was written (--dry-run)")
         if self.ema_left:
             lines.append("the moving average (EMA) in the file was left; --weights ema takes it instead")
         if self.unnamed_tokens:
@@ -71,7 +82,10 @@ def convert(
     dtype: torch.dtype | None = None,
     prefix: str | None = None,
     extra_tokens: Sequence[str] = (),
+    arch: str | None = None,
     overwrite: bool = False,
+    dry_run: bool = False,
+    verify: bool = False,
     progress: bool = False,
 ) -> Conversion:
     """Turn a checkpoint ``source`` into the model directory ``out_dir``, which appears whole or not at all.
@@ -86,7 +100,10 @@ def convert(
         dtype: store weights as this; None keeps them as they are.
         prefix: what to take off the names of a bare state dict; None takes off ``model.`` where all have it.
         extra_tokens: names of the tokens a fine-tuning added behind the bins, in order.
+        arch: the size it must be, ``tiny`` to ``huge``; anything else is an error.
         overwrite: replace a model directory that exists.
+        dry_run: do everything but write.
+        verify: read the directory back and compare every tensor.
         progress: show a bar while the file is read.
 
     Raises:
@@ -94,11 +111,12 @@ def convert(
         UnsafePickleError: a file that asks to execute something; nothing of it was.
     """
     source, out_dir = Path(source), Path(out_dir)
-    if out_dir.exists() and not overwrite:
+    if out_dir.exists() and not overwrite and not dry_run:
         raise CheckpointError(f"{out_dir} exists already; choose another directory or pass --overwrite")
     opened = open_source(source, weights, prefix)
     try:
         config = config_from_fairseq(opened.state, opened.args, opened.task)
+        _check_arch(config, arch)
         state = from_fairseq(opened.state, config)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
@@ -115,7 +133,10 @@ def convert(
         "ofa_core": ofa_core.__version__,
         "task": opened.task,
     }
-    save_directory(out_dir, state, config, tokenizer, provenance, overwrite=overwrite)
+    if not dry_run:
+        save_directory(out_dir, state, config, tokenizer, provenance, overwrite=overwrite)
+    if verify and not dry_run:
+        _verify(out_dir, state)
     return Conversion(
         directory=out_dir,
         kind=opened.kind,
@@ -125,7 +146,34 @@ def convert(
         vocabulary=vocabulary if opened.vocabulary is None or bpe_dir is not None else source,
         unnamed_tokens=unnamed,
         ema_left=opened.has_ema and weights == "model",
+        dropped={name: reason_dropped(name) for name in opened.state if name in (*DROPPED, *TIED)},
+        tensors=len(state),
+        written=not dry_run,
+        verified=verify and not dry_run,
     )
+
+
+def _check_arch(config: OFAConfig, arch: str | None) -> None:
+    if arch is None:
+        return
+    wanted = OFAConfig.preset(arch)  # names a size that does not exist
+    for name in PRESETS[arch]:
+        if getattr(config, name) != getattr(wanted, name):
+            raise CheckpointError(
+                f"this is not OFA {arch}: its {name} is {getattr(config, name)}, not {getattr(wanted, name)}"
+            )
+
+
+def _verify(directory: Path, state: Mapping[str, Tensor]) -> None:
+    """Compare what was written with what was meant, bit for bit."""
+    written = read_safetensors(directory / WEIGHTS_FILE)
+    wrong = [name for name in {**state, **written} if name not in written or not _same(state[name], written[name])]
+    if wrong:
+        raise CheckpointError(f"{directory}: {len(wrong)} entries are not what was converted: {summary(wrong)}")
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    return first.dtype == second.dtype and torch.equal(first, second)
 
 
 def _cast(source: Path, state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

@@ -94,6 +94,11 @@ DROPPED: dict[str, str] = {
 }
 
 
+def reason_dropped(name: str) -> str:
+    """Why an entry of :data:`DROPPED` or :data:`TIED` is not stored."""
+    return DROPPED.get(name, "a copy of the token embedding")
+
+
 class NameMap:
     """Renames by a table of templates. :meth:`inverse` renames back."""
 

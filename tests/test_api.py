@@ -123,7 +123,7 @@ def without(*names: str) -> Break:
 
 BROKEN: dict[str, tuple[Break, str]] = {
     "no_directory": (shutil.rmtree, r"model does not exist; it should be a directory written by convert-ckpt"),
-    "a_file": (make_file, r"model is a file; convert it first: convert-ckpt .*model OUT_DIR"),
+    "a_file": (make_file, r"model: this is not a torch checkpoint"),
     "no_config": (remove(CONFIG), r"model is not a model directory: it has no config\.json$"),
     "no_weights": (remove(WEIGHTS), r"model is not a model directory: it has no model\.safetensors$"),
     "neither": (remove(CONFIG, WEIGHTS), r"it has no config\.json and no model\.safetensors$"),

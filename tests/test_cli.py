@@ -267,7 +267,7 @@ ERRORS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     "model unconverted": (
         a_checkpoint,
         ["ground", "DIR/picture.png", TEXT, "--model", "DIR/model.pt"],
-        "model.pt is a file; convert it first: convert-ckpt",
+        "model.pt: this is not a torch checkpoint",
     ),
     "no model directory": (
         an_empty_directory,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from os import PathLike
+from pathlib import Path
 from typing import Any, overload
 
 import torch
@@ -37,10 +39,11 @@ def load(
     dtype: torch.dtype | None = None,
     **task: Any,
 ) -> OFA:
-    """Load a model directory written by ``convert-ckpt``.
+    """Load a model.
 
     Args:
-        directory: where config.json, model.safetensors and the vocabulary files are.
+        directory: a model directory written by ``convert-ckpt``; or any checkpoint that it reads, which is then
+            converted once, into the cache, with a line on stderr that says so.
         device: where the model shall run, such as ``"cpu"`` or ``"cuda"``.
         dtype: float32, float16 or bfloat16; None means float32 on a CPU and what is stored elsewhere.
         task: settings to use instead of those the model was trained with, such as ``image_size=480``; see
@@ -52,6 +55,7 @@ def load(
     _check_device(device)
     if dtype is not None and not dtype.is_floating_point:
         raise OFAError(f"dtype must be float32, float16 or bfloat16, not {dtype}")
+    directory = _model_directory(Path(directory))
     model = load_model(directory, device, dtype)
     tokenizer = load_tokenizer(directory, model.config)
     if task:
@@ -61,6 +65,15 @@ def load(
             raise OFAError(first_problem(error, "task settings")) from None
         model.config = model.config.model_copy(update={"task": settings})
     return OFA(model, tokenizer)
+
+
+def _model_directory(path: Path) -> Path:
+    """``path`` itself, or what the installed converter makes of a checkpoint in another format."""
+    is_checkpoint = path.is_file() or (path / "vocab.json").is_file()
+    for converter in entry_points(group="ofa_core.converters") if is_checkpoint else ():
+        directory: Path = converter.load()(path)
+        return directory
+    return path
 
 
 def _check_device(device: str | torch.device) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ import ofa_core
 from checkpoints_convert import convert, export, save_fairseq, to_fairseq
 from checkpoints_convert.cli import main
 from checkpoints_convert.huggingface import config_to_huggingface, state_to_huggingface, vocabulary_to_huggingface
+from checkpoints_convert.names import DROPPED, TIED
 from checkpoints_convert.sources import open_source
 from ofa_core import CheckpointError, OFAConfig, Tokenizer
 from ofa_core.text import small_vocabulary_dir
 from ofa_core.weights import load_config, read_safetensors
 
 CONFIG = quick_config()
+convert_module = sys.modules["checkpoints_convert.convert"]  # the package has a function of that name
 #: Bare state dicts say nothing of codes, so the model they are tested with has the usual number of them.
 USUAL = quick_config(
     vocab_size=len(Tokenizer.from_dir(small_vocabulary_dir())),
@@ -239,3 +242,86 @@ def test_a_fairseq_export_holds_what_the_original_reads(tmp_path: Path) -> None:
     state = content["model"]
     assert state["decoder.output_projection.weight"].data_ptr() == state["encoder.embed_tokens.weight"].data_ptr()
     assert state["encoder.token_rp_bucket"].shape == (128, 128)
+
+
+# Loaded as they are
+
+
+def test_any_checkpoint_loads_and_is_converted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("OFA_BPE_DIR", str(small_vocabulary_dir()))
+    for source, kind in (
+        (without_average(tmp_path), "fairseq checkpoint"),
+        (huggingface_directory(tmp_path / "hf"), "Hugging Face style directory"),
+    ):
+        assert_equal(dict(ofa_core.load(source).model.state_dict()), random_state(CONFIG))
+        assert f"{source} is a {kind}; converted once to {tmp_path / 'cache'}" in capsys.readouterr().err
+        assert_equal(dict(ofa_core.load(source).model.state_dict()), random_state(CONFIG))
+        assert capsys.readouterr().err == ""
+
+
+def test_a_checkpoint_that_changed_is_converted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("OFA_BPE_DIR", str(small_vocabulary_dir()))
+    for seed in (0, 1):
+        save_fairseq(tmp_path / "x.pt", random_state(CONFIG, seed), CONFIG)
+        assert_equal(dict(ofa_core.load(tmp_path / "x.pt").model.state_dict()), random_state(CONFIG, seed))
+
+
+# What the program says
+
+
+def run(capsys: Any, *arguments: object) -> tuple[int, str]:
+    code = main([*map(str, arguments), "--bpe-dir", str(small_vocabulary_dir())])
+    printed = capsys.readouterr()
+    return code, printed.out or printed.err
+
+
+def test_a_dry_run_names_what_it_would_drop_and_writes_nothing(tmp_path: Path, capsys: Any) -> None:
+    source = without_average(tmp_path)
+    code, printed = run(capsys, source, tmp_path / "out", "--dry-run")
+    assert code == 0
+    for name in (*DROPPED, *TIED):
+        assert f"dropped: {name} (" in printed
+    assert printed.endswith("nothing was written (--dry-run)\n")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_the_result_is_verified(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = without_average(tmp_path)
+    code, printed = run(capsys, source, tmp_path / "out", "--verify")
+    assert code == 0
+    assert f"verified: all {len(random_state(CONFIG))} tensors are as in the source" in printed
+
+    def damaged(path: Path) -> dict[str, Tensor]:
+        return {name: tensor + 1 for name, tensor in read_safetensors(path).items()}
+
+    monkeypatch.setattr(convert_module, "read_safetensors", damaged)
+    code, printed = run(capsys, source, tmp_path / "other", "--verify")
+    assert code == 2
+    assert f"{len(random_state(CONFIG))} entries are not what was converted" in printed
+
+
+def test_the_summary_as_json(tmp_path: Path, capsys: Any) -> None:
+    code, printed = run(capsys, without_average(tmp_path), tmp_path / "out", "--json")
+    found = json.loads(printed)
+    assert code == 0
+    assert (found["kind"], found["written"], found["verified"]) == ("fairseq checkpoint", True, False)
+    assert found["config"]["embed_dim"] == CONFIG.embed_dim
+    assert found["tensors"] == len(random_state(CONFIG))
+
+
+@pytest.mark.parametrize(("arch", "message"), [
+    ("base", "this is not OFA base: its embed_dim is 32, not 768"),
+    ("giant", "invalid choice: 'giant'"),
+])  # fmt: skip
+def test_a_size_that_it_is_not_is_refused(tmp_path: Path, capsys: Any, arch: str, message: str) -> None:
+    try:
+        code, printed = run(capsys, without_average(tmp_path), tmp_path / "out", "--arch", arch)
+    except SystemExit as error:
+        code, printed = int(error.code or 0), capsys.readouterr().err
+    assert code == 2
+    assert message in printed
+    assert not (tmp_path / "out").exists()
