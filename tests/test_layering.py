@@ -36,6 +36,7 @@ LEVELS = {
     "api": 5,
     "arguments": 5,
     "drawing": 5,
+    "inspection": 5,
     "bench": 6,
     "training": 6,
     "command_line": 7,

@@ -55,7 +55,7 @@ def load(
     _check_device(device)
     if dtype is not None and not dtype.is_floating_point:
         raise OFAError(f"dtype must be float32, float16 or bfloat16, not {dtype}")
-    directory = _model_directory(Path(directory))
+    directory = model_directory(Path(directory))
     model = load_model(directory, device, dtype)
     tokenizer = load_tokenizer(directory, model.config)
     if task:
@@ -67,7 +67,7 @@ def load(
     return OFA(model, tokenizer)
 
 
-def _model_directory(path: Path) -> Path:
+def model_directory(path: Path) -> Path:
     """``path`` itself, or what the installed converter makes of a checkpoint in another format."""
     is_checkpoint = path.is_file() or (path / "vocab.json").is_file()
     for converter in entry_points(group="ofa_core.converters") if is_checkpoint else ():

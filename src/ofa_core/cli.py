@@ -19,6 +19,7 @@ from .command_line import DTYPES, Parser, add_dtype, run
 from .drawing import draw_box
 from .errors import OFAError
 from .heads.results import Answer
+from .inspection import inspect_directory
 from .vision.transform import open_image
 
 T = TypeVar("T")
@@ -63,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     oracle.add_argument("--dialog", nargs="+", default=[], metavar="TURN", help="what was said before, turn by turn")
     oracle.add_argument("--style", choices=("guesswhat", "invig"), default="guesswhat", help="the kind of dialog")
     oracle.set_defaults(command=_oracle)
+
+    inspect = commands.add_parser("inspect", help="what a model directory or a checkpoint holds")
+    inspect.add_argument("path", type=Path, metavar="DIR_OR_CKPT", help="a model directory, or what convert-ckpt reads")
+    inspect.add_argument("--json", action="store_true", help="print one JSON object")
+    inspect.set_defaults(command=_inspect)
     return parser
 
 
@@ -125,6 +131,15 @@ def _oracle(args: argparse.Namespace) -> int:
         return ofa.oracle(picture, args.box, args.dialog, args.question, style=args.style)
 
     return _print_answers(args, ask)
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    found = inspect_directory(api.model_directory(args.path))
+    if args.json:
+        print(json.dumps(asdict(found) | {"config": found.config.model_dump()}, default=str))
+    else:
+        print("\n".join(found.lines()))
+    return 0
 
 
 def _print_answers(args: argparse.Namespace, ask: Callable[[api.OFA, Image.Image], Answer]) -> int:
