@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint fuzz clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; set PYTHON=...")'
@@ -21,6 +21,10 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Damaged and hostile checkpoints, 2,000 of each file: FUZZ="a.pt b.pt" names genuine ones.
+fuzz: $(VENV)/installed
+	$(BIN)/python scripts/fuzz_checkpoints.py $(FUZZ)
 
 clean:
 	rm -rf $(VENV) demo_output
