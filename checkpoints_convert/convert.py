@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,35 +115,22 @@ def convert(
     if out_dir.exists() and not overwrite and not dry_run:
         raise CheckpointError(f"{out_dir} exists already; choose another directory or pass --overwrite")
     opened = open_source(source, weights, prefix)
-    try:
-        config = config_from_fairseq(opened.state, opened.args, opened.task)
-        _check_arch(config, arch)
-        state = from_fairseq(opened.state, config)
-    except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error}") from None
+    config, state = _model_of(source, opened, arch)
     with _vocabulary_of(opened, bpe_dir) as vocabulary:
         tokenizer, config, unnamed = _fit_vocabulary(vocabulary, config, extra_tokens or opened.extra_tokens)
     if dtype is not None:
         state = _cast(source, state, dtype)
-    provenance = {
-        "source": source.name,
-        "source_kind": opened.kind,
-        "source_sha256": _sha256(opened.file, progress),
-        "weights": weights,
-        "dtypes": sorted({str(t.dtype).removeprefix("torch.") for t in state.values() if t.is_floating_point()}),
-        "ofa_core": ofa_core.__version__,
-        "task": opened.task,
-    }
     if not dry_run:
+        provenance = _provenance(source, opened, state, weights, progress)
         save_directory(out_dir, state, config, tokenizer, provenance, overwrite=overwrite)
-    if verify and not dry_run:
-        _verify(out_dir, state)
+        if verify:
+            _verify(out_dir, state)
     return Conversion(
         directory=out_dir,
         kind=opened.kind,
         config=config,
         parameters=sum(t.numel() for name, t in state.items() if name.rsplit(".", 1)[-1] not in _BUFFERS),
-        bytes=sum(t.numel() * t.element_size() for t in state.values()),
+        bytes=sum(t.nbytes for t in state.values()),
         vocabulary=vocabulary if opened.vocabulary is None or bpe_dir is not None else source,
         unnamed_tokens=unnamed,
         ema_left=opened.has_ema and weights == "model",
@@ -151,6 +139,31 @@ def convert(
         written=not dry_run,
         verified=verify and not dry_run,
     )
+
+
+def _model_of(source: Path, opened: Source, arch: str | None) -> tuple[OFAConfig, dict[str, Tensor]]:
+    """Configuration and weights by our names."""
+    try:
+        config = config_from_fairseq(opened.state, opened.args, opened.task)
+        _check_arch(config, arch)
+        return config, from_fairseq(opened.state, config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+
+
+def _provenance(
+    source: Path, opened: Source, state: Mapping[str, Tensor], weights: Weights, progress: bool
+) -> dict[str, Any]:
+    """Where the weights come from, for the record."""
+    return {
+        "source": source.name,
+        "source_kind": opened.kind,
+        "source_sha256": _sha256(opened.file, progress),
+        "weights": weights,
+        "dtypes": sorted({str(t.dtype).removeprefix("torch.") for t in state.values() if t.is_floating_point()}),
+        "ofa_core": ofa_core.__version__,
+        "task": opened.task,
+    }
 
 
 def _check_arch(config: OFAConfig, arch: str | None) -> None:
