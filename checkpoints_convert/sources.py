@@ -20,6 +20,7 @@ from .huggingface import (
     vocabulary_from_huggingface,
     vocabulary_settings,
 )
+from .shards import is_shard, merged_state, read_shards
 from .unpickle import read_checkpoint
 
 #: Which of a checkpoint's weights: those that were trained, their exponential moving average as it is stored, or that
@@ -49,7 +50,10 @@ class Source:
 
 
 def open_source(path: Path, weights: Weights = "model", prefix: str | None = None) -> Source:
-    """Recognise and read ``path``: a fairseq ``.pt``, a bare state dict, or a Hugging Face style directory.
+    """Recognise and read ``path``.
+
+    It may be a fairseq ``.pt`` (or a part of a sharded one, which brings the others), a bare state dict, or a Hugging
+    Face style directory.
 
     Args:
         path: the file or directory.
@@ -64,6 +68,9 @@ def open_source(path: Path, weights: Weights = "model", prefix: str | None = Non
         source = _huggingface_directory(path, prefix)
     else:
         content = read_checkpoint(path).content
+        if is_shard(content):
+            parts = read_shards(path)
+            content = {**parts[0], "model": merged_state(path, parts)}
         bare = bool(content) and all(isinstance(value, Tensor) for value in content.values())
         source = _bare(path, content, prefix) if bare else _fairseq(path, content, weights)
     if weights != "model" and not source.kind.startswith("fairseq"):
