@@ -39,7 +39,8 @@ def to_fairseq(state: Mapping[str, Tensor], config: OFAConfig) -> dict[str, Tens
     """
     _check(state, config)
     renamed = {theirs: state[ours] for ours, theirs in TO_FAIRSEQ.all(state, "the model").items()}
-    return renamed | dict.fromkeys(TIED, renamed[_EMBEDDING]) | _computed_buffers(config)
+    embedding = renamed[_EMBEDDING]
+    return renamed | dict.fromkeys(TIED, embedding) | _computed_buffers(config, embedding.dtype)
 
 
 def _check(state: Mapping[str, Tensor], config: OFAConfig) -> None:
@@ -55,14 +56,14 @@ def _check_tied(state: Mapping[str, Tensor]) -> None:
             raise CheckpointError(f"{name} differs from {_EMBEDDING}, of which it should be a copy")
 
 
-def _computed_buffers(config: OFAConfig) -> dict[str, Tensor]:
+def _computed_buffers(config: OFAConfig, dtype: torch.dtype) -> dict[str, Tensor]:
     """The entries that fairseq's model computes and stores; exactly those that :data:`DROPPED` lists."""
     text = torch.arange(max(config.max_source_positions, config.max_target_positions))
     patches = torch.arange(config.image_bucket_size**2 + 1)
     of_text = token_buckets(text, text, config.token_bucket_size, len(text))
     of_patches = image_buckets(patches, patches, config.image_bucket_size)
     codes = torch.arange(config.max_target_positions + 2)
-    version = torch.tensor([3.0])
+    version = torch.tensor([3.0], dtype=dtype)  # fairseq casts it with the weights
     return {
         "encoder.version": version,
         "decoder.version": version,

@@ -325,3 +325,12 @@ def test_a_size_that_it_is_not_is_refused(tmp_path: Path, capsys: Any, arch: str
     assert code == 2
     assert message in printed
     assert not (tmp_path / "out").exists()
+
+
+def test_a_genuine_checkpoint_comes_back_entry_by_entry(
+    tmp_path: Path, genuine_checkpoints: dict[str, Path], official_bpe: Path
+) -> None:
+    for name, path in genuine_checkpoints.items():
+        convert(path, tmp_path / name, bpe_dir=official_bpe)
+        export(tmp_path / name, tmp_path / f"{name}.pt", "fairseq")
+        assert_equal(dict(open_source(tmp_path / f"{name}.pt").state), dict(open_source(path).state))
