@@ -39,9 +39,12 @@ def save_fairseq(
         },
         "model": to_fairseq(state, config),
         "criterion": None,
-        "optimizer_history": [],
+        # fairseq looks into both of these when it loads a file, whether it trains or not
+        "optimizer_history": [
+            {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {"best": None}, "num_updates": 0}
+        ],
         "task_state": {},
-        "extra_state": {},
+        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
         "last_optimizer_state": None,
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -24,7 +24,7 @@ from ofa_core.text.bpe import ByteLevelBPE, byte_symbols, read_merges, read_text
 from ofa_core.text.vocabulary import UNK, Vocabulary
 from ofa_core.weights import summary
 
-from .infer_config import arguments_of, task_of
+from .infer_config import UNUSED, arguments_of, task_of
 from .names import DROPPED, FAIRSEQ, TIED, NameMap
 
 # --- names of the state dict -----------------------------------------------------------------------------------------
@@ -120,7 +120,11 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "normformer": ("scale_attn", "scale_fc"),
 }
 #: fairseq arguments that go another way than by their name.
-_APART = ("arch", "no_scale_embedding", "disable_entangle", *(name for names in _SETTINGS.values() for name in names))
+_APART = (
+    *("_name", "arch", "no_scale_embedding", "disable_entangle"),
+    *(name for names in _SETTINGS.values() for name in names),
+    *UNUSED,
+)
 _MODEL = OFAConfig.preset("base")
 #: Those under fairseq's name. The switches that ``normformer`` turns together may also stand one by one.
 _SAME = (*(name for name in arguments_of(_MODEL) if name not in _APART), *_SETTINGS["normformer"])

@@ -71,6 +71,34 @@ _FIXED: dict[str, Any] = {
     "cross_self_attention": False,
 }
 
+#: What fairseq's model reads besides; OFA leaves all of it at these values.
+UNUSED: dict[str, Any] = {
+    "encoder_layerdrop": 0,
+    "decoder_layerdrop": 0,
+    "encoder_layers_to_keep": None,
+    "decoder_layers_to_keep": None,
+    "quant_noise_pq": 0,
+    "quant_noise_pq_block_size": 8,
+    "quant_noise_scalar": 0,
+    "min_params_to_wrap": 100_000_000,
+    "no_token_positional_embeddings": False,
+    "encoder_embed_path": None,
+    "decoder_embed_path": None,
+    "encoder_learned_pos": True,
+    "decoder_learned_pos": True,
+    "relu_dropout": 0.0,
+    "adaptive_softmax_cutoff": None,
+    "adaptive_softmax_dropout": 0,
+    "adaptive_input": False,
+    "tie_adaptive_weights": False,
+    "freeze_encoder_embedding": False,
+    "freeze_decoder_embedding": False,
+    "sync_bn": False,
+    "bitfit": False,
+    "checkpoint_activations": False,
+    "offload_activations": False,
+}
+
 #: Stored task settings -> our field. A value of None means that the task leaves it at its default.
 _TASK: dict[str, str] = {
     "_name": "name",
@@ -128,7 +156,7 @@ def task_settings(stored: Mapping[str, Any]) -> TaskSettings:
 def arguments_of(config: OFAConfig) -> dict[str, Any]:
     """The fairseq model arguments of ``config``: what :func:`config_from_fairseq` reads, in its own words."""
     values = config.model_dump()
-    args = {name: of(config) for name, of in _CONFIRMED.items()} | _FIXED
+    args = UNUSED | {name: of(config) for name, of in _CONFIRMED.items()} | _FIXED
     for argument, (field, turned) in _FROM_ARGUMENTS.items():
         args[argument] = turned(values[field])  # each of them turns its own result back
     depths = {depth: name for name, depth in STEM_DEPTHS.items()}
@@ -140,6 +168,9 @@ def arguments_of(config: OFAConfig) -> dict[str, Any]:
             args[f"{side}_prompt_dim"] = prompt.projection_dim
     return args | {
         "arch": "ofa_base",
+        "_name": "ofa_base",
+        "decoder_input_dim": config.embed_dim,
+        "decoder_output_dim": config.embed_dim,
         "resnet_type": depths.get(config.stem_depths),
         "adapter_dim": config.adapter_dim,
         "pooler_classifier": "mlp",

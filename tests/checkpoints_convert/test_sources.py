@@ -334,3 +334,27 @@ def test_a_genuine_checkpoint_comes_back_entry_by_entry(
         convert(path, tmp_path / name, bpe_dir=official_bpe)
         export(tmp_path / name, tmp_path / f"{name}.pt", "fairseq")
         assert_equal(dict(open_source(tmp_path / f"{name}.pt").state), dict(open_source(path).state))
+
+
+#: Arguments of a genuine file that say how it was trained and run, and where its data were: not the model's.
+NOT_THE_MODELS = ("pad", "eos", "unk", "pooler_dropout", "no_seed_provided")
+
+
+def test_a_fairseq_export_has_every_argument_the_models_own_parser_sets(
+    tmp_path: Path, genuine_checkpoints: dict[str, Path]
+) -> None:
+    genuine = open_source(genuine_checkpoints["refcoco_cfg"])
+    names = list(genuine.args)
+    own = [
+        *names[names.index("encoder_normalize_before") :],
+        "no_cross_attention",
+        "encoder_layerdrop",
+        "quant_noise_pq",
+    ]
+    export(our_directory(tmp_path), tmp_path / "there.pt", "fairseq")
+    written = open_source(tmp_path / "there.pt").args
+    prompts = [name for name in own if "_prompt_" in name]  # read only where there is a prompt
+    assert [name for name in own if name not in written and name not in (*NOT_THE_MODELS, *prompts)] == []
+    content = torch.load(tmp_path / "there.pt", weights_only=False)
+    assert content["optimizer_history"][-1]["num_updates"] == 0
+    assert content["extra_state"]["train_iterator"]["epoch"] == 1
