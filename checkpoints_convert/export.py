@@ -34,7 +34,7 @@ def save_fairseq(
         "args": None,
         "cfg": {
             "_name": None,
-            "model": argparse.Namespace(**arguments_of(config)),
+            "model": argparse.Namespace(**arguments_of(config), _name="ofa_base"),
             "task": task_of(config) | {"bpe": bpe},
         },
         "model": to_fairseq(state, config),

@@ -121,7 +121,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 }
 #: fairseq arguments that go another way than by their name.
 _APART = (
-    *("_name", "arch", "no_scale_embedding", "disable_entangle"),
+    *("arch", "no_scale_embedding", "disable_entangle"),
     *(name for names in _SETTINGS.values() for name in names),
     *UNUSED,
 )

@@ -148,7 +148,7 @@ def config_from_fairseq(
 def task_settings(stored: Mapping[str, Any]) -> TaskSettings:
     """The task settings in ``stored``; what is missing or None keeps its default."""
     fields = {ours: stored[theirs] for theirs, ours in _TASK.items() if stored.get(theirs) is not None}
-    if "name" not in fields and isinstance(stored.get("task"), str):
+    if isinstance(stored.get("task"), str):  # arguments and settings in one place, where _name is the model's
         fields["name"] = stored["task"]
     return TaskSettings(**fields)
 
@@ -168,7 +168,6 @@ def arguments_of(config: OFAConfig) -> dict[str, Any]:
             args[f"{side}_prompt_dim"] = prompt.projection_dim
     return args | {
         "arch": "ofa_base",
-        "_name": "ofa_base",
         "decoder_input_dim": config.embed_dim,
         "decoder_output_dim": config.embed_dim,
         "resnet_type": depths.get(config.stem_depths),
