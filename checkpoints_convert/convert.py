@@ -25,7 +25,7 @@ from ofa_core.weights import WEIGHTS_FILE, read_safetensors, save_directory, sum
 from .infer_config import config_from_fairseq
 from .names import DROPPED, TIED, reason_dropped
 from .sources import Source, Weights, open_source
-from .state_dict import from_fairseq
+from .state_dict import from_fairseq, not_finite
 from .vocabulary_files import find_vocabulary
 
 
@@ -191,7 +191,7 @@ def _same(first: Tensor, second: Tensor) -> bool:
 
 def _cast(source: Path, state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     cast = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    lost = [name for name, tensor in cast.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    lost = not_finite(cast)
     if lost:
         raise CheckpointError(f"{source}: {len(lost)} entries are too large for {dtype}: {summary(lost)}")
     return cast

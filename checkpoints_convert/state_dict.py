@@ -43,9 +43,14 @@ def to_fairseq(state: Mapping[str, Tensor], config: OFAConfig) -> dict[str, Tens
     return renamed | dict.fromkeys(TIED, embedding) | _computed_buffers(config, embedding.dtype)
 
 
+def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """The entries that hold NaN or infinity."""
+    return [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+
+
 def _check(state: Mapping[str, Tensor], config: OFAConfig) -> None:
     check_state(state, config)
-    broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    broken = not_finite(state)
     if broken:
         raise CheckpointError(f"{len(broken)} entries hold NaN or infinity: {summary(broken)}")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -127,6 +129,16 @@ def fairseq_content(config: OFAConfig, **changes: Any) -> dict[str, Any]:
     cfg = {"_name": None, "model": argparse.Namespace(**arguments_of(config)), "task": task_of(config)}
     model = to_fairseq(random_state(config), config)
     return {"args": None, "cfg": cfg, "model": model, "extra_state": {}} | changes
+
+
+def script(name: str) -> ModuleType:
+    """scripts/NAME.py as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def picture(seed: int, height: int = 60, width: int = 90) -> Image.Image:

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from reference import ROOT
+from reference import ROOT, script
 
 from checkpoints_convert import convert
 from ofa_core.text import small_vocabulary_dir
 
 
-def demo_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("demo", ROOT / "scripts" / "demo.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_python_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    demo = demo_script()
+    demo = script("demo")
     (tmp_path / "demo_output").mkdir()
     monkeypatch.chdir(tmp_path)
     demo.write_checkpoint(Path("demo_output/ofa.pt"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 import re
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reference import ROOT
+from reference import ROOT, script
 
 from checkpoints_convert import convert
 from ofa_core import OFA
@@ -26,25 +25,15 @@ def code_cells() -> list[str]:
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
-def demo() -> Any:
-    """scripts/demo.py as a module."""
-    spec = importlib.util.spec_from_file_location("demo", ROOT / "scripts" / "demo.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def demo_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What `make demo` writes, in a working directory of the test's own."""
     monkeypatch.chdir(tmp_path)
     directory = tmp_path / "demo_output"
     directory.mkdir()
-    script = demo()
-    script.write_checkpoint(directory / "ofa.pt")
-    script.draw_picture().save(directory / "picture.png")
+    demo = script("demo")
+    demo.write_checkpoint(directory / "ofa.pt")
+    demo.draw_picture().save(directory / "picture.png")
     convert(directory / "ofa.pt", directory / "ofa", bpe_dir=small_vocabulary_dir())
     return directory
 

@@ -131,9 +131,10 @@ class Decoder(nn.Module):
             ids, all_ids = positions, all_positions
             table, norm, relative = self.text_positions, self.text_position_norm, self.text_relative
             buckets = token_buckets(ids, all_ids, config.token_bucket_size, config.max_target_positions)
-        normed = norm(table(ids))
+        vectors = table(ids)
+        normed = norm(vectors)
         return _TargetPositions(
-            vectors=table(ids),
+            vectors=vectors,
             absolute=self.self_position_bias(normed, self.self_position_bias.keys(norm(table(all_ids)))),
             cross=self.cross_position_bias(normed, cross_keys),
             buckets=buckets,

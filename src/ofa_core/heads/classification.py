@@ -27,7 +27,7 @@ def classify(
     candidates = pipeline.candidate_ids(labels)
     pictures = pipeline.open(images)
     sources = [pipeline.encode(pipeline.prompt(PROMPTS, prompt))] * len(pictures)
-    kind = pipeline.model.config.task.prompt_type or DECODER_PROMPT
+    kind = pipeline.decoder_prompt(None, DECODER_PROMPT)
     scores = pipeline.score(pictures, sources, candidates, kind, batch_size)
     return [choice(labels, probabilities) for probabilities in scores]
 
@@ -43,7 +43,7 @@ def head_probabilities(
     batch_size: int = 16,
 ) -> list[list[float]]:
     """Probabilities of a classification head's classes; see :meth:`ofa_core.OFA.head_probabilities`."""
-    kind = decoder_prompt or pipeline.model.config.task.prompt_type or DECODER_PROMPT
+    kind = pipeline.decoder_prompt(decoder_prompt, DECODER_PROMPT)
     if any(not text.strip() for text in texts):
         raise OFAError("a text to classify is empty")
     sources = [pipeline.encode(text) for text in texts]

@@ -34,6 +34,6 @@ def entails(
         if captions is not None:
             fields["caption"] = normalized(captions[index], pre_caption, words, "caption")
         sources.append(pipeline.encode(filled(template, **fields)))
-    kind = decoder_prompt or pipeline.model.config.task.prompt_type or DECODER_PROMPT
+    kind = pipeline.decoder_prompt(decoder_prompt, DECODER_PROMPT)
     scores = pipeline.score(pipeline.open(images), sources, pipeline.candidate_ids(ANSWERS), kind, batch_size)
     return [choice(ANSWERS, probabilities) for probabilities in scores]

@@ -95,6 +95,10 @@ class Pipeline:
             raise OFAError(f"this task has no prompt of its own for a {self.tokenizer.kind} vocabulary; pass prompt=")
         return prompts[self.tokenizer.kind]
 
+    def decoder_prompt(self, given: DecoderPrompt | None, usual: DecoderPrompt) -> DecoderPrompt:
+        """The decoder prompt ``given``, or the one the checkpoint was trained with, or the task's ``usual`` one."""
+        return given or self.model.config.task.prompt_type or usual
+
     def encode(self, text: str) -> list[int]:
         """Source ids of plain text, ``<s>`` to ``</s>``."""
         return self.tokenizer.encode(text, add_special_tokens=True)

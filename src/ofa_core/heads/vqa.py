@@ -40,7 +40,7 @@ def answer(
     """The answer to each question; see :meth:`ofa_core.OFA.answer`."""
     if method not in ("score", "beam"):
         raise OFAError(f"method is 'score' or 'beam', not {method!r}")
-    kind = decoder_prompt or pipeline.model.config.task.prompt_type or DECODER_PROMPT
+    kind = pipeline.decoder_prompt(decoder_prompt, DECODER_PROMPT)
     if objects is None and pipeline.model.config.task.add_object:
         warnings.warn("this model was trained with the names of detected objects; pass objects=", stacklevel=3)
     objects = objects or [None] * len(questions)
