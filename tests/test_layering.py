@@ -21,6 +21,7 @@ LEVELS = {
     "config": 0,
     "boxes": 0,
     "drop_path": 0,
+    "version": 0,
     "text": 0,
     "vision": 0,
     "attention": 1,
@@ -37,10 +38,12 @@ LEVELS = {
     "arguments": 5,
     "drawing": 5,
     "inspection": 5,
+    "command_line": 5,
     "bench": 6,
+    "demo": 6,
     "training": 6,
-    "command_line": 7,
     "cli": 7,
+    "__main__": 7,
 }
 
 #: What the core may import besides Python's own: import name -> distribution.
@@ -52,6 +55,12 @@ DEPENDENCIES = {
     "numpy": "numpy",
     "pydantic": "pydantic",
     "tqdm": "tqdm",
+}
+
+#: What comes with an extra: import name -> distribution, the extra, and the one file that imports it.
+OPTIONAL = {
+    "pyarrow": ("pyarrow", "bench", CORE / "bench" / "readers.py"),
+    "tomli": ("tomli", "train", CORE / "training" / "settings.py"),
 }
 
 
@@ -146,7 +155,19 @@ def third_party(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", files(CORE, CONVERTER), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_needs_only_the_declared_dependencies(path: Path) -> None:
-    assert third_party(path) <= DEPENDENCIES.keys()
+    optional = {name for name, (_, _, reader) in OPTIONAL.items() if reader == path}
+    assert third_party(path) <= DEPENDENCIES.keys() | optional
+
+
+def test_what_comes_with_an_extra_is_imported_when_it_is_used_and_declared() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for name, (distribution, extra, reader) in OPTIONAL.items():
+        assert name in third_party(reader)
+        at_import = [node for node in parsed(reader).body if isinstance(node, ast.Import | ast.ImportFrom | ast.Try)]
+        assert not any(name in ast.unparse(node) for node in at_import), f"{reader} imports {name} before it needs it"
+        assert any(requirement.startswith(distribution) for requirement in extras[extra])
+        assert any(requirement.startswith(distribution) for requirement in extras["dev"])
 
 
 def test_the_declared_dependencies_are_the_seven() -> None:

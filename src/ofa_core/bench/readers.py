@@ -1,0 +1,268 @@
+"""Files of rows, read one row after the other: JSON lines, tab-separated columns, parquet and Arrow."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, get_args
+
+from ..errors import OFAError
+from .images import GZIP_MAGIC
+from .records import FIELDS, BadRow, Format, Record, record_of
+
+#: The columns of OFA's RefCOCO files in their usual order.
+COLUMNS = ("uniq-id", "image-id", "text", "region-coord", "image")
+#: The name of a column that is skipped.
+SKIPPED = "-"
+
+#: Rows that are turned into Python objects at once; with inline pictures, a few megabytes.
+ROWS_AT_ONCE = 32
+
+
+def read_records(
+    format: Format,
+    path: Path,
+    *,
+    columns: Sequence[str] | None = None,
+    on_bad: Callable[[BadRow], None] | None = None,
+) -> Iterator[Record]:
+    """The records of a file or directory in their order, one at a time; of what was read only the ids are kept.
+
+    GuessWhat?! and InViG: .jsonl, .jsonl.gz, .parquet, .arrow (what ``datasets`` writes), a directory of parquet shards
+    or one of ``Dataset.save_to_disk``. RefCOCO: .tsv or .tsv.gz. Parquet and Arrow need the extra ``bench``. Of
+    GuessWhat?! only successful games are given. Empty lines are skipped.
+
+    Args:
+        format: what the rows hold.
+        path: where they are.
+        columns: for RefCOCO, the names of the file's columns in their order, from :data:`COLUMNS` (``uniq-id``,
+            ``text`` and ``region-coord`` at least); ``-`` for one that is skipped.
+        on_bad: is called with every row that cannot be used, which is then skipped.
+
+    Raises:
+        OFAError: at once: no such file or directory, or of a kind or with columns that the format does not have.
+            While reading: the file is damaged.
+        BadRow: while reading, without ``on_bad``: a row is not what it should be, or has the id of an earlier one.
+    """
+    if format not in get_args(Format):
+        raise OFAError(f"a format of rows is {', '.join(get_args(Format))}, not {format!r}")
+    path = Path(path)
+    if not path.exists():
+        raise OFAError(f"data {path} does not exist")
+    files = _shards(path) if path.is_dir() else [path]
+    container = _container(format, files[0])
+    names = _checked_columns(format, columns)
+    return _records(format, files, container, names, on_bad)
+
+
+def _records(
+    format: Format,
+    files: Sequence[Path],
+    container: _Container,
+    columns: Sequence[str],
+    on_bad: Callable[[BadRow], None] | None,
+) -> Iterator[Record]:
+    seen: set[str] = set()
+    for file in files:
+        for place, content in container.rows(file, FIELDS[format]):
+            try:
+                record = record_of(format, container.parse(content, place, columns), place)
+                if record is not None and record.id in seen:
+                    raise BadRow(place, f"id: {record.id!r} is that of an earlier row")
+            except BadRow as bad:
+                if on_bad is None:
+                    raise
+                on_bad(bad)
+                continue
+            if record is not None:
+                seen.add(record.id)
+                yield record
+
+
+# Lines
+
+
+def _lines(path: Path, fields: frozenset[str]) -> Iterator[tuple[str, bytes]]:
+    """Place and content of the lines that are not empty; gzip is told by its first bytes."""
+    number = 0
+    try:
+        with path.open("rb") as raw, _unzipped(raw) as file:
+            for line in file:
+                number += 1
+                text = line.rstrip(b"\r\n")
+                if number == 1:
+                    text = text.removeprefix(b"\xef\xbb\xbf")
+                if text.strip():
+                    yield f"{path}:{number}", text
+    except (OSError, EOFError, zlib.error) as error:
+        raise OFAError(f"{path} cannot be read on after line {number}: {error}") from None
+
+
+def _unzipped(raw: Any) -> BinaryIO | gzip.GzipFile:
+    return gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == GZIP_MAGIC else raw
+
+
+def _text(line: bytes, place: str) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise BadRow(place, f"byte {error.start + 1} of the line is not UTF-8") from None
+
+
+def _json_row(line: bytes, place: str, columns: Sequence[str]) -> object:
+    text = _text(line, place)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadRow(place, f"not JSON at character {error.pos + 1}: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists in lists
+        raise BadRow(place, f"not JSON that can be read: {error}") from None
+
+
+def _tsv_row(line: bytes, place: str, columns: Sequence[str]) -> object:
+    cells = _text(line, place).split("\t")
+    if len(cells) != len(columns):
+        raise BadRow(place, f"the line has {len(cells)} columns, not {len(columns)} ({', '.join(columns)})")
+    return dict(zip(columns, cells, strict=True))
+
+
+def _checked_columns(format: Format, columns: Sequence[str] | None) -> Sequence[str]:
+    if columns is None:
+        return COLUMNS
+    if format != "refcoco":
+        raise OFAError(f"columns have an order in refcoco rows alone; {format} rows have names")
+    names = [name for name in columns if name != SKIPPED]
+    wrong = [name for name in names if name not in COLUMNS or names.count(name) > 1]
+    missing = [name for name in ("uniq-id", "text", "region-coord") if name not in names]
+    if not {"image", "image-id"} & set(names):
+        missing.append("image or image-id")
+    if wrong or missing:
+        problem = f"{wrong[0]!r} is none of them or comes twice" if wrong else f"{missing[0]} is missing"
+        raise OFAError(f"columns are {', '.join(COLUMNS)} in the file's order, {SKIPPED} for others; {problem}")
+    return list(columns)
+
+
+# Tables
+
+
+def _parquet_rows(path: Path, fields: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    arrow, parquet = _pyarrow(path)
+    number = 0
+    try:
+        with parquet.ParquetFile(path, memory_map=True) as file:
+            names = [name for name in file.schema_arrow.names if name in fields]
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=names):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}:{number}", row
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, number, error) from None
+
+
+def _arrow_rows(path: Path, fields: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    """The rows of an Arrow stream, which is what ``datasets`` writes; mapped, so that only what is used is read."""
+    arrow, _ = _pyarrow(path)
+    number = 0
+    try:
+        with arrow.memory_map(str(path)) as source, arrow.ipc.open_stream(source) as stream:
+            names = [name for name in stream.schema.names if name in fields]
+            for batch in stream:
+                for start in range(0, batch.num_rows, ROWS_AT_ONCE):
+                    for row in batch.select(names).slice(start, ROWS_AT_ONCE).to_pylist():
+                        number += 1
+                        yield f"{path}:{number}", row
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, number, error) from None
+
+
+def _pyarrow(path: Path) -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.ipc
+        import pyarrow.parquet
+    except ImportError:
+        raise OFAError(f"{path} needs pyarrow: pip install 'ofa_core[bench]'") from None
+    return pyarrow, pyarrow.parquet
+
+
+def _damaged(path: Path, number: int, error: Exception) -> OFAError:
+    return OFAError(f"{path} cannot be read on after row {number}: {str(error).splitlines()[0]}")
+
+
+def _as_it_is(row: object, place: str, columns: Sequence[str]) -> object:
+    return row
+
+
+# Which is which
+
+
+@dataclass(frozen=True)
+class _Container:
+    """A kind of file: its rows with their places, and what makes fields of a row's content."""
+
+    formats: tuple[Format, ...]
+    rows: Callable[[Path, frozenset[str]], Iterator[tuple[str, Any]]]
+    parse: Callable[[Any, str, Sequence[str]], object]
+
+
+_DIALOGS: tuple[Format, ...] = ("guesswhat", "invig")
+_CONTAINERS: Mapping[str, _Container] = {
+    ".jsonl": _Container(_DIALOGS, _lines, _json_row),
+    ".jsonl.gz": _Container(_DIALOGS, _lines, _json_row),
+    ".parquet": _Container(_DIALOGS, _parquet_rows, _as_it_is),
+    ".arrow": _Container(_DIALOGS, _arrow_rows, _as_it_is),
+    ".tsv": _Container(("refcoco",), _lines, _tsv_row),
+    ".tsv.gz": _Container(("refcoco",), _lines, _tsv_row),
+}
+
+
+def _container(format: Format, path: Path) -> _Container:
+    for suffix, container in _CONTAINERS.items():
+        if path.name.lower().endswith(suffix) and format in container.formats:
+            return container
+    known = [suffix for suffix, container in _CONTAINERS.items() if format in container.formats]
+    directories = " or a directory of parquet or Arrow files" if format in _DIALOGS else ""
+    raise OFAError(f"{path}: {format} rows come in {', '.join(known)}{directories}")
+
+
+def _shards(directory: Path) -> list[Path]:
+    """The files of a directory in their order.
+
+    Raises:
+        OFAError: there are none, or of several splits, which are never mixed.
+    """
+    names = sorted(path.name for path in directory.iterdir())
+    splits = [name for name in names if (directory / name).is_dir()]
+    if "dataset_dict.json" in names and splits:
+        raise OFAError(f"{directory} holds the splits {', '.join(splits)}: name one, such as {directory / splits[0]}")
+    if "state.json" in names:
+        return _saved_shards(directory)
+    for suffix in (".parquet", ".arrow"):
+        shards = [name for name in names if name.endswith(suffix)]
+        splits = sorted({re.sub(r"[-_.]?\d+([-_.]of[-_.]\d+)?$", "", name.removesuffix(suffix)) for name in shards})
+        if len(splits) > 1:
+            raise OFAError(f"{directory} holds the splits {', '.join(map(repr, splits))}: name a file of one of them")
+        if shards:
+            return [directory / name for name in shards]
+    raise OFAError(f"{directory} holds no .parquet or .arrow files")
+
+
+def _saved_shards(directory: Path) -> list[Path]:
+    """The files that ``Dataset.save_to_disk`` lists."""
+    state_file = directory / "state.json"
+    try:
+        state = json.loads(state_file.read_bytes())
+        names = [Path(entry["filename"]).name for entry in state["_data_files"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OFAError(f"{state_file} is not what Dataset.save_to_disk writes: {error}") from None
+    if state.get("_indices_data_files"):
+        raise OFAError(f"{directory} holds a selection of rows: call flatten_indices() before saving it")
+    missing = [name for name in names if not (directory / name).is_file()]
+    if missing or not names:
+        raise OFAError(f"{directory} is not whole: {missing[0] if missing else 'a data file'} is missing")
+    return [directory / name for name in names]
