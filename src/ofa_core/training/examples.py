@@ -1,0 +1,78 @@
+"""What a model learns from: pairs of a source and a target, with pictures that several of them may share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..text import Tokenizer
+from ..text.vocabulary import BOS, PAD
+from ..vision.transform import ImageTransform
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One source and its target; examples of one picture hold the same object, and the stem runs once for them."""
+
+    source: Sequence[int]  # <s> to </s>
+    target: Sequence[int]  # behind <s>, up to and with </s>
+    image: Image.Image | None = None
+    task: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Examples of about one length, computed at once."""
+
+    tokens: Tensor  # [B, N]
+    prefix: Tensor  # [B, T], <s> and the target without its last token
+    target: Tensor  # [B, T], padded
+    pictures: Tensor  # [B], index into the batch's pictures, -1 without one
+
+    def to(self, device: torch.device) -> Group:
+        """The same on ``device``."""
+        return Group(*(part.to(device, non_blocking=True) for part in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from on one process."""
+
+    pixels: Tensor | None  # [pictures, 3, h, w], each picture once
+    groups: tuple[Group, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on ``device``."""
+        pixels = None if self.pixels is None else self.pixels.to(device, non_blocking=True)
+        return Batch(pixels, tuple(group.to(device) for group in self.groups))
+
+    @property
+    def target_tokens(self) -> int:
+        """Tokens that are learned."""
+        return sum(int(group.target.ne(PAD).sum()) for group in self.groups)
+
+
+def collate(
+    examples: Sequence[Example], tokenizer: Tokenizer, transform: ImageTransform, group_size: int | None = None
+) -> Batch:
+    """A batch of ``examples``, by length in groups of ``group_size`` (None: all in one group)."""
+    pictures: dict[int, tuple[int, Any]] = {}
+    for example in examples:
+        if example.image is not None:
+            pictures.setdefault(id(example.image), (len(pictures), example.image))
+    pixels = transform.batch([image for _, image in pictures.values()]) if pictures else None
+    ordered = sorted(examples, key=lambda example: (len(example.source), len(example.target)))
+    size = group_size or max(1, len(ordered))
+    groups = []
+    for start in range(0, len(ordered), size):
+        part = ordered[start : start + size]
+        target = tokenizer.pad([example.target for example in part])
+        prefix = torch.cat([torch.full_like(target[:, :1], BOS), target[:, :-1]], dim=1)
+        index = [-1 if example.image is None else pictures[id(example.image)][0] for example in part]
+        groups.append(Group(tokenizer.pad([example.source for example in part]), prefix, target, torch.tensor(index)))
+    return Batch(pixels, tuple(groups))

@@ -1,0 +1,135 @@
+"""What the demo model is taught is what the heads ask, and it is true of the scene."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from random import Random
+
+import pytest
+from reference import lively_ofa, scripted
+
+from ofa_core import OFA, BoxCodec, OFAError, TaskSettings, Tokenizer
+from ofa_core.demo.language import phrase, picture_question
+from ofa_core.demo.lessons import LESSONS, Lessons, Pupil
+from ofa_core.demo.world import Scene, draw, make_scene
+from ofa_core.heads.grounding import invig_codec
+from ofa_core.text import small_vocabulary_dir
+from ofa_core.text.vocabulary import BOS, EOS
+
+TOKENIZER = Tokenizer.from_dir(small_vocabulary_dir(), code_dict_size=0)
+PUPIL = Pupil(TOKENIZER, BoxCodec("refcoco", image_size=64, max_image_size=64), BoxCodec("invig"))
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_every_lesson_gives_a_source_and_a_target(name: str) -> None:
+    given = [LESSONS[name](PUPIL, make_scene(seed), Random(seed)) for seed in range(40)]
+    taught = [lesson for lesson in given if lesson is not None]
+    assert len(taught) > 15
+    assert len({tuple(target) for _, target in taught}) > 1
+    for source, target in taught:
+        assert source[0] == BOS
+        assert source[-1] == target[-1] == EOS
+        assert EOS not in target[:-1]
+
+
+@pytest.mark.parametrize("name", ["ground", "closed_grounding", "open_grounding", "agent"])
+def test_boxes_in_targets_are_boxes_of_the_scene(name: str) -> None:
+    codec = PUPIL.refcoco if name == "ground" else PUPIL.invig
+    seen = 0
+    for seed in range(30):
+        scene = make_scene(seed)
+        lesson = LESSONS[name](PUPIL, scene, Random(seed))
+        bins = None if lesson is None else [TOKENIZER.vocabulary.bin_of(token) for token in lesson[1]]
+        bins = [number for number in bins or [] if number is not None]
+        if bins:
+            assert bins in [codec.encode(thing.box, scene.size) for thing in scene.things]
+            seen += 1
+    assert seen > 10
+
+
+def turns_in(source: list[int]) -> list[str]:
+    """The turns of a dialog source, read off its text."""
+    context = re.search(r'#context: "(.*)"', TOKENIZER.decode(source))
+    assert context
+    return [turn.strip() for turn in re.split(r"(?:human|agent):", context[1])[1:]]
+
+
+def box_of(source: list[int], codec: BoxCodec, scene: Scene) -> tuple[float, ...]:
+    bins = [number for token in source if (number := TOKENIZER.vocabulary.bin_of(token)) is not None]
+    return next(thing.box for thing in scene.things if codec.encode(thing.box, scene.size) == bins)
+
+
+Ask = Callable[[OFA, Scene, Random, list[int]], object]
+ASKED: dict[str, Ask] = {
+    "ground": lambda ofa, scene, random, _: ofa.ground(draw(scene), (phrase(scene, random) or ("", "", ""))[2]),
+    "region": lambda ofa, scene, random, _: ofa.describe_region(draw(scene), random.choice(scene.things).box),
+    "caption": lambda ofa, scene, random, _: ofa.caption(draw(scene)),
+    "answer": lambda ofa, scene, random, _: ofa.answer(draw(scene), picture_question(scene, random)[0]),
+    "closed_oracle": lambda ofa, scene, _, source: ofa.oracle(
+        draw(scene), box_of(source, ofa_codec(ofa), scene), turns_in(source)[:-1], turns_in(source)[-1]
+    ),
+    "closed_grounding": lambda ofa, scene, _, source: ofa.ground_dialog(draw(scene), turns_in(source)),
+    "closed_question": lambda ofa, scene, _, source: ofa.ask(draw(scene), turns_in(source)),
+    "open_grounding": lambda ofa, scene, _, source: ofa.ground_dialog(draw(scene), turns_in(source), style="invig"),
+    "open_oracle": lambda ofa, scene, _, source: (
+        ofa.oracle(
+            draw(scene),
+            box_of(source, ofa_codec(ofa), scene),
+            turns_in(source)[:-1],
+            turns_in(source)[-1],
+            style="invig",
+        )
+        if turns_in(source)
+        else ofa.query(draw(scene), box_of(source, ofa_codec(ofa), scene))
+    ),
+    "open_question": lambda ofa, scene, _, source: ofa.ask(draw(scene), turns_in(source), style="invig"),
+    "agent": lambda ofa, scene, _, source: ofa.agent_turn(draw(scene), turns_in(source)),
+}
+
+
+def ofa_codec(ofa: OFA) -> BoxCodec:
+    return invig_codec(ofa.pipeline)
+
+
+def test_only_the_listing_has_no_head() -> None:
+    assert set(LESSONS) - set(ASKED) == {"listing"}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_sources_are_those_that_the_head_feeds_the_model(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ofa = lively_ofa(task=TaskSettings(image_size=64, max_image_size=64, code_dict_size=0, prompt_type="none"))
+    asked = scripted(monkeypatch, [10])
+    compared = 0
+    for seed in range(12):
+        scene = make_scene(seed)
+        lesson = LESSONS[name](PUPIL, scene, Random(seed))
+        if lesson is not None:
+            ASKED[name](ofa, scene, Random(seed), lesson[0])
+            assert list(asked[-1].sources[0]) == lesson[0]
+            compared += 1
+    assert compared > 3
+
+
+def test_listings_name_every_shape_with_its_box() -> None:
+    scene = make_scene(3)
+    _, target = LESSONS["listing"](PUPIL, scene, Random(0)) or ([], [])
+    words = TOKENIZER.decode(target)
+    ordered = sorted(scene.things, key=lambda thing: thing.box[0])
+    assert re.findall(r"[a-z]+ [a-z]+(?= ?<bin)", words) == [thing.name for thing in ordered]
+    bins = [number for token in target if (number := TOKENIZER.vocabulary.bin_of(token)) is not None]
+    assert bins == [number for thing in ordered for number in PUPIL.refcoco.encode(thing.box, scene.size)]
+
+
+def test_rows_are_the_same_whenever_they_are_asked_for() -> None:
+    lessons = Lessons(PUPIL, {"ground": 1, "region": 2}, questions=5, things=(1, 3), seed=4)
+    first, again = lessons.examples(7), Lessons(PUPIL, {"ground": 1, "region": 2}, questions=5, things=(1, 3), seed=4)
+    assert [(e.source, e.target, e.task) for e in first] == [(e.source, e.target, e.task) for e in again.examples(7)]
+    assert len({id(example.image) for example in first}) == 1, "questions of a scene share its picture"
+    other = [(e.source, e.target) for e in lessons.examples(8)]
+    assert [(e.source, e.target) for e in first] != other
+
+
+def test_an_unknown_lesson_is_an_error() -> None:
+    with pytest.raises(OFAError, match="there is no lesson 'grond'; there are ground, listing"):
+        Lessons(PUPIL, {"grond": 1})
