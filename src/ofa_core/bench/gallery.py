@@ -1,0 +1,162 @@
+"""The samples that a report shows: chosen in one pass over the rows, and laid out as cards with both boxes."""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import random
+from collections.abc import Callable, Iterable
+from html import escape
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from ..errors import OFAError
+from ..heads.box_codec import Box
+from ..text.dialog import AGENT, DIALOG_TASKS, HUMAN
+from . import metrics
+from .results import Header, Row
+from .summary import task_scores
+
+#: Longer side of a picture in the page, in pixels, and the quality of its JPEG.
+THUMBNAIL, QUALITY = 400, 80
+
+LoadImage = Callable[[Row], Image.Image | None]
+
+#: The dialog task whose first speaker is that of a benchmark's dialogs. Games begin with the person's query, by the
+#: closed protocol with the agent's question.
+_DIALOGS = {"guesswhat_grounding_end2end": "agent", "invig_grounding_end2end": "agent"}
+_CLOSED = "guesswhat_grounding"
+
+
+class _Best:
+    """The rows of the highest keys among those that were offered; of equal ones the earlier."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._kept: list[tuple[tuple[float, float], int, Row]] = []
+
+    def offer(self, key: tuple[float, float], row: Row) -> None:
+        heapq.heappush(self._kept, (key, -row.index, row))  # an index occurs once, so rows are never compared
+        if len(self._kept) > self._count:
+            heapq.heappop(self._kept)
+
+    def rows(self) -> list[Row]:
+        return [row for _, _, row in sorted(self._kept, key=lambda kept: kept[:2], reverse=True)]
+
+
+def chosen(header: Header, rows: Iterable[Row], count: int, seed: int = 0) -> dict[str, list[Row]]:
+    """``count`` rows each of the ``best`` and the ``worst`` (best and worst first) and at ``random`` (in file order).
+
+    The best have the highest IoU, or the right answer; the worst the lowest, or a wrong one. Of equal ones those of
+    the highest confidence come first, so the worst are the mistakes that the model was surest of.
+    """
+    oracle = task_scores(header.task).kind == "oracle"
+    best, worst = _Best(count), _Best(count)
+    drawn: list[Row] = []
+    generator = random.Random(seed)
+    for seen, row in enumerate(rows):
+        quality = float(metrics.same_answer(row.target, row.output)) if oracle else row.iou or 0.0
+        best.offer((quality, row.score), row)
+        worst.offer((-quality, row.score), row)
+        place = seen if seen < count else generator.randrange(seen + 1)  # Vitter's algorithm R
+        if place < count:
+            drawn[place : place + 1] = [row]
+    return {"best": best.rows(), "worst": worst.rows(), "random": sorted(drawn, key=lambda row: row.index)}
+
+
+def first_speaker(header: Header) -> str:
+    """Who speaks first in the dialogs of a run, ``agent`` or ``human``."""
+    closed = header.settings.get("protocol") == "closed" and task_scores(header.task).kind == "selfplay"
+    name = _CLOSED if closed else _DIALOGS.get(header.task, header.task)
+    return DIALOG_TASKS[name].first if name in DIALOG_TASKS else HUMAN
+
+
+def card(row: Row, header: Header, load_image: LoadImage) -> str:
+    """A row as HTML: picture with both boxes, dialog, what was due and what was said."""
+    scores = task_scores(header.task)
+    if row.iou is not None:
+        right = _hit(row.iou, header)
+        badge = f"IoU {row.iou:.2f}"
+    else:
+        right = metrics.same_answer(row.target, row.output)
+        badge = "right" if right else "wrong"
+    asked = "1 question" if row.questions == 1 else f"{row.questions} questions"
+    played = f"<span>{asked}</span>" if row.questions is not None else ""
+    category = f"<span>{escape(row.category)}</span>" if row.category else ""
+    missing = '<p class="missing">no box</p>' if row.found is None and scores.kind != "oracle" else ""
+    return (
+        f'<article class="card {"right" if right else "wrong"}" data-id="{escape(row.id)}">'
+        f'<div class="shot">{_picture(row, load_image)}{missing}</div>'
+        f'<div class="facts"><b class="badge">{badge}</b><span class="id">{escape(row.id)}</span>{category}{played}'
+        f"</div>{_dialog(row, header)}{_answers(row)}{_source(row)}</article>"
+    )
+
+
+def _hit(iou: float, header: Header) -> bool:
+    ious = np.array([iou])
+    return bool(metrics.hits(ious, metrics.HEADLINE_THRESHOLD, task_scores(header.task).convention)[0])
+
+
+def _picture(row: Row, load_image: LoadImage) -> str:
+    """The picture and the boxes over it, in the unit of ``row.size``."""
+    try:
+        picture = load_image(row)
+    except OFAError:  # a report comes after hours of work, and the message was told when the row was read
+        picture = None
+    width, height = row.size
+    if picture is None:
+        shown = f'<div class="blank" style="aspect-ratio:{width}/{height}"><span>picture not at hand</span></div>'
+    else:
+        shown = f'<img src="{thumbnail(picture)}" alt="{escape(row.image)}" loading="lazy">'
+    boxes = "".join(_box(kind, box, label) for kind, box, label in _boxes(row))
+    return f'{shown}<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">{boxes}</svg>'
+
+
+def _boxes(row: Row) -> list[tuple[str, Box, str]]:
+    named = (("target", row.box, "target"), ("found", row.found, "found by the model"))
+    return [(kind, box, label) for kind, box, label in named if box is not None]
+
+
+def _box(kind: str, box: Box, label: str) -> str:
+    x0, y0, x1, y1 = box
+    place = f'x="{min(x0, x1):g}" y="{min(y0, y1):g}" width="{abs(x1 - x0):g}" height="{abs(y1 - y0):g}"'
+    return f'<rect class="halo of-{kind}" {place}/><rect class="{kind}" {place}><title>{label}</title></rect>'
+
+
+def thumbnail(picture: Image.Image) -> str:
+    """A picture as a ``data:`` address of a JPEG of at most :data:`THUMBNAIL` pixels a side."""
+    small = picture.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    data = BytesIO()
+    small.save(data, "JPEG", quality=QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def _dialog(row: Row, header: Header) -> str:
+    if not row.turns:
+        return ""
+    speakers = (AGENT, HUMAN) if first_speaker(header) == AGENT else (HUMAN, AGENT)
+    turns = [
+        f'<li class="{speakers[number % 2]}"><span>{speakers[number % 2]}</span> {escape(turn)}</li>'
+        for number, turn in enumerate(row.turns)
+    ]
+    return f'<ol class="dialog">{"".join(turns)}</ol>'
+
+
+def _answers(row: Row) -> str:
+    shares = ", ".join(f"{escape(answer)} {share:.2f}" for answer, share in row.probabilities.items())
+    rows = {
+        "target": f"<code>{escape(row.target)}</code>",
+        "output": f"<code>{escape(row.output) or '(nothing)'}</code>",
+        "confidence": shares or f"{row.score:.3f}",
+    }
+    told = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows.items())
+    return f'<dl class="answers">{told}</dl>'
+
+
+def _source(row: Row) -> str:
+    if not row.source:
+        return ""
+    return f"<details><summary>what the model read</summary><pre>{escape(row.source.strip())}</pre></details>"

@@ -1,0 +1,75 @@
+"""The leaderboard: one row a model, one column a task, rebuilt from the summaries of all runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .results import write_whole
+from .summary import TASK_SCORES, Summary, read_summary, shown
+
+LEADERBOARD_FILE = "leaderboard.md"
+
+
+def update_leaderboard(out: Path) -> Path:
+    """Rebuild ``<out>/leaderboard.md`` from the latest summary of each model, comment and task under ``out``.
+
+    Raises:
+        OFAError: a summary is broken.
+    """
+    latest: dict[tuple[str, str], dict[str, Summary]] = {}
+    for path in sorted(out.glob("*/*/*.json")):
+        summary = read_summary(path)
+        if summary is None or summary.task not in TASK_SCORES:
+            continue
+        row = latest.setdefault((Path(summary.model).name, summary.comment), {})
+        if summary.task not in row or row[summary.task].started <= summary.started:
+            row[summary.task] = summary
+    target = out / LEADERBOARD_FILE
+    write_whole(target, _markdown(latest))
+    return target
+
+
+def _markdown(rows: dict[tuple[str, str], dict[str, Summary]]) -> str:
+    tasks = [task for task in TASK_SCORES if any(task in row for row in rows.values())]
+    best = {
+        task: max(shown_value(row[task]) for row in rows.values() if task in row)  # what looks equal is equally bold
+        for task in tasks
+    }
+    lines = ["# Leaderboard", ""]
+    if not tasks:
+        return "\n".join([*lines, "No run has finished yet.", ""])
+    lines += [_line("model", *tasks), _line(*["---"] * (len(tasks) + 1))]
+    for (model, comment), row in sorted(rows.items()):
+        name = model if comment in ("", model) else f"{model} ({comment})"
+        cells = [_cell(row[task], shown_value(row[task]) == best[task]) if task in row else "" for task in tasks]
+        lines.append(_line(_escaped(name), *cells))
+    lines += ["", "Per cent, with 95% bootstrap intervals; the best of each task in bold. Scores:"]
+    lines += [f"- {task}: {TASK_SCORES[task].headline}" for task in tasks]
+    lines += ["", _line("task", "model", "samples", "bad rows", "started", "sha256"), _line(*["---"] * 6)]
+    for task in tasks:
+        for (model, comment), row in sorted(rows.items()):
+            if task in row:
+                run = row[task]
+                name = _escaped(model if comment in ("", model) else f"{model} ({comment})")
+                sha = run.model_sha256[:12]
+                lines.append(_line(task, name, f"{run.samples:,}", f"{run.bad_rows:,}", run.started, sha))
+    return "\n".join([*lines, ""])
+
+
+def shown_value(summary: Summary) -> float:
+    """The headline as the table prints it."""
+    return float(shown(summary.headline.name, summary.headline.value))
+
+
+def _cell(summary: Summary, best: bool) -> str:
+    name, value, low, high = (getattr(summary.headline, field) for field in ("name", "value", "low", "high"))
+    mark = "**" if best else ""
+    return f"{mark}{shown(name, value)}{mark} ({shown(name, low)}–{shown(name, high)})"
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|")

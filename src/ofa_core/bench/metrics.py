@@ -1,0 +1,206 @@
+"""Scores of benchmarks: overlap in the two published conventions, accuracies, and bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from ..boxes import box_iou
+from ..errors import OFAError
+from ..heads.box_codec import Box, BoxCodec, Convention
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Booleans: TypeAlias = npt.NDArray[np.bool_]
+
+#: IoU above which a box counts, for the curve that papers print.
+THRESHOLDS = tuple(tenths / 10 for tenths in range(1, 10))
+#: The threshold of the headline figure.
+HEADLINE_THRESHOLD = 0.5
+
+#: Resamples of a bootstrap, and the seed that makes its intervals reproducible.
+RESAMPLES, SEED = 1000, 0
+#: Share of the resampled scores that an interval holds.
+CONFIDENCE = 0.95
+#: Samples drawn at a time: 32 MB of indices.
+_DRAWN_AT_ONCE = 1 << 22
+
+#: Upper bounds of a box's area in pixels of the original picture, as in COCO; larger ones are ``large``.
+SIZE_LIMITS = {"small": 32.0**2, "medium": 96.0**2}
+SIZES = (*SIZE_LIMITS, "large")
+
+#: Answers that have a row and a column of their own in a confusion matrix.
+LABELS = ("yes", "no", "n/a")
+OTHER_LABEL = "other"
+
+
+# Boxes
+
+
+@dataclass(frozen=True)
+class IouRule:
+    """How one of the published scores compares two boxes."""
+
+    #: Added to the union.
+    eps: float
+    #: Whether a box whose IoU equals the threshold counts.
+    inclusive: bool
+    #: The precision it is computed in.
+    dtype: torch.dtype
+
+
+#: OFA's own RefCOCO score is ``iou >= 0.5`` in float32 with 1e-6 added to the union; that of the dialog fine-tunes is
+#: ``iou > t``.
+IOU_RULES: dict[Convention, IouRule] = {
+    "refcoco": IouRule(eps=1e-6, inclusive=True, dtype=torch.float32),
+    "invig": IouRule(eps=0.0, inclusive=False, dtype=torch.float64),
+}
+
+
+def pair_iou(box: Box, found: Box | None, convention: Convention) -> float:
+    """IoU of two boxes (x0, y0, x1, y1) in one unit, 0 where none was found."""
+    if found is None:
+        return 0.0
+    rule = IOU_RULES[convention]
+    both = torch.tensor([box, found], dtype=torch.float64).to(rule.dtype)
+    return float(box_iou(both[0], both[1], rule.eps))
+
+
+def counted_iou(
+    box: Box, found: Box | None, size: tuple[int, int], convention: Convention, num_bins: int = 1000
+) -> float:
+    """IoU of the target ``box`` with what was ``found`` (or None), in pixels of a picture of ``size``, as it is scored.
+
+    ``refcoco`` compares with the box itself. ``invig`` compares with what the target's bins say: the published code
+    reads both boxes from text.
+
+    Raises:
+        OFAError: ``box`` has no area or is not inside the picture.
+    """
+    if convention == "invig":
+        codec = BoxCodec("invig", num_bins=num_bins)
+        box = codec.decode(codec.encode(box, size), size) or box
+    return pair_iou(box, found, convention)
+
+
+def hits(ious: Floats, threshold: float, convention: Convention) -> Booleans:
+    """Which of ``ious`` [N] count as found at ``threshold``."""
+    if IOU_RULES[convention].inclusive:
+        return ious.astype(np.float32) >= np.float32(threshold)
+    return ious > threshold
+
+
+def size_class(box: Box) -> str:
+    """``small`` (an area below 32² pixels), ``medium`` (below 96²) or ``large``, as in COCO."""
+    area = max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
+    return next((name for name, limit in SIZE_LIMITS.items() if area < limit), SIZES[-1])
+
+
+# Answers
+
+
+def same_answer(target: str, output: str) -> bool:
+    """Whether two answers are equal but for case and outer white space."""
+    return target.strip().lower() == output.strip().lower()
+
+
+def same_first_letter(target: str, output: str) -> bool:
+    """Whether two answers begin alike: the published oracle accuracy, for which ``no`` equals ``n/a``."""
+    return output.strip() != "" and target.strip().lower()[:1] == output.strip().lower()[:1]
+
+
+def answer_label(text: str) -> str:
+    """The row or column of a confusion matrix: an answer's first word if it is yes, no or n/a, else ``other``."""
+    words = text.lower().split()
+    first = words[0].strip(".,;:!?\"'") if words else ""
+    return first if first in LABELS else OTHER_LABEL
+
+
+# Intervals
+
+
+class Score(BaseModel):
+    """A mean over samples and its 95% bootstrap interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    value: float
+    low: float
+    high: float
+
+
+class Difference(Score):
+    """The mean of B - A over the samples that both have, its interval, and how likely chance alone would be as far."""
+
+    p_value: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the difference is significant at 5%."""
+        return self.p_value < 1 - CONFIDENCE
+
+
+def resampled_means(values: Floats, resamples: int = RESAMPLES, seed: int = SEED) -> Floats:
+    """Means [R, M] of ``values`` [N, M] over R resamples of the N samples, drawn with replacement.
+
+    A resample is held as how often it drew each sample, so all M scores share one draw and cost a matrix product.
+    """
+    count = len(values)
+    means = [drawn @ values / count for drawn in _draws(count, resamples, seed)]
+    return np.concatenate(means)
+
+
+def _draws(count: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each resample drew each sample, [r, N], a few resamples at a time."""
+    generator = np.random.default_rng(seed)
+    rows = max(_DRAWN_AT_ONCE // count, 1)
+    for start in range(0, resamples, rows):
+        here = min(rows, resamples - start)
+        drawn = generator.integers(0, count, size=(here, count))
+        drawn += np.arange(here)[:, None] * count
+        counts = np.bincount(drawn.ravel(), minlength=here * count)
+        yield counts.reshape(here, count).astype(np.float64)
+
+
+def scores_of(columns: dict[str, Floats], resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, Score]:
+    """The mean of each column [N] with its percentile interval (Efron and Tibshirani, 1993, chapter 13).
+
+    Raises:
+        OFAError: there is no sample.
+    """
+    values = np.stack(list(columns.values()), axis=1)
+    if not len(values):
+        raise OFAError("there is no sample to score")
+    low, high = _interval(resampled_means(values, resamples, seed))
+    rows = zip(columns, values.mean(0).tolist(), low.tolist(), high.tolist(), strict=True)
+    return {name: Score(value=value, low=least, high=most) for name, value, least, most in rows}
+
+
+def paired_difference(first: Floats, second: Floats, resamples: int = RESAMPLES, seed: int = SEED) -> Difference:
+    """How ``second`` [N] differs from ``first`` [N] of the same samples, by a paired bootstrap.
+
+    The two-sided p value is twice the share of resampled differences on the rarer side of zero, the observed one
+    counted with them, so it is never below 2 / (resamples + 1).
+
+    Raises:
+        OFAError: there is no sample.
+    """
+    changes = (second - first)[:, None]
+    if not len(changes):
+        raise OFAError("there is no sample to compare")
+    means = resampled_means(changes, resamples, seed)
+    low, high = _interval(means)
+    rarer = min(int((means <= 0).sum()), int((means >= 0).sum()))
+    p_value = min(2 * (rarer + 1) / (resamples + 1), 1.0)
+    return Difference(value=float(changes.mean()), low=float(low[0]), high=float(high[0]), p_value=p_value)
+
+
+def _interval(means: Floats) -> tuple[Floats, Floats]:
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means, (tail, 1 - tail), axis=0)
+    return low, high

@@ -1,0 +1,189 @@
+"""One results file as one HTML page that needs nothing else: scores, plots, and samples to look through."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from string import Template
+
+from .gallery import LoadImage, card, chosen
+from .metrics import Score
+from .plots import Bar, bars, threshold_plot
+from .results import Header, Row, write_whole
+from .summary import PLAIN_NUMBERS, TASK_SCORES, Group, Kind, Summary, shown
+
+#: The page, with places for what is told; its style and its script stand in it.
+PAGE = Path(__file__).with_name("report.html")
+
+#: Categories that have a bar.
+MOST_CATEGORIES = 12
+
+#: The gallery's parts and their titles.
+PANELS = {"best": "Best", "worst": "Worst", "random": "Random"}
+#: What they show, where boxes are looked for and where answers are given.
+_BOXES = {
+    "best": "the highest IoU, of equal ones the most confident",
+    "worst": "the lowest IoU, of equal ones the most confident",
+    "random": "drawn at random, in the order of the data",
+}
+_ANSWERS = _BOXES | {
+    "best": "right answers, the most confident first",
+    "worst": "wrong answers, the most confident first",
+}
+_MEANINGS: dict[Kind, dict[str, str]] = {"grounding": _BOXES, "selfplay": _BOXES, "oracle": _ANSWERS}
+
+
+def write_report(
+    path: Path,
+    header: Header,
+    summary: Summary,
+    rows: Iterable[Row],
+    load_image: LoadImage,
+    *,
+    seed: int = 0,
+    count: int = 12,
+) -> None:
+    """Write the page of a run to ``path``, whole or not at all.
+
+    The rows are read once; ``load_image`` gives a row's picture, of any size, or None (it may raise ``OFAError``: the
+    card then has no picture). ``count`` samples are shown of the best, the worst, and at random by ``seed``.
+    """
+    panels = [_panel(name, some, header, load_image) for name, some in chosen(header, rows, count, seed).items()]
+    page = Template(PAGE.read_text(encoding="utf-8")).substitute(
+        title=escape(f"{summary.task}: {Path(summary.model).name}"),
+        task=escape(summary.task),
+        model=escape(Path(summary.model).name or summary.model),
+        facts=_facts(summary),
+        headline=_headline(summary),
+        scores=_scores(summary),
+        plots="".join(_plots(summary)),
+        tabs="".join(f'<a href="#{name}" role="tab">{title}</a>' for name, title in PANELS.items()),
+        legend="".join(f'<span class="is-{kind}">{meaning}</span>' for kind, meaning in _legend(header.task).items()),
+        panels="".join(panels),
+        run=_run(header, summary),
+    )
+    write_whole(path, page)
+
+
+def _legend(task: str) -> dict[str, str]:
+    """What the boxes on the pictures are."""
+    if TASK_SCORES[task].kind == "oracle":
+        return {"target": "the region asked about"}
+    return {"target": "target", "found": "found by the model"}
+
+
+def _facts(summary: Summary) -> str:
+    facts = [f"{summary.samples:,} samples", f"comment {summary.comment}"]
+    if summary.oracle:
+        facts.append(f"oracle {Path(summary.oracle).name}")
+    if summary.bad_rows:
+        facts.append(f"{summary.bad_rows:,} bad rows left out")
+    if summary.samples_per_second:
+        facts.append(f"{summary.samples_per_second:.1f} samples/s")
+    return "".join(f"<li>{escape(fact)}</li>" for fact in facts)
+
+
+def _headline(summary: Summary) -> str:
+    name, value, low, high = (getattr(summary.headline, field) for field in ("name", "value", "low", "high"))
+    unit = "" if name in PLAIN_NUMBERS else "<small>%</small>"
+    return (
+        f'<p class="big">{shown(name, value)}{unit}</p>'
+        f"<p>{escape(name)}<br>95% interval {shown(name, low)} to {shown(name, high)}</p>"
+    )
+
+
+def _scores(summary: Summary) -> str:
+    """A row for each score, its interval drawn where it is a share."""
+    lines = []
+    for name, score in summary.scores.items():
+        mark = ' class="headline"' if name == summary.headline.name else ""
+        unit = "" if name in PLAIN_NUMBERS else "%"
+        lines.append(
+            f'<tr{mark}><th scope="row">{escape(name)}</th><td class="value">{shown(name, score.value)}{unit}</td>'
+            f"<td>{shown(name, score.low)} – {shown(name, score.high)}</td><td>{_range(name, score)}</td></tr>"
+        )
+    return "".join(lines)
+
+
+def _range(name: str, score: Score) -> str:
+    if name == "mean_questions":
+        return ""
+    left, width = 100 * score.low, max(100 * (score.high - score.low), 0.5)
+    return (
+        f'<span class="range"><i style="left:{left:.2f}%;width:{width:.2f}%"></i>'
+        f'<b style="left:{100 * score.value:.2f}%"></b></span>'
+    )
+
+
+def _plots(summary: Summary) -> list[str]:
+    plots = []
+    name = summary.headline.name
+    if accuracies := summary.accuracy_by_threshold:
+        plots.append(_figure("Accuracy by IoU threshold", "per cent of the samples", threshold_plot(accuracies)))
+    if summary.by_size:
+        limits = "area of the target below 32², below 96² pixels, larger"
+        plots.append(_figure(f"{name} by size", limits, bars("by size", _bars(summary.by_size))))
+    if summary.by_category:
+        more = len(summary.by_category) - MOST_CATEGORIES
+        note = f"the {MOST_CATEGORIES} most frequent of {len(summary.by_category)}" if more > 0 else "all of them"
+        drawn = bars("by category", _bars(summary.by_category)[:MOST_CATEGORIES])
+        plots.append(_figure(f"{name} by category", note, drawn))
+    if summary.confusion:
+        plots.append(_figure("Answers", "rows: right to say; columns: said", _confusion(summary.confusion)))
+    return plots
+
+
+def _bars(groups: dict[str, Group]) -> list[Bar]:
+    return [Bar(name, group.score, group.samples) for name, group in groups.items()]
+
+
+def _figure(title: str, note: str, drawn: str) -> str:
+    heading = f"<figcaption><h3>{escape(title)}</h3><p>{escape(note)}</p></figcaption>"
+    return f'<figure class="panel-plot">{heading}{drawn}</figure>'
+
+
+def _confusion(confusion: dict[str, dict[str, int]]) -> str:
+    head = "".join(f'<th scope="col">{escape(label)}</th>' for label in confusion)
+    lines = []
+    for target, counts in confusion.items():
+        whole = sum(counts.values()) or 1
+        cells = "".join(
+            f'<td class="{"same" if output == target else "other"}" style="--share:{100 * count / whole:.1f}%">'
+            f"{count:,}<small>{100 * count / whole:.0f}%</small></td>"
+            for output, count in counts.items()
+        )
+        lines.append(f'<tr><th scope="row">{escape(target)}</th>{cells}</tr>')
+    return f'<table class="confusion"><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+
+
+def _panel(name: str, rows: list[Row], header: Header, load_image: LoadImage) -> str:
+    title, meaning = PANELS[name], _MEANINGS[TASK_SCORES[header.task].kind][name]
+    cards = "".join(card(row, header, load_image) for row in rows)
+    return (
+        f'<section class="gallery" id="{name}" role="tabpanel" aria-label="{title}">'
+        f'<h3>{title}</h3><p>{meaning}</p><div class="cards">{cards}</div></section>'
+    )
+
+
+def _run(header: Header, summary: Summary) -> str:
+    """Everything that is needed to run it again."""
+    convention = TASK_SCORES[header.task].convention
+    told = {
+        "model": header.model,
+        "model sha256": header.model_sha256,
+        "oracle": header.oracle,
+        "oracle sha256": header.oracle_sha256,
+        "data": header.data,
+        "started": header.started,
+        "seconds": summary.seconds and f"{summary.seconds:,.1f}",
+        "boxes compared as": convention,
+        **{f"setting {name}": json.dumps(value, ensure_ascii=False) for name, value in header.settings.items()},
+        **{f"version of {name}": version for name, version in header.versions.items()},
+    }
+    return "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>'
+        for name, value in told.items()
+        if value not in (None, "")
+    )

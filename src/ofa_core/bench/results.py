@@ -1,0 +1,236 @@
+"""Results files: a header line, then a line a sample, written batch by batch so that a killed run loses one at most."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from ..errors import OFAError, first_problem
+from ..heads.box_codec import Box
+
+#: Header fields in which the parts of a run that was interrupted may differ.
+MAY_DIFFER = {"started", "versions"}
+#: ``20250131-235959.jsonl``, or ``20250131-235959.rank3.jsonl`` for what one process of several has written.
+_RUN = re.compile(r"(\d{8}-\d{6})(\.rank\d+)?\.jsonl")
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+class Header(_Line):
+    """The first line: which model was asked what, with which settings."""
+
+    #: ``lists`` is the older form, in which boxes are in thousandths of the picture's sides.
+    format: Literal["ofa_core.bench/1", "lists"] = "ofa_core.bench/1"
+    task: str
+    comment: str
+    model: str
+    model_sha256: str
+    oracle: str | None = None
+    oracle_sha256: str | None = None
+    data: str
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+    #: When the run began, in ISO 8601.
+    started: str
+
+
+class Row(_Line):
+    """A line after the header: one sample, what the model said and how far that is right."""
+
+    #: Position of the sample in the run, from 0 without holes.
+    index: int = Field(ge=0)
+    #: The record's id; ``<record id>/<question number>`` where a record has several samples.
+    id: str
+    image: str
+    #: Width and height of the picture in pixels.
+    size: tuple[int, int]
+    category: str = ""
+    #: What the model read, as text; of several turns the last.
+    source: str
+    #: What would have been right, as text.
+    target: str
+    #: What the model said.
+    output: str
+    #: The target (x0, y0, x1, y1) in pixels of the original picture; of an oracle, the region asked about.
+    box: Box | None = None
+    #: What the model found, in the same unit; None where it named no box.
+    found: Box | None = None
+    #: IoU of the two as the task counts it, 0 where a box was due and none came; None where none was due.
+    iou: float | None = Field(default=None, ge=0, le=1)
+    #: The model's confidence, 0 to 1.
+    score: float = 0.0
+    probabilities: dict[str, float] = Field(default_factory=dict)
+    #: The dialog so far, or as it was played.
+    turns: tuple[str, ...] = ()
+    #: Self-play: the questions asked.
+    questions: int | None = Field(default=None, ge=0)
+
+
+class ResultsFile:
+    """A results file that is being written; close it, or use it as a context.
+
+    A new file must not exist yet. With ``resume`` a file that exists goes on: a line that was cut off at its end is
+    dropped, and its header must say the same as ``header`` in everything but start and versions.
+
+    Raises:
+        OFAError: the file exists and ``resume`` is off, its header differs, or a line of it is damaged.
+    """
+
+    def __init__(self, path: Path, header: Header, resume: bool = False) -> None:
+        self.path = path
+        #: Index of the row that follows the last one in the file.
+        self.next_index = 0
+        if path.exists() and not resume:
+            raise OFAError(f"{path} exists already; resume it, or choose another --comment or --out")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        length = self._resumed_length(header) if path.exists() else 0
+        self._file: BinaryIO = path.open("r+b" if path.exists() else "xb")
+        self._file.truncate(length)
+        self._file.seek(length)
+        if not length:
+            self._append(header.model_dump_json() + "\n")
+
+    def _resumed_length(self, header: Header) -> int:
+        """Bytes of the whole lines in the file; 0 where not even its header is whole."""
+        length = 0
+        for number, line in _whole_lines(self.path):
+            length += len(line)
+            if number == 1:
+                _check_same(_header(self.path, line), header, self.path)
+            else:
+                self.next_index = _row(self.path, number, line).index + 1
+        return length
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Append a batch, and return when it is on the disk.
+
+        Raises:
+            OFAError: a row is not behind the last one.
+        """
+        last = self.next_index - 1
+        for row in rows:
+            if row.index <= last:
+                raise OFAError(f"{self.path}: sample {row.index} cannot be written behind sample {last}")
+            last = row.index
+        self._append("".join(row.model_dump_json() + "\n" for row in rows))
+        self.next_index = last + 1
+
+    def _append(self, text: str) -> None:
+        self._file.write(text.encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> ResultsFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def iter_rows(path: Path) -> tuple[Header, Iterator[Row]]:
+    """The header of a results file and its rows, read as they are asked for.
+
+    A last line without its end is one that is just being written; it is left out.
+
+    Raises:
+        OFAError: the file has no header, or a line (named by number) is no row; the latter while iterating.
+    """
+    lines = _whole_lines(path)
+    first = next(lines, None)
+    if first is None:
+        raise OFAError(f"{path} is empty; it should begin with the header of a results file")
+    return _header(path, first[1]), (_row(path, number, line) for number, line in lines)
+
+
+def result_path(out: Path, task: str, comment: str, started: datetime | str) -> Path:
+    """``<out>/<task>/<comment>/<yyyymmdd-hhmmss>.jsonl``; ``started`` as a time or in ISO 8601."""
+    when = datetime.fromisoformat(started) if isinstance(started, str) else started
+    return _directory(out, task, comment) / f"{when:%Y%m%d-%H%M%S}.jsonl"
+
+
+def latest_unfinished(out: Path, task: str, comment: str) -> Path | None:
+    """The newest results file without a summary (``.json``) beside it, or None.
+
+    Where only the parts of several processes exist (``<time>.rank0.jsonl``), it is the file they belong to.
+    """
+    directory = _directory(out, task, comment)
+    found = (_RUN.fullmatch(path.name) for path in directory.glob("*.jsonl"))
+    times = sorted({match[1] for match in found if match}, reverse=True)
+    return next((directory / f"{time}.jsonl" for time in times if not (directory / f"{time}.json").exists()), None)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write ``text`` beside ``path`` and rename it, so that ``path`` is never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _directory(out: Path, task: str, comment: str) -> Path:
+    if not re.fullmatch(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]*", comment):
+        raise OFAError(f"the comment {comment!r} names a directory: it should have no / and not begin with a dot")
+    return out / task / comment
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Lines with their numbers from 1, without a last one that was cut off."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n"):
+                yield number, line
+
+
+def _header(path: Path, line: bytes) -> Header:
+    try:
+        return Header.model_validate_json(line)
+    except ValidationError as error:
+        problem = first_problem(error, "header")
+        raise OFAError(f"{path}:1: {problem}; it should begin with the header of a results file") from None
+
+
+def _row(path: Path, number: int, line: bytes) -> Row:
+    try:
+        return Row.model_validate_json(line)
+    except ValidationError as error:
+        raise OFAError(f"{path}:{number}: {first_problem(error, 'row')}") from None
+
+
+def _check_same(there: Header, now: Header, path: Path) -> None:
+    """Raise where the header of a file that should go on says something else than that of the run which would."""
+    old, new = (_flat(header.model_dump(exclude=MAY_DIFFER)) for header in (there, now))
+    missing = "nothing"
+    differing = [name for name in {**old, **new} if old.get(name, missing) != new.get(name, missing)]
+    if differing:
+        told = ", ".join(
+            f"{name} is {old.get(name, missing)!r} there and {new.get(name, missing)!r} now" for name in differing
+        )
+        raise OFAError(f"{path} cannot be resumed: {told}")
+
+
+def _flat(fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Fields with each setting as a field of its own."""
+    settings = fields.pop("settings")
+    named = settings.items() if isinstance(settings, dict) else ()
+    return {**fields, **{f"settings.{name}": value for name, value in named}}

@@ -1,0 +1,208 @@
+"""The commands ``ofa-core score`` and ``ofa-core compare``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..errors import OFAError
+from .comparison import Comparison, compare, rows_of
+from .images import Images
+from .metrics import Difference, Score, counted_iou
+from .older import read_results
+from .records import Record
+from .report import write_report
+from .results import Header, Row
+from .summary import TASK_SCORES, Group, Summary, TaskScores, shown, summarize, task_scores
+
+#: IoU further apart than this are not the same.
+_SAME_IOU = 1e-6
+
+
+def add_score_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add ``score FILE...``."""
+    parser = commands.add_parser("score", help="the scores of results files, recomputed from their rows")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="results files, of ours or of lists")
+    _add_task(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object a file")
+    parser.add_argument("--report", type=Path, metavar="HTML", help="write a page with plots and samples of one file")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="directory or archive of the report's pictures")
+    parser.set_defaults(command=score_command)
+
+
+def add_compare_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add ``compare A B``."""
+    parser = commands.add_parser("compare", help="which samples two results files differ in, and whether it matters")
+    parser.add_argument("first", type=Path, metavar="A", help="a results file")
+    parser.add_argument("second", type=Path, metavar="B", help="another one of the same task")
+    _add_task(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--show", type=_count, default=10, metavar="N", help="samples to print of each kind (10)")
+    parser.set_defaults(command=compare_command)
+
+
+def _add_task(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--task", choices=TASK_SCORES, metavar="TASK", help=f"score as this task: {', '.join(TASK_SCORES)}"
+    )
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+# score
+
+
+def score_command(args: argparse.Namespace) -> int:
+    """Print the scores of ``args.files``; write ``args.report`` too if asked for."""
+    if args.report is not None and len(args.files) > 1:
+        raise OFAError(f"--report is a page of one results file, not of {len(args.files)}")
+    for path in args.files:
+        header, summary = _summarized(path, args.task)
+        print(summary.model_dump_json() if args.json else "\n".join([str(path), *summary_lines(summary)]), flush=True)
+        if args.report is not None:
+            with Images.open(args.images) as images:
+                _, rows = Recount().read(path, args.task)
+                write_report(args.report, header, summary, rows, partial(_picture, images, header))
+    return 0
+
+
+def _summarized(path: Path, task: str | None) -> tuple[Header, Summary]:
+    recount = Recount()
+    header, rows = recount.read(path, task)
+    try:
+        summary = summarize(header, rows)
+    except OFAError as error:
+        raise OFAError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    if recount.differing:
+        told = f"{recount.differing:,} of {summary.samples:,} rows hold another IoU than their boxes have"
+        print(f"{path}: {told}; the boxes were scored", file=sys.stderr)
+    return header, summary
+
+
+class Recount:
+    """Reads results and computes every IoU anew from the boxes in the row."""
+
+    def __init__(self) -> None:
+        #: Rows so far whose own IoU was another.
+        self.differing = 0
+
+    def read(self, path: Path, task: str | None = None) -> tuple[Header, Iterator[Row]]:
+        """Header and rows of a results file in either form; see :func:`~.older.read_results`."""
+        header, rows = read_results(path, task)
+        scores = task_scores(header.task)
+        boxes = header.format != "lists" and scores.kind != "oracle"  # lists hold none but those their bins say
+        return header, (self._recounted(path, row, scores) for row in rows) if boxes else rows
+
+    def _recounted(self, path: Path, row: Row, scores: TaskScores) -> Row:
+        if row.box is None:
+            raise OFAError(f"{path}: sample {row.id!r} has no target box, which its task is scored by")
+        try:
+            iou = counted_iou(row.box, row.found, row.size, scores.convention)
+        except OFAError as error:
+            raise OFAError(f"{path}: sample {row.id!r}: {error}") from None
+        if row.iou is not None and abs(iou - row.iou) <= _SAME_IOU:
+            return row
+        self.differing += 1
+        return row.model_copy(update={"iou": iou})
+
+
+def _picture(images: Images, header: Header, row: Row) -> Image.Image | None:
+    """The picture of a row; None where it names none."""
+    if not row.image:
+        return None
+    size = None if header.format == "lists" else row.size
+    anywhere = (0.0, 0.0, 2.0, 2.0)  # the row's box was checked long ago; it is the picture that is looked for
+    return images.load(Record(id=row.id, image=row.image, box=anywhere, size=size))
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """A summary for people, one fact a line."""
+    model = f"{summary.model} with the oracle {summary.oracle}" if summary.oracle else summary.model
+    count = f"{summary.samples:,} {'sample' if summary.samples == 1 else 'samples'}"
+    bad = f", {summary.bad_rows:,} bad rows" if summary.bad_rows else ""
+    lines = [f"{summary.task}, {model}, {count}{bad}"]
+    width = max(map(len, summary.scores))
+    for name, score in summary.scores.items():
+        mark = "  <-" if name == summary.headline.name else ""
+        lines.append(f"  {name:<{width}}  {_shown(name, score)}{mark}")
+    for title, groups in (("size", summary.by_size), ("category", summary.by_category)):
+        lines += _group_lines(title, summary.headline.name, groups)
+    if summary.confusion:
+        labels = list(summary.confusion)
+        lines.append("  answered (columns) where it was right to say (rows)")
+        lines.append("  " + " ".join(f"{label:>8}" for label in ["", *labels]))
+        lines += [
+            "  " + " ".join([f"{target:>8}", *(f"{counts[label]:>8,}" for label in labels)])
+            for target, counts in summary.confusion.items()
+        ]
+    return lines
+
+
+def _group_lines(title: str, headline: str, groups: dict[str, Group], most: int = 12) -> list[str]:
+    if not groups:
+        return []
+    width = max(map(len, groups))
+    lines = [
+        f"    {name:<{width}}  {_shown(headline, group.score)}  of {group.samples:,}"
+        for name, group in list(groups.items())[:most]
+    ]
+    more = [f"    and {len(groups) - most:,} more, which --json tells"] if len(groups) > most else []
+    return [f"  {headline} by {title}", *lines, *more]
+
+
+def _shown(name: str, score: Score) -> str:
+    return f"{shown(name, score.value):>6} ({shown(name, score.low)} to {shown(name, score.high)})"
+
+
+# compare
+
+
+def compare_command(args: argparse.Namespace) -> int:
+    """Print how ``args.second`` differs from ``args.first``."""
+    comparison = compare(args.first, args.second, args.task)
+    if args.json:
+        print(comparison.model_dump_json())
+        return 0
+    print("\n".join(comparison_lines(comparison)))
+    named = {"gained": comparison.gained[: args.show], "lost": comparison.lost[: args.show]}
+    ids = {name for names in named.values() for name in names}
+    before, after = (rows_of(path, ids, args.task) if ids else {} for path in (args.first, args.second))
+    for kind, names in named.items():
+        for name in names:
+            target, old, new = before[name].target, before[name].output, after[name].output
+            print(f"  {kind} {name}: {target!r}; A said {old!r}, B {new!r}")
+    return 0
+
+
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """A comparison for people, without its samples."""
+    alone = [(comparison.only_first, "A"), (comparison.only_second, "B")]
+    left_out = "".join(f", {count:,} only in {side} left out" for count, side in alone if count)
+    width = max(map(len, comparison.differences))
+    return [
+        f"A: {comparison.first}",
+        f"B: {comparison.second}",
+        f"{comparison.task}, {comparison.samples:,} samples in both{left_out}",
+        *(f"  {name:<{width}}  {_difference(name, change)}" for name, change in comparison.differences.items()),
+        f"{comparison.headline}: {len(comparison.gained):,} gained, {len(comparison.lost):,} lost; "
+        f"{comparison.outputs_changed:,} answers differ",
+    ]
+
+
+def _difference(name: str, change: Difference) -> str:
+    value, low, high = (
+        f"{'+' if number > 0 else ''}{shown(name, number)}" for number in (change.value, change.low, change.high)
+    )
+    verdict = "significant" if change.significant else "not significant"
+    return f"{value:>7} ({low} to {high}), p {change.p_value:.3f}, {verdict}"
