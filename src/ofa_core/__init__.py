@@ -23,9 +23,8 @@ from .heads.questioner import AgentTurn
 from .heads.results import Answer, Text
 from .model import OFAModel
 from .text import Tokenizer
+from .version import __version__
 from .vision.transform import ImageTransform
-
-__version__ = "0.1.0"
 
 __all__ = [
     "OFA",

@@ -101,7 +101,8 @@ class OFA:
         task = model.config.task
         self.model = model
         self.tokenizer = tokenizer
-        self._pipeline = Pipeline(model, tokenizer, ImageTransform(task.image_size, task.imagenet_normalization))
+        #: What the functions in ``heads`` take: the model with its tokenizer and picture transform.
+        self.pipeline = Pipeline(model, tokenizer, ImageTransform(task.image_size, task.imagenet_normalization))
 
     @overload
     def look(self, image: Picture) -> Look: ...
@@ -110,7 +111,7 @@ class OFA:
     def look(self, image: Any) -> Any:
         """Run the image stem once: every method takes the result in place of the picture, at the same results."""
         images, single = listed(image)
-        return unlisted(self._pipeline.look(images), single)
+        return unlisted(self.pipeline.look(images), single)
 
     @overload
     def ground(self, image: Picture, text: str, **options: Any) -> Grounding: ...
@@ -136,7 +137,7 @@ class OFA:
         """
         images, texts, single = paired(image, text)
         found = grounding.ground(
-            self._pipeline,
+            self.pipeline,
             images,
             texts,
             grounding.OPTIONS.updated(**options),
@@ -168,7 +169,7 @@ class OFA:
         """
         images, single = listed(image)
         found = grounding.ground_dialog(
-            self._pipeline,
+            self.pipeline,
             images,
             one_each(dialog, len(images), single, "dialogs"),
             style,
@@ -213,7 +214,7 @@ class OFA:
         images, single = listed(image)
         count = len(images)
         found = oracle.oracle(
-            self._pipeline,
+            self.pipeline,
             images,
             one_each(box, count, single, "boxes"),
             one_each(dialog, count, single, "dialogs"),
@@ -234,7 +235,7 @@ class OFA:
         """How a person who means the region ``box`` would first ask for it (InViG)."""
         images, single = listed(image)
         boxes = one_each(box, len(images), single, "boxes")
-        found = oracle.query(self._pipeline, images, boxes, DIALOG_OPTIONS.updated(**options), batch_size)
+        found = oracle.query(self.pipeline, images, boxes, DIALOG_OPTIONS.updated(**options), batch_size)
         return unlisted(found, single)
 
     @overload
@@ -245,7 +246,7 @@ class OFA:
         """The next question of someone who wants to find out what the dialog is about."""
         images, single = listed(image)
         dialogs = one_each(dialog, len(images), single, "dialogs")
-        found = questioner.ask(self._pipeline, images, dialogs, style, DIALOG_OPTIONS.updated(**options), batch_size)
+        found = questioner.ask(self.pipeline, images, dialogs, style, DIALOG_OPTIONS.updated(**options), batch_size)
         return unlisted(found, single)
 
     @overload
@@ -256,7 +257,7 @@ class OFA:
         """What an agent who may guess does next: asks a question, or says which region it is."""
         images, single = listed(image)
         dialogs = one_each(dialog, len(images), single, "dialogs")
-        found = questioner.agent_turn(self._pipeline, images, dialogs, DIALOG_OPTIONS.updated(**options), batch_size)
+        found = questioner.agent_turn(self.pipeline, images, dialogs, DIALOG_OPTIONS.updated(**options), batch_size)
         return unlisted(found, single)
 
     @overload
@@ -266,7 +267,7 @@ class OFA:
     def caption(self, image: Any, *, prompt: str | None = None, batch_size: int = 16, **options: Any) -> Any:
         """A caption of a picture."""
         images, single = listed(image)
-        found = caption.caption(self._pipeline, images, caption.OPTIONS.updated(**options), prompt, batch_size)
+        found = caption.caption(self.pipeline, images, caption.OPTIONS.updated(**options), prompt, batch_size)
         return unlisted(found, single)
 
     @overload
@@ -280,7 +281,7 @@ class OFA:
         images, single = listed(image)
         boxes = one_each(box, len(images), single, "boxes")
         changed = caption.OPTIONS.updated(**options)
-        return unlisted(caption.describe_region(self._pipeline, images, boxes, changed, prompt, batch_size), single)
+        return unlisted(caption.describe_region(self.pipeline, images, boxes, changed, prompt, batch_size), single)
 
     @overload
     def answer(self, image: Picture, question: str, **options: Any) -> Answer: ...
@@ -309,7 +310,7 @@ class OFA:
         """
         images, questions, single = paired(image, question)
         found = vqa.answer(
-            self._pipeline,
+            self.pipeline,
             images,
             questions,
             candidates,
@@ -372,7 +373,7 @@ class OFA:
         images, texts, single = paired(image, text)
         captions = None if caption is None else one_each(caption, len(images), single, "captions")
         found = entailment.entails(
-            self._pipeline,
+            self.pipeline,
             images,
             texts,
             captions,
@@ -393,7 +394,7 @@ class OFA:
     def classify(self, image: Any, labels: Sequence[str], *, prompt: str | None = None, batch_size: int = 16) -> Any:
         """Which of ``labels``, any texts, fits a picture best."""
         images, single = listed(image)
-        found = classification.classify(self._pipeline, images, labels, prompt=prompt, batch_size=batch_size)
+        found = classification.classify(self.pipeline, images, labels, prompt=prompt, batch_size=batch_size)
         return unlisted(found, single)
 
     @overload
@@ -428,7 +429,7 @@ class OFA:
         """Probabilities of the classes of one of the checkpoint's classification heads."""
         images, texts, single = paired(image, text)
         found = classification.head_probabilities(
-            self._pipeline,
+            self.pipeline,
             head,
             texts,
             None if image is None else images,
@@ -445,7 +446,7 @@ class OFA:
         """A summary of a text. ``prompt`` holds ``{text}``."""
         _, texts, single = paired(None, text)
         changed = text_heads.SUMMARY_OPTIONS.updated(**options)
-        return unlisted(text_heads.summarize(self._pipeline, texts, changed, prompt, batch_size), single)
+        return unlisted(text_heads.summarize(self.pipeline, texts, changed, prompt, batch_size), single)
 
     @overload
     def generate(self, text: str, image: Picture | None = None, **options: Any) -> Text: ...
@@ -458,4 +459,4 @@ class OFA:
         images, texts, single = paired(image, text)
         changed = GenerationOptions(**options)
         pictures = None if image is None else images
-        return unlisted(text_heads.generate_text(self._pipeline, texts, pictures, changed, batch_size), single)
+        return unlisted(text_heads.generate_text(self.pipeline, texts, pictures, changed, batch_size), single)

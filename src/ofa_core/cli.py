@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from . import api
-from .command_line import DTYPES, Parser, add_dtype, run
+from .bench.commands import add_commands
+from .command_line import DTYPES, Parser, add_model, named_model, run
 from .drawing import draw_box
 from .errors import OFAError
 from .heads.results import Answer
@@ -69,27 +70,19 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("path", type=Path, metavar="DIR_OR_CKPT", help="a model directory, or what convert-ckpt reads")
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
     inspect.set_defaults(command=_inspect)
+    add_commands(commands)
     return parser
 
 
 def _common_options() -> Parser:
     common = Parser(add_help=False)
-    common.add_argument(
-        "--model",
-        type=Path,
-        default=os.environ.get("OFA_MODEL") or None,
-        help="a model directory; by default $OFA_MODEL",
-    )
-    common.add_argument("--device", default="cpu", help="where to run, such as cpu or cuda")
-    add_dtype(common, "compute in this; by default float32 on a CPU and what is stored elsewhere")
+    add_model(common)
     common.add_argument("--json", action="store_true", help="print one JSON object a picture")
     return common
 
 
 def _load(args: argparse.Namespace) -> api.OFA:
-    if args.model is None:
-        raise OFAError("no model was named: pass --model DIR or set $OFA_MODEL")
-    return api.load(args.model, device=args.device, dtype=DTYPES[args.dtype] if args.dtype else None)
+    return api.load(named_model(args), device=args.device, dtype=DTYPES[args.dtype] if args.dtype else None)
 
 
 def _ground(args: argparse.Namespace) -> int:

@@ -1,10 +1,12 @@
-"""What both command-line programs share: options of one meaning, and errors as one line with exit code 2."""
+"""What the command-line programs share: options of one meaning, and errors as one line with exit code 2."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -24,6 +26,29 @@ class Parser(argparse.ArgumentParser):
 def add_dtype(parser: argparse.ArgumentParser, meaning: str) -> None:
     """Add ``--dtype``."""
     parser.add_argument("--dtype", choices=DTYPES, help=f"{meaning}")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add ``--model``, ``--device`` and ``--dtype``."""
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=os.environ.get("OFA_MODEL") or None,
+        help="a model directory; by default $OFA_MODEL",
+    )
+    parser.add_argument("--device", default="cpu", help="where to run, such as cpu or cuda")
+    add_dtype(parser, "compute in this; by default float32 on a CPU and what is stored elsewhere")
+
+
+def named_model(args: argparse.Namespace) -> Path:
+    """The ``--model`` of a command.
+
+    Raises:
+        OFAError: none was named.
+    """
+    if args.model is None:
+        raise OFAError("no model was named: pass --model DIR or set $OFA_MODEL")
+    return Path(args.model)
 
 
 def run(program: str, command: Callable[[], int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -90,6 +91,15 @@ def read_safetensors(path: Path, device: str | torch.device = "cpu") -> dict[str
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
+
+
+def weights_sha256(directory: str | os.PathLike[str]) -> str:
+    """The sha256 of a model directory's weights, read a piece at a time."""
+    digest = hashlib.sha256()
+    with (_checked_directory(directory) / WEIGHTS_FILE).open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def load_model(

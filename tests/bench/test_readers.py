@@ -20,7 +20,7 @@ from bench import files
 from bench.files import dialog, game, json_lines, phrase, tab_lines, write_arrow, write_parquet, written
 
 from ofa_core.bench.readers import read_records
-from ofa_core.bench.records import BadRow, Record, checked_box
+from ofa_core.bench.records import NO_BOX, BadRow, Record, checked_box
 from ofa_core.errors import OFAError
 
 GAME_TURNS = ("is it a circle?", "no", "Is it red?", "yes", "is it loud?", "n/a")
@@ -481,11 +481,16 @@ def test_a_record_is_shown_without_its_picture() -> None:
 @pytest.mark.parametrize(
     ("format", "name", "columns", "message"),
     [
-        ("coco", "x.jsonl", None, r"a format of rows is guesswhat, invig, refcoco, not 'coco'"),
+        ("coco", "x.jsonl", None, r"a format of rows is guesswhat, invig, refcoco, caption, vqa, not 'coco'"),
         ("invig", "absent.jsonl", None, r"data .*absent\.jsonl does not exist"),
         ("invig", "x.tsv", None, r"x\.tsv: invig rows come in \.jsonl, \.jsonl\.gz, \.parquet, \.arrow or a directory"),
         ("refcoco", "x.jsonl", None, r"x\.jsonl: refcoco rows come in \.tsv, \.tsv\.gz$"),
-        ("invig", "x.jsonl", ["text"], r"columns have an order in refcoco rows alone; invig rows have names"),
+        (
+            "invig",
+            "x.jsonl",
+            ["text"],
+            r"columns have an order in refcoco, caption, vqa rows alone; invig rows have names",
+        ),
         ("refcoco", "x.tsv", ["uniq-id", "text", "image"], r"; region-coord is missing$"),
         ("refcoco", "x.tsv", ["uniq-id", "text", "region-coord"], r"; image or image-id is missing$"),
         ("refcoco", "x.tsv", ["uniq-id", "text", "region-coord", "image", "box"], r"; 'box' is none of them"),
@@ -564,3 +569,44 @@ def test_what_is_no_table_is_an_error_of_one_line(tmp_path: Path, name: str) -> 
     with pytest.raises(OFAError, match=rf"{name} cannot be read on after row 0: .") as caught:
         next(read_records("invig", path))
     assert "\n" not in str(caught.value)
+
+
+# Captions and questions, which have no box
+
+
+def test_captions_in_the_originals_columns(tmp_path: Path) -> None:
+    path = tmp_path / "captions.tsv"
+    path.write_text("7\t42.jpg\ta dog\tdog&&grass\t\n8\t\ta cat\t\taGVsbG8=\n")
+    first, second = read_records("caption", path)
+    assert (first.id, first.image, first.text, first.inline, first.box) == ("7", "42.jpg", "a dog", None, NO_BOX)
+    assert (second.image, second.inline) == ("", b"hello")
+    assert first.fitted((10, 20)).size == (10, 20), "where there is no box, any picture fits"
+
+
+def test_questions_have_the_answer_that_most_people_gave(tmp_path: Path) -> None:
+    path = tmp_path / "vqa.tsv"
+    rows = ["1\t1.jpg\twhat is it?\t0.6|!+a dog&&1.0|!+dog&&0.3|!+cat\tdog&&red ball", "2\t2.jpg\tis it?\tyes\t"]
+    path.write_text("\n".join(f"{row}\t" for row in rows))
+    first, second = read_records("vqa", path)
+    assert (first.text, first.answer, first.agreement, first.objects) == (
+        "what is it?",
+        "dog",
+        1.0,
+        ("dog", "red ball"),
+    )
+    assert (second.answer, second.agreement, second.objects) == ("yes", 1.0, ())
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("1\t1.jpg\twhat?\tmuch|!+dog\t\t", r"v.tsv:1: answer: it should be weight\|!\+answer&&"),
+        ("1\t1.jpg\twhat?\t2|!+dog\t\t", r"v.tsv:1: answer.*less than or equal to 1"),
+        ("1\t1.jpg\twhat?\t1.0|!+\t\t", r"v.tsv:1: answer.*it is empty"),
+        ("1\t\twhat?\tdog\t\t", r"v.tsv:1: image-id: the row names no picture and holds none"),
+    ],
+)
+def test_bad_questions_are_named(tmp_path: Path, row: str, message: str) -> None:
+    (tmp_path / "v.tsv").write_text(row)
+    with pytest.raises(BadRow, match=message):
+        list(read_records("vqa", tmp_path / "v.tsv"))

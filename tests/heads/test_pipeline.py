@@ -109,6 +109,23 @@ def test_a_look_is_its_own_pictures(ofa: OFA) -> None:
         torch.testing.assert_close(look.features.patches, expected.patches, rtol=0, atol=1e-5)
 
 
+def test_a_prepared_picture_is_what_it_was_made_of(ofa: OFA, stem: list[Tensor]) -> None:
+    image = picture(0)
+    prepared = ofa.pipeline.prepare(image)
+    assert prepared.size == image.size
+    assert_same(ofa.ground([prepared, prepared], "it", num_beams=2), ofa.ground([image, image], "it", num_beams=2))
+    assert sizes(stem) == [1, 1]
+    assert torch.equal(stem[0], stem[1])
+    (look,) = ofa.look([prepared])
+    assert look.image.tobytes() == image.tobytes()
+
+
+def test_what_was_prepared_for_another_transform_is_prepared_anew(ofa: OFA, stem: list[Tensor]) -> None:
+    other = Pipeline(ofa.model, ofa.tokenizer, ImageTransform(32, imagenet_normalization=True))
+    ofa.ground(other.prepare(picture(0)), "it", num_beams=2)
+    assert torch.equal(stem[0], ImageTransform(64)(picture(0))[None])
+
+
 def test_the_stem_does_not_run_for_text_alone(ofa: OFA, stem: list[Tensor]) -> None:
     ofa.summarize("a text", num_beams=2, max_new_tokens=2)
     assert stem == []

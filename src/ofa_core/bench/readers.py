@@ -15,8 +15,14 @@ from ..errors import OFAError
 from .images import GZIP_MAGIC
 from .records import FIELDS, BadRow, Format, Record, record_of
 
-#: The columns of OFA's RefCOCO files in their usual order.
-COLUMNS = ("uniq-id", "image-id", "text", "region-coord", "image")
+#: The columns of OFA's tab-separated files in their usual order.
+COLUMNS: Mapping[Format, tuple[str, ...]] = {
+    "refcoco": ("uniq-id", "image-id", "text", "region-coord", "image"),
+    "caption": ("uniq-id", "image-id", "text", "-", "image"),
+    "vqa": ("uniq-id", "image-id", "text", "answer", "objects", "image"),
+}
+#: Columns that a file must have, besides a picture or its name.
+NEEDED = {"uniq-id", "text", "region-coord", "answer"}
 #: The name of a column that is skipped.
 SKIPPED = "-"
 
@@ -34,14 +40,14 @@ def read_records(
     """The records of a file or directory in their order, one at a time; of what was read only the ids are kept.
 
     GuessWhat?! and InViG: .jsonl, .jsonl.gz, .parquet, .arrow (what ``datasets`` writes), a directory of parquet shards
-    or one of ``Dataset.save_to_disk``. RefCOCO: .tsv or .tsv.gz. Parquet and Arrow need the extra ``bench``. Of
-    GuessWhat?! only successful games are given. Empty lines are skipped.
+    or one of ``Dataset.save_to_disk``. RefCOCO, captions and VQA: .tsv or .tsv.gz. Parquet and Arrow need the extra
+    ``bench``. Of GuessWhat?! only successful games are given. Empty lines are skipped.
 
     Args:
         format: what the rows hold.
         path: where they are.
-        columns: for RefCOCO, the names of the file's columns in their order, from :data:`COLUMNS` (``uniq-id``,
-            ``text`` and ``region-coord`` at least); ``-`` for one that is skipped.
+        columns: for .tsv, the names of the file's columns in their order, from :data:`COLUMNS`, with those of
+            :data:`NEEDED` at least; ``-`` for one that is skipped.
         on_bad: is called with every row that cannot be used, which is then skipped.
 
     Raises:
@@ -133,17 +139,18 @@ def _tsv_row(line: bytes, place: str, columns: Sequence[str]) -> object:
 
 def _checked_columns(format: Format, columns: Sequence[str] | None) -> Sequence[str]:
     if columns is None:
-        return COLUMNS
-    if format != "refcoco":
-        raise OFAError(f"columns have an order in refcoco rows alone; {format} rows have names")
+        return COLUMNS.get(format, ())
+    if format not in COLUMNS:
+        raise OFAError(f"columns have an order in {', '.join(COLUMNS)} rows alone; {format} rows have names")
+    known = [name for name in COLUMNS[format] if name != SKIPPED]
     names = [name for name in columns if name != SKIPPED]
-    wrong = [name for name in names if name not in COLUMNS or names.count(name) > 1]
-    missing = [name for name in ("uniq-id", "text", "region-coord") if name not in names]
+    wrong = [name for name in names if name not in known or names.count(name) > 1]
+    missing = [name for name in known if name in NEEDED and name not in names]
     if not {"image", "image-id"} & set(names):
         missing.append("image or image-id")
     if wrong or missing:
         problem = f"{wrong[0]!r} is none of them or comes twice" if wrong else f"{missing[0]} is missing"
-        raise OFAError(f"columns are {', '.join(COLUMNS)} in the file's order, {SKIPPED} for others; {problem}")
+        raise OFAError(f"columns are {', '.join(known)} in the file's order, {SKIPPED} for others; {problem}")
     return list(columns)
 
 
@@ -216,8 +223,8 @@ _CONTAINERS: Mapping[str, _Container] = {
     ".jsonl.gz": _Container(_DIALOGS, _lines, _json_row),
     ".parquet": _Container(_DIALOGS, _parquet_rows, _as_it_is),
     ".arrow": _Container(_DIALOGS, _arrow_rows, _as_it_is),
-    ".tsv": _Container(("refcoco",), _lines, _tsv_row),
-    ".tsv.gz": _Container(("refcoco",), _lines, _tsv_row),
+    ".tsv": _Container(tuple(COLUMNS), _lines, _tsv_row),
+    ".tsv.gz": _Container(tuple(COLUMNS), _lines, _tsv_row),
 }
 
 

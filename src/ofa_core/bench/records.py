@@ -13,7 +13,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ..errors import OFAError, first_problem
 from ..heads.box_codec import Box
 
-Format = Literal["guesswhat", "invig", "refcoco"]
+Format = Literal["guesswhat", "invig", "refcoco", "caption", "vqa"]
+
+#: What stands for a box in the formats that have none.
+NO_BOX: Box = (0.0, 0.0, 0.0, 0.0)
 
 #: How far, in pixels, a box may reach over the picture's edge before it is an error; it is clipped to the picture.
 SLACK = 1.0
@@ -27,12 +30,17 @@ class Record:
     id: str
     #: Name or path of the picture as the row has it; "" where the picture is only inline.
     image: str
-    #: x0, y0, x1, y1 in pixels of the original picture.
-    box: Box
+    #: x0, y0, x1, y1 in pixels of the original picture; :data:`NO_BOX` for a caption or a question.
+    box: Box = NO_BOX
     #: The dialog's turns in order. GuessWhat?!: question, answer, ...; InViG: query, question, answer, ...
     turns: tuple[str, ...] = ()
-    #: The phrase (RefCOCO), else the first caption or "".
+    #: The phrase (RefCOCO) or the question (VQA), else the first caption or "".
     text: str = ""
+    #: The answer to a question that people agree on most (VQA), and how many do, from 0 to 1.
+    answer: str = ""
+    agreement: float = 1.0
+    #: Names of what a detector saw, of some VQA files.
+    objects: tuple[str, ...] = ()
     category: str = ""
     #: Width and height of the picture in pixels, where the row tells.
     size: tuple[int, int] | None = None
@@ -50,6 +58,8 @@ class Record:
         if self.size is not None and self.size != size:
             told, found = (f"{width} × {height}" for width, height in (self.size, size))
             raise BadRow(self.place, f"picture {self.image or self.id} is {found} pixels, the row says {told}")
+        if self.box == NO_BOX:
+            return replace(self, size=size)
         return replace(self, box=checked_box(self.box, size, self.place, "box"), size=size)
 
 
@@ -163,7 +173,7 @@ class _GameObject(_Part):
     bbox: Annotated[list[float], Field(min_length=4, max_length=4)]  # x, y, width, height
 
 
-class _Question(_Part):
+class _Asked(_Part):
     question: Said
     answer: Annotated[Text, AfterValidator(_answer)]
 
@@ -175,7 +185,7 @@ class _Game(_Part):
     image: _GameImage
     objects: list[_GameObject]
     object_id: int
-    qas: Annotated[list[_Question], Field(min_length=1)]
+    qas: Annotated[list[_Asked], Field(min_length=1)]
 
 
 class _InlineImage(_Part):
@@ -198,14 +208,41 @@ class _Dialog(_Part):
     captions: Text | list[Text] | None = None
 
 
-class _Phrase(_Part):
-    """A row of OFA's RefCOCO files, its columns by name."""
+class _Caption(_Part):
+    """A row of OFA's caption files, its columns by name; others have more of them."""
 
     id: Annotated[Identifier, Field(alias="uniq-id")]
     image_id: Annotated[Text, Field(alias="image-id")] = ""
     text: Said
-    box: Annotated[Coordinates, Field(alias="region-coord")]
     image: Annotated[bytes | None, BeforeValidator(_encoded_picture)] = None
+
+
+class _Phrase(_Caption):
+    """A row of OFA's RefCOCO files, its columns by name."""
+
+    box: Annotated[Coordinates, Field(alias="region-coord")]
+
+
+def _weighed_answers(value: object) -> object:
+    """The answers of "1.0|!+yes&&0.3|!+maybe" with their weights; a text without weights is one answer."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.split("|!+", 1) if "|!+" in part else ["1", part] for part in value.split("&&")]
+    try:
+        return [(float(weight), answer) for weight, answer in pairs]
+    except ValueError:
+        raise ValueError(f"it should be weight|!+answer&&..., not {value[:60]!r}") from None
+
+
+class _Question(_Caption):
+    """A row of OFA's VQA files, its columns by name."""
+
+    answers: Annotated[
+        list[tuple[Annotated[float, Field(ge=0, le=1)], Said]],
+        BeforeValidator(_weighed_answers),
+        Field(min_length=1, alias="answer"),
+    ]
+    objects: Text = ""
 
 
 # From rows to records.
@@ -285,16 +322,25 @@ def _alternating(texts: Sequence[str], place: str) -> tuple[str, ...]:
 
 def _refcoco(row: Mapping[str, Any], place: str) -> Record:
     data = _parsed(_Phrase, row, place)
+    return replace(_with_picture(data, place), box=checked_box(data.box, None, place, "region-coord"))
+
+
+def _caption(row: Mapping[str, Any], place: str) -> Record:
+    return _with_picture(_parsed(_Caption, row, place), place)
+
+
+def _vqa(row: Mapping[str, Any], place: str) -> Record:
+    data = _parsed(_Question, row, place)
+    weight, answer = max(data.answers, key=lambda pair: pair[0])
+    objects = tuple(name for name in data.objects.split("&&") if name.strip())
+    return replace(_with_picture(data, place), answer=answer.strip(), agreement=weight, objects=objects)
+
+
+def _with_picture(data: _Caption, place: str) -> Record:
+    """What the tab-separated formats share."""
     if not data.image and not data.image_id.strip():
         raise BadRow(place, "image-id: the row names no picture and holds none")
-    return Record(
-        id=data.id,
-        image=data.image_id.strip(),
-        box=checked_box(data.box, None, place, "region-coord"),
-        text=data.text,
-        inline=data.image or None,
-        place=place,
-    )
+    return Record(id=data.id, image=data.image_id.strip(), text=data.text, inline=data.image or None, place=place)
 
 
 def _fields(*models: type[BaseModel]) -> frozenset[str]:
@@ -305,6 +351,8 @@ _RECORDS: Mapping[Format, Callable[[Mapping[str, Any], str], Record | None]] = {
     "guesswhat": _guesswhat,
     "invig": _invig,
     "refcoco": _refcoco,
+    "caption": _caption,
+    "vqa": _vqa,
 }
 
 #: The fields of a row that are looked at.
@@ -312,6 +360,8 @@ FIELDS: Mapping[Format, frozenset[str]] = {
     "guesswhat": _fields(_Status, _Game),
     "invig": _fields(_Dialog),
     "refcoco": _fields(_Phrase),
+    "caption": _fields(_Caption),
+    "vqa": _fields(_Question),
 }
 
 

@@ -60,10 +60,7 @@ def ground(
     batch_size: int = 16,
 ) -> list[Grounding]:
     """The box of each caption in the picture at the same place; see :meth:`ofa_core.OFA.ground`."""
-    words = pipeline.model.config.task.max_source_tokens
-    template = pipeline.prompt(PROMPTS, prompt)
-    texts = [normalized(caption, pre_caption, words, "text to ground") for caption in captions]
-    sources = [pipeline.encode(filled(template, caption=text)) for text in texts]
+    sources = caption_sources(pipeline, captions, prompt)
     pictures = pipeline.open(images)
     constraints = []
     if bins_only:
@@ -89,13 +86,7 @@ def ground_dialog(
     batch_size: int = 16,
 ) -> list[Grounding]:
     """The box each dialog is about; see :meth:`ofa_core.OFA.ground_dialog`."""
-    task = dialog_task(style, "grounding")
-    sources = []
-    for dialog in dialogs:
-        turns = turns_of(dialog)
-        if not turns:
-            raise OFAError("the dialog is empty: there is nothing to ground")
-        sources.append(dialog_source(pipeline.tokenizer, task, turns))
+    sources = dialog_sources(pipeline, dialogs, style)
     pictures = pipeline.open(images)
     found = pipeline.run(pictures, sources, options, batch_size=batch_size)
     codec = invig_codec(pipeline)
@@ -103,6 +94,26 @@ def ground_dialog(
         grounding_of(pipeline, codec, beams, picture.size, threshold)
         for beams, picture in zip(found, pictures, strict=True)
     ]
+
+
+def caption_sources(pipeline: Pipeline, captions: Sequence[str], prompt: str | None = None) -> list[list[int]]:
+    """The ids, ``<s>`` to ``</s>``, that :func:`ground` reads for each caption."""
+    words = pipeline.model.config.task.max_source_tokens
+    template = pipeline.prompt(PROMPTS, prompt)
+    texts = [normalized(caption, pre_caption, words, "text to ground") for caption in captions]
+    return [pipeline.encode(filled(template, caption=text)) for text in texts]
+
+
+def dialog_sources(pipeline: Pipeline, dialogs: Sequence[Dialog], style: Style = "guesswhat") -> list[list[int]]:
+    """The ids, ``<s>`` to ``</s>``, that :func:`ground_dialog` reads for each dialog."""
+    task = dialog_task(style, "grounding")
+    sources = []
+    for dialog in dialogs:
+        turns = turns_of(dialog)
+        if not turns:
+            raise OFAError("the dialog is empty: there is nothing to ground")
+        sources.append(dialog_source(pipeline.tokenizer, task, turns))
+    return sources
 
 
 def refcoco_codec(pipeline: Pipeline) -> BoxCodec:

@@ -39,12 +39,8 @@ def oracle(
     batch_size: int = 16,
 ) -> list[OracleAnswer]:
     """The answer to each question about a region; see :meth:`ofa_core.OFA.oracle`."""
-    for question in questions:
-        if not isinstance(question, str) or not question.strip():
-            raise OFAError(f"the question is {question!r}; it should be a text that is not empty")
     pictures = pipeline.open(images)
-    turns = [[*turns_of(dialog), question] for dialog, question in zip(dialogs, questions, strict=True)]
-    sources = _sources(pipeline, dialog_task(style, "oracle"), pictures, boxes, turns)
+    sources = oracle_sources(pipeline, pictures, boxes, dialogs, questions, style)
     if style == "invig":
         found = pipeline.run(pictures, sources, options, batch_size=batch_size)
         texts = [text_of(pipeline.tokenizer, beams) for beams in found]
@@ -63,9 +59,30 @@ def query(
 ) -> list[Text]:
     """How a person would first ask for each region (InViG); see :meth:`ofa_core.OFA.query`."""
     pictures = pipeline.open(images)
-    sources = _sources(pipeline, DIALOG_TASKS["invig_query"], pictures, boxes, [[]] * len(pictures))
+    sources = query_sources(pipeline, pictures, boxes)
     found = pipeline.run(pictures, sources, options, batch_size=batch_size)
     return [text_of(pipeline.tokenizer, beams) for beams in found]
+
+
+def oracle_sources(
+    pipeline: Pipeline,
+    pictures: Sequence[Opened],
+    boxes: Sequence[Sequence[float]],
+    dialogs: Sequence[Dialog],
+    questions: Sequence[str],
+    style: Style = "guesswhat",
+) -> list[list[int]]:
+    """The ids, ``<s>`` to ``</s>``, that :func:`oracle` reads for each question."""
+    for question in questions:
+        if not isinstance(question, str) or not question.strip():
+            raise OFAError(f"the question is {question!r}; it should be a text that is not empty")
+    turns = [[*turns_of(dialog), question] for dialog, question in zip(dialogs, questions, strict=True)]
+    return _sources(pipeline, dialog_task(style, "oracle"), pictures, boxes, turns)
+
+
+def query_sources(pipeline: Pipeline, pictures: Sequence[Opened], boxes: Sequence[Sequence[float]]) -> list[list[int]]:
+    """The ids, ``<s>`` to ``</s>``, that :func:`query` reads for each region."""
+    return _sources(pipeline, DIALOG_TASKS["invig_query"], pictures, boxes, [[]] * len(pictures))
 
 
 def _sources(

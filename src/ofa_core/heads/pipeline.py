@@ -36,9 +36,23 @@ class Look:
         return self.image.size
 
 
-Picture: TypeAlias = "ImageLike | Look"
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A picture opened and resized ahead of time, as a loader's threads do; every method takes it in its place."""
+
+    image: Image.Image  # RGB, at its own size
+    pixels: Tensor  # [3, side, side], what ``transform`` made of it
+    transform: ImageTransform
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.image.size
+
+
+Picture: TypeAlias = "ImageLike | Look | Prepared"
 #: A picture that was opened, or None for text alone.
-Opened: TypeAlias = "Image.Image | Look | None"
+Opened: TypeAlias = "Image.Image | Look | Prepared | None"
 
 
 @dataclass(frozen=True)
@@ -58,15 +72,25 @@ class Pipeline:
     tokenizer: Tokenizer
     transform: ImageTransform
 
-    def open(self, images: Sequence[Picture]) -> list[Image.Image | Look]:
+    def open(self, images: Sequence[Picture]) -> list[Image.Image | Look | Prepared]:
         """The pictures in RGB at their own sizes; an unreadable one is an error before any work is done."""
         if len(images) == 0:
             raise OFAError("there are no images: at least one is needed")
-        opened: dict[int, Image.Image | Look] = {}  # one object stays one, so that the stem runs once for it
+        opened: dict[int, Image.Image | Look | Prepared] = {}  # one object stays one, so that the stem runs once for it
         for image in images:
             if id(image) not in opened:
-                opened[id(image)] = self._checked(image) if isinstance(image, Look) else open_image(image)
+                opened[id(image)] = self._opened(image)
         return [opened[id(image)] for image in images]
+
+    def _opened(self, image: Picture) -> Image.Image | Look | Prepared:
+        if isinstance(image, Look):
+            return self._checked(image)
+        return image if isinstance(image, Prepared) else open_image(image)
+
+    def prepare(self, image: ImageLike) -> Prepared:
+        """``image`` opened, and its pixels as this model takes them."""
+        picture = open_image(image)
+        return Prepared(picture, self.transform(picture), self.transform)
 
     def _checked(self, look: Look) -> Look:
         """A look that was made at this model's image size."""
@@ -85,7 +109,10 @@ class Pipeline:
         features: dict[int, ImageFeatures] = {}
         for start in range(0, len(pictures), batch_size):
             features |= self._features(pictures[start : start + batch_size], features)
-        return [p if isinstance(p, Look) else Look(p, features[id(p)]) for p in pictures]
+        return [
+            p if isinstance(p, Look) else Look(p.image if isinstance(p, Prepared) else p, features[id(p)])
+            for p in pictures
+        ]
 
     def prompt(self, prompts: Mapping[str, str], given: str | None) -> str:
         """The ``given`` prompt, or the one the model's language was trained with."""
@@ -102,6 +129,10 @@ class Pipeline:
     def encode(self, text: str) -> list[int]:
         """Source ids of plain text, ``<s>`` to ``</s>``."""
         return self.tokenizer.encode(text, add_special_tokens=True)
+
+    def source_text(self, source: Sequence[int]) -> str:
+        """What the ids of a source say, without ``<s>`` and ``</s>``."""
+        return self.tokenizer.decode(source)
 
     def candidate_ids(self, candidates: Sequence[str]) -> list[list[int]]:
         """Ids of closed-set answers, each with the leading space it has in targets.
@@ -189,12 +220,18 @@ class Pipeline:
         """The stem's features by the pictures' identity, computed for those that are neither looked at nor held."""
         features = {id(picture): picture.features for picture in pictures if isinstance(picture, Look)}
         features |= {id(picture): held[id(picture)] for picture in pictures if id(picture) in held}
-        new = {id(p): p for p in pictures if isinstance(p, Image.Image) and id(p) not in features}
+        new = {id(p): p for p in pictures if isinstance(p, Image.Image | Prepared) and id(p) not in features}
         if new:
-            computed = self.model.image_features(self.transform.batch(list(new.values())))
+            computed = self.model.image_features(torch.stack([self._pixels(p) for p in new.values()]))
             for key, patches in zip(new, computed.patches.split(1), strict=True):
                 features[key] = ImageFeatures(patches, computed.grid)
         return features
+
+    def _pixels(self, picture: Image.Image | Prepared) -> Tensor:
+        """[3, side, side]; what another model's transform prepared is of no use here."""
+        if isinstance(picture, Prepared):
+            return picture.pixels if picture.transform is self.transform else self.transform(picture.image)
+        return self.transform(picture)
 
     def _stack(
         self, pictures: Sequence[Opened], features: Mapping[int, ImageFeatures]

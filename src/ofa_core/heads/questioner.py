@@ -34,8 +34,7 @@ def ask(
     batch_size: int = 16,
 ) -> list[Text]:
     """The next question of each dialog; see :meth:`ofa_core.OFA.ask`."""
-    task = dialog_task(style, "question")
-    sources = [dialog_source(pipeline.tokenizer, task, turns_of(dialog)) for dialog in dialogs]
+    sources = question_sources(pipeline, dialogs, style)
     found = pipeline.run(pipeline.open(images), sources, options, batch_size=batch_size)
     return [text_of(pipeline.tokenizer, beams) for beams in found]
 
@@ -48,7 +47,7 @@ def agent_turn(
     batch_size: int = 16,
 ) -> list[AgentTurn]:
     """A question, or a region, for each dialog; see :meth:`ofa_core.OFA.agent_turn`."""
-    sources = [dialog_source(pipeline.tokenizer, DIALOG_TASKS["agent"], turns_of(dialog)) for dialog in dialogs]
+    sources = agent_sources(pipeline, dialogs)
     pictures = pipeline.open(images)
     found = pipeline.run(pictures, sources, options, batch_size=batch_size)
     turns = []
@@ -60,3 +59,14 @@ def agent_turn(
         else:
             turns.append(AgentTurn(text.removeprefix(NOT_YET).strip(), None, text))
     return turns
+
+
+def question_sources(pipeline: Pipeline, dialogs: Sequence[Dialog], style: Style = "guesswhat") -> list[list[int]]:
+    """The ids, ``<s>`` to ``</s>``, that :func:`ask` reads for each dialog."""
+    task = dialog_task(style, "question")
+    return [dialog_source(pipeline.tokenizer, task, turns_of(dialog)) for dialog in dialogs]
+
+
+def agent_sources(pipeline: Pipeline, dialogs: Sequence[Dialog]) -> list[list[int]]:
+    """The ids, ``<s>`` to ``</s>``, that :func:`agent_turn` reads for each dialog."""
+    return [dialog_source(pipeline.tokenizer, DIALOG_TASKS["agent"], turns_of(dialog)) for dialog in dialogs]

@@ -1,0 +1,71 @@
+"""Several processes, as ``torchrun`` starts them, that share out one run: who is who, waiting, telling the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+#: Processes wait for the slowest, however long it takes; one that fails is seen by torchrun, which ends them all.
+PATIENCE = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Process:
+    """One of ``count`` processes."""
+
+    rank: int = 0
+    count: int = 1
+    #: Its place among those of its machine, and so its GPU.
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that writes what all have done."""
+        return self.rank == 0
+
+    def owns(self, batch: int) -> bool:
+        """Whether batch number ``batch`` is its own: batches go round."""
+        return batch % self.count == self.rank
+
+    def device(self, name: str) -> str:
+        """``name``, or of ``cuda`` the GPU of this process."""
+        return f"cuda:{self.local_rank}" if name == "cuda" and self.count > 1 else name
+
+    def wait(self) -> None:
+        """Return when all processes are here."""
+        if self.count > 1:
+            dist.barrier()
+
+    def told(self, tell: Callable[[], str]) -> str:
+        """What ``tell`` returns in the first process, in every process; the others do not call it."""
+        if self.count == 1:
+            return tell()
+        content = torch.frombuffer(bytearray(tell().encode()), dtype=torch.uint8) if self.first else torch.empty(0)
+        length = torch.tensor([len(content)])
+        dist.broadcast(length, src=0)
+        message = content if self.first else torch.empty(int(length), dtype=torch.uint8)
+        dist.broadcast(message, src=0)
+        return bytes(message.tolist()).decode()
+
+
+@contextmanager
+def joined() -> Iterator[Process]:
+    """This process among those that ``torchrun`` started; by itself where it did not.
+
+    They talk through gloo, on the CPU: all that they exchange is a header and when they are done.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Process()
+        return
+    dist.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        yield Process(dist.get_rank(), count, int(os.environ.get("LOCAL_RANK", "0")))
+    finally:
+        dist.destroy_process_group()

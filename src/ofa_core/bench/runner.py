@@ -1,0 +1,257 @@
+"""A benchmark from data to scores: every sample asked once, each batch on the disk before the next, then a summary."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Container
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+from tqdm import tqdm
+
+from ..errors import OFAError
+from .distributed import Process
+from .gallery import THUMBNAIL, chosen
+from .images import Images
+from .leaderboard import update_leaderboard
+from .loading import Batch, Data, in_batches, loaded, read_samples
+from .parts import Plan, merged, opened, planned, settle
+from .records import BadRow
+from .report import write_report
+from .results import MAY_DIFFER, Header, ResultsFile, Row, iter_rows, latest_unfinished, result_path
+from .samples import Models, Settings
+from .summary import Samples, Summary, read_summary, shown, summarize, task_scores, write_summary
+from .tasks import Task
+
+#: Seconds between two lines of progress in a log; on a terminal the line moves all the time.
+LOG_INTERVAL = 30.0
+#: Samples in each part of a report's gallery.
+GALLERY = 12
+
+
+@dataclass(frozen=True)
+class Run:
+    """One task with everything it takes."""
+
+    task: Task
+    data: Data
+    models: Models
+    settings: Settings
+    #: What the results file begins with; the time is filled in when the run begins.
+    header: Header
+    out: Path
+    #: Go on with the latest run of this task and comment that was not finished.
+    resume: bool = False
+    #: Report rows that cannot be used and leave them out, instead of ending the run.
+    skip_bad: bool = False
+    #: Threads that open pictures.
+    workers: int = 4
+    #: Write a page beside the results.
+    report: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run."""
+
+    path: Path
+    summary: Summary
+    #: Whether it had been finished before, so that nothing was done now.
+    before: bool = False
+
+
+class _Begun(BaseModel):
+    """What the first process found out, for all of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: The results file of a run that was finished before.
+    finished: Path | None = None
+    plan: Plan | None = None
+    samples: int = 0
+    bad_rows: int = 0
+
+
+def run_task(run: Run, process: Process) -> Outcome | None:
+    """Run one task, or this process's share of it; only the first process has an outcome.
+
+    First all rows of the data are read and checked, without their pictures, so that a wrong row ends no long run. A
+    sample's index is its place in the data. Batches are the same however many processes there are and wherever a run
+    was interrupted, and so are their answers.
+
+    Raises:
+        OFAError: a row or a picture cannot be used and ``skip_bad`` is off, no sample can be used, or the run to resume
+            was another one.
+    """
+    begun = _Begun.model_validate_json(process.told(lambda: _begin(run, process).model_dump_json()))
+    if begun.plan is None:
+        return _again(run, begun.finished) if process.first and begun.finished else None
+    start = time.perf_counter()
+    file, done = opened(begun.plan, process.rank)
+    with file, Images.open(run.data.images) as images:
+        _ask(run, process, begun.samples, file, done, images)
+    process.wait()
+    if not process.first:
+        return None
+    seconds = None if begun.plan.resumed else time.perf_counter() - start
+    return _finish(run, process, begun, begun.plan, seconds)
+
+
+def _begin(run: Run, process: Process) -> _Begun:
+    """Find or choose the results file, and read all rows of the data."""
+    started = datetime.now().astimezone().isoformat(timespec="seconds")
+    header = run.header.model_copy(update={"started": started})
+    there = latest_unfinished(run.out, header.task, header.comment) if run.resume else None
+    finished = _finished(run) if run.resume else None
+    if finished is not None and (there is None or there.name < finished.name):  # names are times
+        return _Begun(finished=finished)
+    bad_rows: list[str] = []
+
+    def on_bad(bad: BadRow) -> None:
+        if not run.skip_bad:
+            raise _ending(bad)
+        bad_rows.append(bad.place)
+        _tell(f"skipped: {bad}")
+
+    samples = sum(1 for _ in read_samples(run.task, run.data, run.settings.limit, on_bad))
+    if samples == 0:
+        raise OFAError(f"{run.data.path} holds no sample of {run.task.name}")
+    path = there or result_path(run.out, header.task, header.comment, started)
+    plan = planned(path, header, process.count, resume=there is not None)
+    return _Begun(plan=plan, samples=samples, bad_rows=len(bad_rows))
+
+
+def _finished(run: Run) -> Path | None:
+    """The latest results file of this very run, if it was finished before."""
+    told = set(Header.model_fields) & set(Summary.model_fields) - {"format", *MAY_DIFFER}
+    wanted = run.header.model_dump(include=told)
+    summaries = sorted((run.out / run.header.task / run.header.comment).glob("*.json"), reverse=True)
+    for path in summaries:
+        summary = read_summary(path)
+        if summary is not None and summary.model_dump(include=told) == wanted:
+            return path.with_suffix(".jsonl")
+    return None
+
+
+def _again(run: Run, path: Path) -> Outcome | None:
+    """A run that was finished before; what its end may have left undone is done."""
+    summary = read_summary(path.with_suffix(".json"))
+    if summary is None:
+        return None
+    settle(path, summary.samples)
+    update_leaderboard(run.out)
+    return Outcome(path, summary, before=True)
+
+
+def _ask(run: Run, process: Process, samples: int, file: ResultsFile, done: Container[int], images: Images) -> None:
+    """Put this process's samples to the models, batch by batch, and write what they say."""
+    size = run.settings.batch_size
+    numbered = enumerate(in_batches(read_samples(run.task, run.data, run.settings.limit, _ignore), size))
+    own = (batch for number, batch in numbered if process.owns(number))
+    missing = (batch for batch in own if not all(sample.index in done for sample in batch))
+    with _Progress(run, process, samples, done) as progress, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".* was cut to ")  # each row holds the source as it was read
+        for batch in loaded(missing, images, run.models.agent.pipeline, run.workers):
+            _report_failures(run, batch)
+            rows = run.task.answer(run.models, batch.pictures, batch.samples, run.settings) if batch.samples else []
+            new = [row for row in rows if row.index not in done]
+            file.write(new)
+            progress.add(new, len(batch.failures))
+
+
+def _report_failures(run: Run, batch: Batch) -> None:
+    for failure in batch.failures:
+        if not run.skip_bad:
+            raise _ending(failure)
+        _tell(f"skipped: {failure}")
+
+
+def _ending(failure: OFAError) -> OFAError:
+    return OFAError(f"{failure} (--skip-bad leaves out what cannot be used)")
+
+
+def _tell(message: str) -> None:
+    tqdm.write(message, file=sys.stderr)
+
+
+def _ignore(bad: BadRow) -> None:
+    """A bad row was told of when the data were read for the first time."""
+
+
+class _Progress:
+    """A line with samples a second, the headline score so far and the time left, of the first process's share."""
+
+    def __init__(self, run: Run, process: Process, samples: int, done: Container[int]) -> None:
+        size, own, already = run.settings.batch_size, 0, 0
+        for index in range(samples):
+            if process.owns(index // size):
+                own += 1
+                already += index in done
+        self._task = run.task.name
+        self._sum, self._count = 0.0, 0
+        self._bar = tqdm(
+            total=own,
+            initial=already,
+            desc=self._task,
+            unit=" samples",
+            disable=run.quiet or not process.first,
+            mininterval=0.1 if sys.stderr.isatty() else LOG_INTERVAL,
+        )
+
+    def add(self, rows: list[Row], skipped: int) -> None:
+        """Take in the rows of a batch."""
+        if rows and not self._bar.disable:
+            headline = task_scores(self._task).headline
+            samples = Samples(self._task)
+            for row in rows:
+                samples.add(row)
+            self._sum += float(samples.columns()[headline].sum())
+            self._count += len(rows)
+            self._bar.set_postfix_str(f"{headline} {shown(headline, self._sum / self._count)}", refresh=False)
+        self._bar.update(len(rows) + skipped)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+
+def _finish(run: Run, process: Process, begun: _Begun, plan: Plan, seconds: float | None) -> Outcome:
+    """Score what all processes wrote, and leave one results file with its summary beside it."""
+    for part in map(plan.part, range(process.count)):
+        if not part.exists():
+            raise OFAError(f"{part} is not here; --out must be a directory that all machines share")
+    header, rows = merged(plan.path)
+    try:
+        summary = summarize(header, rows, seconds=seconds)
+    except OFAError as error:
+        raise OFAError(f"{plan.path}: {error}") from None
+    unusable = begun.bad_rows + begun.samples - summary.samples
+    summary = summary.model_copy(update={"bad_rows": unusable})
+    write_summary(plan.path, summary)
+    settle(plan.path, summary.samples)  # behind the summary: from here on the run counts as finished
+    update_leaderboard(run.out)
+    if run.report:
+        _write_report(run, plan.path, summary)
+    return Outcome(plan.path, summary)
+
+
+def _write_report(run: Run, path: Path, summary: Summary) -> None:
+    """The page beside a results file; pictures that rows hold themselves are looked up in the data once more."""
+    header, rows = iter_rows(path)
+    wanted = {row.id for some in chosen(header, rows, GALLERY).values() for row in some}
+    pictures: dict[str, Image.Image] = {}
+    with Images.open(run.data.images) as images:
+        for sample in read_samples(run.task, run.data, run.settings.limit, _ignore):
+            if sample.id in wanted:
+                pictures[sample.id] = images.load(sample.record)
+                pictures[sample.id].thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL))
+    page = path.with_suffix(".html")
+    write_report(page, header, summary, iter_rows(path)[1], lambda row: pictures.get(row.id), count=GALLERY)

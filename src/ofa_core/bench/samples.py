@@ -1,0 +1,130 @@
+"""What a benchmark asks: samples made of rows of data, the models that answer, and the row of a results file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..api import OFA
+from ..generation import GenerationOptions
+from ..heads.box_codec import BoxCodec
+from ..heads.grounding import NOTHING, Grounding, invig_codec, refcoco_codec
+from ..heads.oracle import OracleAnswer
+from ..heads.pipeline import Look, Pipeline, Prepared
+from ..heads.questioner import REGION
+from .metrics import counted_iou
+from .records import Record
+from .results import Row
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One thing to ask a model."""
+
+    #: The record's id, or ``<record id>/<question number>`` where a record has several samples.
+    id: str
+    record: Record
+    #: What was said before, the oracle's question last.
+    turns: tuple[str, ...] = ()
+    #: The answer that would be right, where a text is due.
+    target: str = ""
+    #: Its place among all samples of the data, from 0.
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class Models:
+    """Who plays: the agent looks for the region, the oracle knows it. They may be one and the same."""
+
+    agent: OFA
+    oracle: OFA
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What changes the answers, and so stands in the header of a results file."""
+
+    batch_size: int = 16
+    #: Samples of each task; None: all.
+    limit: int | None = None
+    #: How a game is played, see :mod:`~ofa_core.bench.selfplay`.
+    protocol: str = "open"
+    #: Beams of every search; None: each head's own.
+    num_beams: int | None = None
+    #: No head says more tokens than this, but for a phrase's box, which is always four; None: each head's own limit.
+    max_new_tokens: int | None = None
+
+    def options(self, usual: GenerationOptions) -> GenerationOptions:
+        """A head's ``usual`` options with what was asked for."""
+        changes: dict[str, int] = {}
+        if self.num_beams is not None:
+            changes["num_beams"] = self.num_beams
+        if self.max_new_tokens is not None:
+            changes["max_new_tokens"] = max(min(usual.max_new_tokens, self.max_new_tokens), usual.min_new_tokens)
+        return usual.updated(**changes)
+
+
+#: A picture as samples have it.
+Shown = Look | Prepared
+
+
+def region_text(codec: BoxCodec, sample: Sample, size: tuple[int, int]) -> str:
+    """The sample's box as a model is trained to say it, on a picture of ``size`` (width, height)."""
+    bins = codec.encode(sample.record.box, size)
+    symbols = " ".join(f"<bin_{number}>" for number in bins)
+    return f"{REGION} {symbols}" if codec.convention == "invig" else symbols
+
+
+def region_row(
+    sample: Sample,
+    picture: Shown,
+    pipeline: Pipeline,
+    source: Sequence[int],
+    found: Grounding | None,
+    *,
+    refcoco: bool = False,
+    **played: Any,
+) -> Row:
+    """The row of a sample that a box was due for; ``found`` is None where the model never came to name one."""
+    codec = refcoco_codec(pipeline) if refcoco else invig_codec(pipeline)
+    box, size = sample.record.box, picture.size
+    grounding = found or NOTHING
+    said = {
+        "target": region_text(codec, sample, size),
+        "output": grounding.text,
+        "box": box,
+        "found": grounding.box,
+        "iou": counted_iou(box, grounding.box, size, codec.convention, codec.num_bins),
+        "score": grounding.score,
+        "turns": sample.turns,
+    }
+    return _row(sample, picture, pipeline, source, **(said | played))
+
+
+def answer_row(sample: Sample, picture: Shown, pipeline: Pipeline, source: Sequence[int], answer: OracleAnswer) -> Row:
+    """The row of a sample that a text was due for."""
+    return _row(
+        sample,
+        picture,
+        pipeline,
+        source,
+        target=sample.target,
+        output=answer.answer,
+        box=sample.record.box,
+        score=answer.score,
+        probabilities=dict(answer.probabilities),
+        turns=sample.turns,
+    )
+
+
+def _row(sample: Sample, picture: Shown, pipeline: Pipeline, source: Sequence[int], **said: Any) -> Row:
+    return Row(
+        index=sample.index,
+        id=sample.id,
+        image=sample.record.image,
+        size=picture.size,
+        category=sample.record.category,
+        source=pipeline.source_text(source),
+        **said,
+    )

@@ -1,0 +1,150 @@
+"""The benchmarks' tasks: what each makes of a row of data, and how the models answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from ..heads.grounding import (
+    DIALOG_OPTIONS,
+    OPTIONS,
+    Grounding,
+    caption_sources,
+    dialog_sources,
+    ground,
+    ground_dialog,
+)
+from ..heads.oracle import oracle, oracle_sources
+from ..text import pre_caption
+from ..text.dialog import Style
+from .records import BadRow, Format, Record
+from .results import Row
+from .samples import Models, Sample, Settings, Shown, answer_row, region_row
+from .selfplay import play
+
+#: What a task makes of the samples of one batch: a row for each, in their order.
+Answer = Callable[[Models, Sequence[Shown], Sequence[Sample], Settings], list[Row]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A benchmark: which data it reads, what it asks and how it is answered."""
+
+    name: str
+    format: Format
+    #: The samples of a record; a BadRow where it holds nothing to ask.
+    samples: Callable[[Record], list[Sample]]
+    #: The rows of a batch of samples, whose pictures come in the same order.
+    answer: Answer
+    #: How its games may be played, the usual way first; empty where nothing is played.
+    protocols: tuple[str, ...] = ()
+
+
+# What is asked about a record
+
+
+def _phrase(record: Record) -> list[Sample]:
+    """The record's phrase."""
+    if not pre_caption(record.text, None):
+        raise BadRow(record.place, f"text: nothing is left of {record.text!r} to look for")
+    return [Sample(record.id, record)]
+
+
+def _dialog(record: Record) -> list[Sample]:
+    """The record's whole dialog."""
+    return [Sample(record.id, record, record.turns)]
+
+
+def _game(record: Record) -> list[Sample]:
+    """The record's region, which the models talk about themselves."""
+    return [Sample(record.id, record)]
+
+
+def _questions(record: Record, first: int) -> list[Sample]:
+    """A sample for each question of a dialog, the first of which is turn ``first``, with what was said before it."""
+    asked = range(first, len(record.turns) - 1, 2)
+    return [
+        Sample(f"{record.id}/{number}", record, record.turns[: turn + 1], record.turns[turn + 1])
+        for number, turn in enumerate(asked, 1)
+    ]
+
+
+def _guesswhat_questions(record: Record) -> list[Sample]:
+    return _questions(record, first=0)
+
+
+def _invig_questions(record: Record) -> list[Sample]:
+    return _questions(record, first=1)  # behind the query
+
+
+# How it is answered
+
+
+def _ground_phrases(
+    models: Models, pictures: Sequence[Shown], samples: Sequence[Sample], settings: Settings
+) -> list[Row]:
+    pipeline = models.agent.pipeline
+    phrases = [sample.record.text for sample in samples]
+    found = ground(pipeline, pictures, phrases, settings.options(OPTIONS), batch_size=len(samples))
+    sources = caption_sources(pipeline, phrases)
+    return _region_rows(models, pictures, samples, sources, found, refcoco=True)
+
+
+def _ground_dialogs(
+    style: Style, models: Models, pictures: Sequence[Shown], samples: Sequence[Sample], settings: Settings
+) -> list[Row]:
+    pipeline = models.agent.pipeline
+    dialogs = [sample.turns for sample in samples]
+    options = settings.options(DIALOG_OPTIONS)
+    found = ground_dialog(pipeline, pictures, dialogs, style, options, batch_size=len(samples))
+    return _region_rows(models, pictures, samples, dialog_sources(pipeline, dialogs, style), found)
+
+
+def _answer_questions(
+    style: Style, models: Models, pictures: Sequence[Shown], samples: Sequence[Sample], settings: Settings
+) -> list[Row]:
+    pipeline = models.agent.pipeline
+    asked = (
+        [sample.record.box for sample in samples],
+        [sample.turns[:-1] for sample in samples],
+        [sample.turns[-1] for sample in samples],
+        style,
+    )
+    options = settings.options(DIALOG_OPTIONS)
+    found = oracle(pipeline, pictures, *asked, options=options, batch_size=len(samples))
+    sources = oracle_sources(pipeline, pictures, *asked)
+    return [
+        answer_row(sample, picture, pipeline, source, answer)
+        for sample, picture, source, answer in zip(samples, pictures, sources, found, strict=True)
+    ]
+
+
+def _region_rows(
+    models: Models,
+    pictures: Sequence[Shown],
+    samples: Sequence[Sample],
+    sources: Sequence[Sequence[int]],
+    found: Sequence[Grounding],
+    *,
+    refcoco: bool = False,
+) -> list[Row]:
+    return [
+        region_row(sample, picture, models.agent.pipeline, source, grounding, refcoco=refcoco)
+        for sample, picture, source, grounding in zip(samples, pictures, sources, found, strict=True)
+    ]
+
+
+#: Every task by its name.
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task("refcoco_grounding", "refcoco", _phrase, _ground_phrases),
+        Task("guesswhat_grounding", "guesswhat", _dialog, partial(_ground_dialogs, "guesswhat")),
+        Task("guesswhat_oracle", "guesswhat", _guesswhat_questions, partial(_answer_questions, "guesswhat")),
+        Task("invig_grounding", "invig", _dialog, partial(_ground_dialogs, "invig")),
+        Task("invig_oracle", "invig", _invig_questions, partial(_answer_questions, "invig")),
+        Task("guesswhat_grounding_end2end", "guesswhat", _game, play, ("open", "closed")),
+        Task("invig_grounding_end2end", "invig", _game, play, ("open",)),
+    )
+}
