@@ -20,6 +20,7 @@ LEVELS = {
     "errors": 0,
     "config": 0,
     "boxes": 0,
+    "distributed": 0,
     "drop_path": 0,
     "version": 0,
     "text": 0,

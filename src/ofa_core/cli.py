@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from . import api
-from .bench.commands import add_commands
+from .bench.commands import add_commands as add_bench_commands
 from .command_line import DTYPES, Parser, add_model, named_model, run
+from .demo.commands import add_commands as add_shapes_command
 from .drawing import draw_box
 from .errors import OFAError
 from .heads.results import Answer
 from .inspection import inspect_directory
+from .training.commands import add_commands as add_train_command
 from .vision.transform import open_image
 
 T = TypeVar("T")
@@ -70,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("path", type=Path, metavar="DIR_OR_CKPT", help="a model directory, or what convert-ckpt reads")
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
     inspect.set_defaults(command=_inspect)
-    add_commands(commands)
+    add_bench_commands(commands)
+    add_train_command(commands)
+    add_shapes_command(commands)
     return parser
 
 

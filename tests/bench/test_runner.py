@@ -25,7 +25,6 @@ from reference import lively_ofa
 
 from ofa_core import OFA
 from ofa_core.bench import runner
-from ofa_core.bench.distributed import Process
 from ofa_core.bench.images import Images
 from ofa_core.bench.loading import Data
 from ofa_core.bench.parts import part_path
@@ -35,6 +34,7 @@ from ofa_core.bench.runner import Outcome, Run, run_task
 from ofa_core.bench.summary import read_summary, summarize
 from ofa_core.bench.tasks import TASKS
 from ofa_core.cli import main
+from ofa_core.distributed import Process
 from ofa_core.errors import OFAError
 
 ALONE = Process()

@@ -7,16 +7,16 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
 from .. import api
 from ..command_line import DTYPES, add_model, named_model
+from ..distributed import Process, joined
 from ..errors import OFAError
 from ..version import __version__
 from ..weights import weights_sha256
-from .distributed import Process, joined
 from .loading import Data, read_samples
 from .records import Format
 from .results import Header
@@ -26,7 +26,8 @@ from .scoring import add_compare_parser, add_score_parser, summary_lines
 from .selfplay import PROTOCOLS
 from .tasks import TASKS, Task
 
-FORMATS: tuple[Format, ...] = get_args(Format)
+#: Formats that some task reads.
+FORMATS: tuple[Format, ...] = tuple(dict.fromkeys(task.format for task in TASKS.values()))
 ALL = "all"
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
+from ..distributed import Process
 from ..errors import OFAError
-from .distributed import Process
 from .gallery import THUMBNAIL, chosen
 from .images import Images
 from .leaderboard import update_leaderboard

@@ -207,5 +207,5 @@ class Lessons:
         for name in random.choices(list(self.weights), list(self.weights.values()), k=self.questions):
             learned = LESSONS[name](self.pupil, scene, random)
             if learned is not None:
-                examples.append(Example(*learned, image, name))
+                examples.append(Example(*learned, image))
         return examples

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..generation import GenerationOptions
 from ..text.vocabulary import EOS
 from .grounding import refcoco_codec
-from .pipeline import Picture, Pipeline
+from .pipeline import Opened, Picture, Pipeline
 from .results import Text, text_of
 
 PROMPTS = {"gpt2": " what does the image describe?", "bert": "图片描述了什么内容?"}
@@ -26,7 +26,7 @@ class Caption(Text):
     @property
     def without_punctuation(self) -> str:
         """The form the captioning benchmarks score."""
-        return self.text.translate(_NO_PUNCTUATION).strip()
+        return without_punctuation(self.text)
 
 
 def caption(
@@ -38,7 +38,7 @@ def caption(
 ) -> list[Caption]:
     """A caption of each picture; see :meth:`ofa_core.OFA.caption`."""
     pictures = pipeline.open(images)
-    sources = [pipeline.encode(pipeline.prompt(PROMPTS, prompt))] * len(pictures)
+    sources = caption_sources(pipeline, len(pictures), prompt)
     found = pipeline.run(pictures, sources, options, batch_size=batch_size)
     return [Caption(**vars(text_of(pipeline.tokenizer, beams))) for beams in found]
 
@@ -53,12 +53,30 @@ def describe_region(
 ) -> list[Text]:
     """What each box shows; see :meth:`ofa_core.OFA.describe_region`."""
     pictures = pipeline.open(images)
+    sources = region_sources(pipeline, pictures, boxes, prompt)
+    found = pipeline.run(pictures, sources, options, batch_size=batch_size)
+    return [text_of(pipeline.tokenizer, beams) for beams in found]
+
+
+def caption_sources(pipeline: Pipeline, count: int, prompt: str | None = None) -> list[list[int]]:
+    """The ids, ``<s>`` to ``</s>``, that :func:`caption` reads for each of ``count`` pictures."""
+    return [pipeline.encode(pipeline.prompt(PROMPTS, prompt))] * count
+
+
+def region_sources(
+    pipeline: Pipeline, pictures: Sequence[Opened], boxes: Sequence[Sequence[float]], prompt: str | None = None
+) -> list[list[int]]:
+    """The ids, ``<s>`` to ``</s>``, that :func:`describe_region` reads for each box."""
     codec = refcoco_codec(pipeline)
     question = pipeline.encode(pipeline.prompt(REGION_PROMPTS, prompt))[:-1]
     bins_to_ids = pipeline.tokenizer.vocabulary.bins_to_ids
-    sources = [
+    return [
         [*question, *bins_to_ids(codec.encode(box, picture.size)), EOS]
         for box, picture in zip(boxes, pictures, strict=True)
+        if picture is not None
     ]
-    found = pipeline.run(pictures, sources, options, batch_size=batch_size)
-    return [text_of(pipeline.tokenizer, beams) for beams in found]
+
+
+def without_punctuation(text: str) -> str:
+    """The form of a caption that models are trained on and benchmarks score."""
+    return text.translate(_NO_PUNCTUATION).strip()

@@ -11,8 +11,8 @@ from .grounding import DIALOG_OPTIONS, Grounding, grounding_of, invig_codec
 from .pipeline import Picture, Pipeline
 from .results import Text, text_of
 
-#: What an agent says before a question when it might have named a region, and the mark of a region.
-NOT_YET, REGION = "not yet.", "region:"
+#: What an agent that may name a region says before a question and before a region, and the mark of a region.
+NOT_YET, SURE, REGION = "not yet.", "sure.", "region:"
 
 
 @dataclass(frozen=True)

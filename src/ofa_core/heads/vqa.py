@@ -43,8 +43,7 @@ def answer(
     kind = pipeline.decoder_prompt(decoder_prompt, DECODER_PROMPT)
     if objects is None and pipeline.model.config.task.add_object:
         warnings.warn("this model was trained with the names of detected objects; pass objects=", stacklevel=3)
-    objects = objects or [None] * len(questions)
-    sources = [_source(pipeline, *pair, prompt) for pair in zip(questions, objects, strict=True)]
+    sources = question_sources(pipeline, questions, objects or [None] * len(questions), prompt)
     pictures = pipeline.open(images)
     ids = None if candidates is None else pipeline.candidate_ids(candidates)
     if candidates is not None and ids is not None and method == "score":
@@ -55,6 +54,16 @@ def answer(
     found = pipeline.run(pictures, sources, options, constraints, prefixes=prefixes, batch_size=batch_size)
     texts = [text_of(pipeline.tokenizer, *pair) for pair in zip(found, map(len, prefixes), strict=True)]
     return [Answer(text.text, text.score, alternatives=text.alternatives) for text in texts]
+
+
+def question_sources(
+    pipeline: Pipeline,
+    questions: Sequence[str],
+    objects: Sequence[Sequence[str] | None],
+    prompt: str | None = None,
+) -> list[list[int]]:
+    """The ids, ``<s>`` to ``</s>``, that :func:`answer` reads for each question with the names of detected objects."""
+    return [_source(pipeline, *pair, prompt) for pair in zip(questions, objects, strict=True)]
 
 
 def _source(pipeline: Pipeline, question: str, objects: Sequence[str] | None, prompt: str | None) -> list[int]:

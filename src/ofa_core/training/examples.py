@@ -20,9 +20,12 @@ class Example:
     """One source and its target; examples of one picture hold the same object, and the stem runs once for them."""
 
     source: Sequence[int]  # <s> to </s>
-    target: Sequence[int]  # behind <s>, up to and with </s>
+    target: Sequence[int]  # behind the prompt, up to and with </s>
     image: Image.Image | None = None
-    task: str = ""
+    #: What the decoder begins with, which is not learned.
+    prompt: Sequence[int] = (BOS,)
+    #: What its loss is multiplied with.
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,10 @@ class Group:
     """Examples of about one length, computed at once."""
 
     tokens: Tensor  # [B, N]
-    prefix: Tensor  # [B, T], <s> and the target without its last token
-    target: Tensor  # [B, T], padded
+    prefix: Tensor  # [B, T], the prompt and the target without its last token
+    target: Tensor  # [B, T], what follows each position of the prefix; padding within the prompt
     pictures: Tensor  # [B], index into the batch's pictures, -1 without one
+    weights: Tensor  # [B]
 
     def to(self, device: torch.device) -> Group:
         """The same on ``device``."""
@@ -41,7 +45,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from on one process."""
+    """What one pass learns from on one process."""
 
     pixels: Tensor | None  # [pictures, 3, h, w], each picture once
     groups: tuple[Group, ...]
@@ -51,10 +55,11 @@ class Batch:
         pixels = None if self.pixels is None else self.pixels.to(device, non_blocking=True)
         return Batch(pixels, tuple(group.to(device) for group in self.groups))
 
-    @property
-    def target_tokens(self) -> int:
-        """Tokens that are learned."""
-        return sum(int(group.target.ne(PAD).sum()) for group in self.groups)
+    def pin_memory(self) -> Batch:
+        """The same in memory that a GPU reads while computing; the data loader calls it."""
+        pixels = None if self.pixels is None else self.pixels.pin_memory()
+        groups = (Group(*(part.pin_memory() for part in vars(group).values())) for group in self.groups)
+        return Batch(pixels, tuple(groups))
 
 
 def collate(
@@ -71,8 +76,14 @@ def collate(
     groups = []
     for start in range(0, len(ordered), size):
         part = ordered[start : start + size]
-        target = tokenizer.pad([example.target for example in part])
-        prefix = torch.cat([torch.full_like(target[:, :1], BOS), target[:, :-1]], dim=1)
         index = [-1 if example.image is None else pictures[id(example.image)][0] for example in part]
-        groups.append(Group(tokenizer.pad([example.source for example in part]), prefix, target, torch.tensor(index)))
+        groups.append(
+            Group(
+                tokens=tokenizer.pad([example.source for example in part]),
+                prefix=tokenizer.pad([[*example.prompt, *example.target[:-1]] for example in part]),
+                target=tokenizer.pad([[PAD] * (len(example.prompt) - 1) + list(example.target) for example in part]),
+                pictures=torch.tensor(index),
+                weights=torch.tensor([example.weight for example in part]),
+            )
+        )
     return Batch(pixels, tuple(groups))

@@ -58,13 +58,14 @@ class Process:
 def joined() -> Iterator[Process]:
     """This process among those that ``torchrun`` started; by itself where it did not.
 
-    They talk through gloo, on the CPU: all that they exchange is a header and when they are done.
+    They talk through gloo about what is in memory, and through NCCL about what is on GPUs.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Process()
         return
-    dist.init_process_group("gloo", timeout=PATIENCE)
+    gpus = torch.cuda.is_available() and dist.is_nccl_available()
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
     try:
         yield Process(dist.get_rank(), count, int(os.environ.get("LOCAL_RANK", "0")))
     finally:

@@ -1,0 +1,80 @@
+"""Which rows a step learns from: a function of the seed and the step alone, whatever came before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch.utils.data import Dataset
+
+from ..text import Tokenizer
+from ..vision.transform import ImageTransform
+from .examples import Batch, Example, collate
+
+#: Length of the pattern in which sources take turns: weights are kept to one part in this.
+PATTERN = 1000
+
+
+class Source(Protocol):
+    """Rows to learn from, without end: row ``index`` is always the same."""
+
+    def examples(self, index: int) -> list[Example]:
+        """What is learned from a row; nothing where it has nothing to teach."""
+        ...
+
+
+def turns(weights: Sequence[float], length: int = PATTERN) -> list[int]:
+    """Whose turn it is, ``length`` times: each source as often as its weight says, as evenly spread as can be."""
+    total = sum(weights)
+    credit = [0.0] * len(weights)
+    order = []
+    for _ in range(length):
+        credit = [have + weight / total for have, weight in zip(credit, weights, strict=True)]
+        turn = max(range(len(credit)), key=credit.__getitem__)
+        credit[turn] -= 1
+        order.append(turn)
+    return order
+
+
+class Batches(Dataset[Batch]):
+    """Item ``i`` is the batch of pass ``i`` on this process.
+
+    The rows of a pass are shared out over the processes in blocks, so that two processes see together what one sees
+    with twice the batch size.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        weights: Sequence[float],
+        tokenizer: Tokenizer,
+        transform: ImageTransform,
+        *,
+        batch_size: int,
+        group_size: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.sources = sources
+        self.tokenizer, self.transform = tokenizer, transform
+        self.batch_size, self.group_size = batch_size, group_size
+        self.rank, self.world = rank, world
+        order = turns(weights)
+        counts = [0] * len(sources)
+        #: For each place in the pattern: the source, and how many rows it gave since the pattern began.
+        self._pattern: list[tuple[int, int]] = []
+        for turn in order:
+            self._pattern.append((turn, counts[turn]))
+            counts[turn] += 1
+        self._counts = counts
+
+    def __getitem__(self, index: int) -> Batch:
+        first = (index * self.world + self.rank) * self.batch_size
+        examples = [example for row in range(first, first + self.batch_size) for example in self.row(row)]
+        return collate(examples, self.tokenizer, self.transform, self.group_size)
+
+    def row(self, row: int) -> list[Example]:
+        """The examples of row ``row`` of the mixture."""
+        rounds, place = divmod(row, len(self._pattern))
+        source, before = self._pattern[place]
+        return self.sources[source].examples(rounds * self._counts[source] + before)

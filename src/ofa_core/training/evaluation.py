@@ -1,0 +1,65 @@
+"""Benchmarks while training: the scores of the model as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..api import OFA
+from ..bench.loading import Data
+from ..bench.results import Header
+from ..bench.runner import Run, run_task
+from ..bench.samples import Models, Settings
+from ..bench.tasks import TASKS
+from ..distributed import Process
+from ..errors import OFAError
+from ..model import OFAModel
+from ..text import Tokenizer
+from ..version import __version__
+from .settings import EvaluationSettings
+
+#: Where the results of evaluations go, in a run's directory.
+DIRECTORY = "evaluation"
+
+
+class Evaluation:
+    """Runs the benchmarks of a training run; its results files stand beside the run's models.
+
+    Raises:
+        OFAError: a benchmark's task does not exist.
+    """
+
+    def __init__(
+        self, benchmarks: Sequence[EvaluationSettings], tokenizer: Tokenizer, out: Path, process: Process
+    ) -> None:
+        for benchmark in benchmarks:
+            if benchmark.task not in TASKS:
+                raise OFAError(f"there is no benchmark {benchmark.task!r}; there are {', '.join(TASKS)}")
+        self.benchmarks = benchmarks
+        self.tokenizer = tokenizer
+        self.out = out / DIRECTORY
+        self.process = process
+
+    def __call__(self, model: OFAModel, step: int) -> dict[str, float]:
+        """The headline score of every benchmark by its task and name, the same in every process."""
+        return dict(self._score(model, step, benchmark) for benchmark in self.benchmarks)
+
+    def _score(self, model: OFAModel, step: int, benchmark: EvaluationSettings) -> tuple[str, float]:
+        ofa = OFA(model, self.tokenizer)
+        settings = Settings(batch_size=benchmark.batch_size, limit=benchmark.limit)
+        task = TASKS[benchmark.task]
+        header = Header(
+            task=task.name,
+            comment=f"step-{step}",
+            model=f"{self.out.parent}, step {step}",
+            model_sha256="",
+            data=str(benchmark.path),
+            settings={"batch_size": benchmark.batch_size, "limit": benchmark.limit},
+            versions={"ofa_core": __version__},
+            started="",
+        )
+        data = Data(benchmark.path, benchmark.images)
+        run = Run(task, data, Models(ofa, ofa), settings, header, self.out, skip_bad=True, quiet=True)
+        outcome = run_task(run, self.process)
+        told = self.process.told(lambda: f"{outcome.summary.headline.value!r}" if outcome else "")
+        return f"{task.name}/{Path(benchmark.path).stem}", float(told)

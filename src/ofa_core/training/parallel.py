@@ -1,0 +1,99 @@
+"""What a training step does differently where several processes share it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..distributed import Process
+from ..errors import OFAError
+from ..layers import DecoderLayer, EncoderLayer
+from .state import as_part
+
+
+class Parallel:
+    """Copies of the model on every process (DDP), or with ``shard`` parts of it (FSDP2); alone, neither."""
+
+    def __init__(self, process: Process, shard: bool = False) -> None:
+        self.process = process
+        self.shard = shard
+        if shard and process.count == 1:
+            raise OFAError("shard needs several processes: torchrun --nproc-per-node N -m ofa_core train ...")
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """``module``, whose gradients will be the averages over the processes."""
+        if self.process.count == 1:
+            return module
+        device = next(module.parameters()).device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        if self.shard:
+            _shard(module)
+            return module
+        devices = [device] if device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=devices, find_unused_parameters=True, broadcast_buffers=False)
+
+    def syncing(self, module: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Gradients are exchanged in the last pass of a step only."""
+        if isinstance(module, DistributedDataParallel) and not last:
+            return module.no_sync()
+        return contextlib.nullcontext()
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.process.count > 1:
+            dist.all_reduce(values)
+        return values
+
+    def scale_gradients(self, model: nn.Module, factor: float) -> None:
+        """Multiply all gradients."""
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+
+    def load(self, model: nn.Module, state: dict[str, Tensor]) -> None:
+        """Load whole tensors into a model that may be sharded."""
+        with torch.no_grad():
+            for name, tensor in model.state_dict(keep_vars=True).items():
+                tensor.copy_(as_part(state[name], tensor))
+
+    def random_states(self, device: torch.device) -> dict[str, Tensor]:
+        """The states of the random numbers of all processes by rank."""
+        state = torch.get_rng_state()
+        if device.type == "cuda":
+            state = torch.cat([state, torch.cuda.get_rng_state(device)])
+        states = [state]
+        if self.process.count > 1:
+            states = [torch.empty_like(state) for _ in range(self.process.count)]
+            dist.all_gather(states, state)
+        return {str(rank): part for rank, part in enumerate(states)}
+
+    def restore_random(self, states: dict[str, Tensor], device: torch.device) -> None:
+        """Put back what :meth:`random_states` gave.
+
+        Raises:
+            OFAError: another number of processes made the run.
+        """
+        if len(states) != self.process.count:
+            raise OFAError(f"the run was made by {len(states)} processes and cannot go on with {self.process.count}")
+        state, size = states[str(self.process.rank)], torch.get_rng_state().numel()
+        torch.set_rng_state(state[:size])
+        if device.type == "cuda" and len(state) > size:
+            torch.cuda.set_rng_state(state[size:], device)
+
+
+def _shard(module: nn.Module) -> None:
+    """FSDP2: every layer on its own, and the rest together."""
+    try:
+        from torch.distributed.fsdp import fully_shard
+    except ImportError:
+        raise OFAError(f"shard needs torch 2.6 or newer, this is {torch.__version__}") from None
+    for layer in module.modules():
+        if isinstance(layer, EncoderLayer | DecoderLayer):
+            fully_shard(layer)
+    fully_shard(module)

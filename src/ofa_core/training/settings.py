@@ -1,0 +1,185 @@
+"""What a training run is: everything in one TOML file, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from ..errors import OFAError, first_problem
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(_Settings):
+    """One source of examples."""
+
+    #: What is learned from it: a name of :data:`ofa_core.training.sources.SOURCES`.
+    task: str
+    #: The dataset file, in a format that the benchmarks read.
+    path: Path | None = None
+    #: A directory or archive with the pictures.
+    images: Path | None = None
+    #: Share among all sources.
+    weight: float = Field(default=1.0, gt=0)
+    #: Columns of a TSV file in their order.
+    columns: tuple[str, ...] | None = None
+    #: Skip rows that are wrong instead of stopping at the first.
+    skip_bad: bool = False
+    #: Settings that only this task has.
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class LossSettings(_Settings):
+    """How targets count."""
+
+    #: Share of the probability that goes to all tokens alike.
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    #: First id and end of the ids that targets are made of, besides the control ids.
+    constraint_range: tuple[int, int] | None = None
+    #: A text file of answers, one a line: targets are answers, and only tokens that continue one have a probability.
+    answers: Path | None = None
+    #: Weight of R-drop's regulariser; 0 is without, and saves half the work.
+    rdrop: float = Field(default=0.0, ge=0)
+    #: Share of the largest token losses that is left out, and the step from which on.
+    drop_worst: float = Field(default=0.0, ge=0, lt=1)
+    drop_worst_after: int = Field(default=0, ge=0)
+    #: Standard deviation, in bins, of a Gaussian around each target bin; 0 for one-hot bins as in the original.
+    bin_sigma: float = Field(default=0.0, ge=0)
+
+
+#: Parts that can be kept as they are.
+Part = Literal["stem", "embeddings", "encoder", "decoder", "all_but_biases", "all_but_adapters", "all_but_prompts"]
+
+
+class OptimizerSettings(_Settings):
+    """How fast weights move."""
+
+    rate: float = Field(default=3e-5, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    #: Share of all steps in which the rate rises.
+    warmup_ratio: float = Field(default=0.06, ge=0, lt=1)
+    #: The rate at the end, as a share of ``rate``, and the power of the way there; 1 is a line.
+    end: float = Field(default=0.0, ge=0, le=1)
+    power: float = Field(default=1.0, gt=0)
+    #: Largest norm of a step's gradient; 0 does not clip.
+    clip_norm: float = Field(default=1.0, ge=0)
+
+
+class EvaluationSettings(_Settings):
+    """A benchmark that is run while training."""
+
+    task: str
+    path: Path
+    images: Path | None = None
+    limit: int | None = Field(default=None, gt=0)
+    batch_size: PositiveInt = 16
+
+
+class NewModelSettings(_Settings):
+    """A model that begins with random weights."""
+
+    #: A directory with the vocabulary files, or ``small`` for the package's own.
+    vocabulary: str = "small"
+    #: Fields of :class:`~ofa_core.OFAConfig`; the vocabulary's size follows from its files.
+    config: dict[str, Any]
+    #: Begin with bins whose neighbours are alike, so that a nearby box is a small mistake from the start.
+    smooth_bins: bool = False
+
+
+class TrainingSettings(_Settings):
+    """A training run; see the fields. Relative paths are relative to the TOML file."""
+
+    #: What to begin with: a model directory or anything that ``convert-ckpt`` reads; or ``new_model``.
+    model: Path | None = None
+    new_model: NewModelSettings | None = None
+    #: Where the run is written: ``log.jsonl``, ``loss.svg``, ``state.safetensors``, the models ``last`` and ``best``.
+    out: Path
+    data: tuple[DataSettings, ...] = Field(min_length=1)
+    evaluation: tuple[EvaluationSettings, ...] = ()
+    loss: LossSettings = LossSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    #: Fields of the model's configuration to change, such as ``dropout``, ``encoder_drop_path`` or ``adapter_dim``.
+    config: dict[str, Any] = Field(default_factory=dict)
+    freeze: tuple[Part, ...] = ()
+    #: Whether the stem's BatchNorm keeps its statistics as they are.
+    freeze_batch_norm: bool = False
+
+    steps: PositiveInt
+    #: Rows of the dataset per process and pass; a row may give several examples.
+    batch_size: PositiveInt = 8
+    #: Passes whose gradients make one step.
+    accumulate: PositiveInt = 1
+    #: Examples of about one length that are computed at once; None: all of a batch.
+    group_size: PositiveInt | None = None
+    seed: int = 1
+    #: Decay of the weights' moving average, which is then what is evaluated and stored; None: no average.
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    autocast: Literal["float16", "bfloat16"] | None = None
+    #: Recompute activations in the backward pass to save memory.
+    checkpoint_activations: bool = False
+    device: str = "cpu"
+    workers: int = Field(default=1, ge=0)
+    #: Shard parameters, gradients and optimizer state over the processes (FSDP2) instead of copying them (DDP).
+    shard: bool = False
+    save_every: PositiveInt = 500
+    evaluate_every: PositiveInt | None = None
+    log_every: PositiveInt = 10
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> TrainingSettings:
+        if (self.model is None) == (self.new_model is None):
+            raise ValueError("one of model and new_model is needed")
+        return self
+
+    @classmethod
+    def from_toml(cls, path: Path) -> TrainingSettings:
+        """Read a TOML file.
+
+        Raises:
+            OFAError: it cannot be read, or a setting is missing, wrong or unknown.
+        """
+        try:
+            content = _parsed(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise OFAError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+        try:
+            return cls.model_validate(content).beside(path.parent)
+        except ValidationError as error:
+            raise OFAError(f"{path}: {first_problem(error, show_input=False)}") from None
+
+    def beside(self, directory: Path) -> TrainingSettings:
+        """The same with relative paths taken as relative to ``directory``."""
+
+        def placed(value: Any) -> Any:
+            if isinstance(value, Path):
+                return directory / value
+            if isinstance(value, BaseModel):
+                return value.model_copy(update={name: placed(part) for name, part in value})
+            return tuple(map(placed, value)) if isinstance(value, tuple) else value
+
+        return placed(self)
+
+    def fingerprint(self) -> str:
+        """What must not change when a run is resumed, as JSON: all but where and how often things are written."""
+        free = {"out", "device", "workers", "save_every", "log_every", "evaluate_every", "evaluation"}
+        return json.dumps(self.model_dump(mode="json", exclude=free), sort_keys=True)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """The content of a TOML file, read by what came into Python with 3.11 or by the package it came from."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        try:
+            import tomli as tomllib
+        except ImportError:
+            raise OFAError("TOML files need Python 3.11, or: pip install 'ofa_core[train]'") from None
+    return tomllib.loads(text)

@@ -1,0 +1,176 @@
+"""Where examples come from: a table of what can be learned, and what each row of a dataset teaches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from PIL import Image
+
+from ..bench.records import Format, Record
+from ..demo.lessons import Lessons, Pupil
+from ..errors import OFAError
+from ..generation.candidates import prompt_of
+from ..heads import caption, grounding, oracle, questioner, vqa
+from ..heads.box_codec import BoxCodec
+from ..heads.pipeline import Pipeline
+from ..text.dialog import Style
+from ..text.vocabulary import EOS
+from .batches import Source
+from .examples import Example
+from .rows import Rows
+from .settings import DataSettings
+
+#: What a row with its picture teaches.
+Teach = Callable[[Pipeline, Record, Image.Image], list[Example]]
+
+
+def _words(pipeline: Pipeline, text: str) -> list[int]:
+    """A target: the text with its leading space, and ``</s>``."""
+    return [*pipeline.tokenizer.encode(f" {text.strip()}"), EOS]
+
+
+def _said(pipeline: Pipeline, turn: str) -> list[int]:
+    """A target: a turn of a dialog, lower-cased as in the published fine-tunes."""
+    return _words(pipeline, turn.lower())
+
+
+def _plain(pipeline: Pipeline, text: str) -> list[int]:
+    """A target: a caption without punctuation, cut to as many words as the model was trained with."""
+    words = caption.without_punctuation(text).split()
+    return _words(pipeline, " ".join(words[: pipeline.model.config.task.max_target_tokens]))
+
+
+def _region(pipeline: Pipeline, codec: BoxCodec, record: Record, image: Image.Image, said: str = "") -> list[int]:
+    """A target: what is said first, and the record's box."""
+    bins = pipeline.tokenizer.vocabulary.bins_to_ids(codec.encode(record.box, image.size))
+    return [*(pipeline.tokenizer.encode(f" {said}") if said else []), *bins, EOS]
+
+
+def _phrase(pipeline: Pipeline, record: Record, image: Image.Image) -> list[Example]:
+    (source,) = grounding.caption_sources(pipeline, [record.text])
+    return [Example(source, _region(pipeline, grounding.refcoco_codec(pipeline), record, image), image)]
+
+
+def _region_caption(pipeline: Pipeline, record: Record, image: Image.Image) -> list[Example]:
+    (source,) = caption.region_sources(pipeline, [image], [record.box])
+    return [Example(source, _plain(pipeline, record.text), image)]
+
+
+def _caption(pipeline: Pipeline, record: Record, image: Image.Image) -> list[Example]:
+    (source,) = caption.caption_sources(pipeline, 1)
+    return [Example(source, _plain(pipeline, record.text), image)]
+
+
+def _answer(pipeline: Pipeline, record: Record, image: Image.Image) -> list[Example]:
+    objects = record.objects if pipeline.model.config.task.add_object else ()
+    (source,) = vqa.question_sources(pipeline, [record.text], [objects])
+    prompt = prompt_of(source, pipeline.decoder_prompt(None, vqa.DECODER_PROMPT))
+    return [Example(source, _words(pipeline, record.answer), image, prompt, record.agreement)]
+
+
+def _dialog(style: Style, pipeline: Pipeline, record: Record, image: Image.Image) -> list[Example]:
+    (source,) = grounding.dialog_sources(pipeline, [record.turns], style)
+    target = _region(pipeline, grounding.invig_codec(pipeline), record, image, questioner.REGION)
+    return [Example(source, target, image)]
+
+
+def _answers(style: Style, first: int, pipeline: Pipeline, record: Record, image: Image.Image) -> list[Example]:
+    """Every answer of a dialog, whose first question is turn ``first``; before an InViG dialog's, its query."""
+    examples = []
+    if first and record.turns:
+        (source,) = oracle.query_sources(pipeline, [image], [record.box])
+        examples.append(Example(source, _said(pipeline, record.turns[0]), image))
+    for at in range(first, len(record.turns) - 1, 2):
+        before, question, answer = record.turns[:at], record.turns[at], record.turns[at + 1]
+        (source,) = oracle.oracle_sources(pipeline, [image], [record.box], [before], [question], style)
+        examples.append(Example(source, _said(pipeline, answer), image))
+    return examples
+
+
+def _questions(style: Style, first: int, pipeline: Pipeline, record: Record, image: Image.Image) -> list[Example]:
+    """Every question of a dialog, with what was said before it."""
+    at = range(first, len(record.turns), 2)
+    sources = questioner.question_sources(pipeline, [record.turns[:place] for place in at], style)
+    return [
+        Example(source, _said(pipeline, record.turns[place]), image) for place, source in zip(at, sources, strict=True)
+    ]
+
+
+def _agent(pipeline: Pipeline, record: Record, image: Image.Image) -> list[Example]:
+    """Every turn of an agent that may guess: it asks on, and after the last answer says the region."""
+    asked = range(1, len(record.turns), 2)
+    answered = record.turns[: len(record.turns) - (len(record.turns) + 1) % 2]
+    sources = questioner.agent_sources(pipeline, [*(record.turns[:at] for at in asked), answered])
+    targets = [_said(pipeline, f"{questioner.NOT_YET} {record.turns[at]}") for at in asked]
+    codec = grounding.invig_codec(pipeline)
+    targets.append(_region(pipeline, codec, record, image, f"{questioner.SURE} {questioner.REGION}"))
+    return [Example(source, target, image) for source, target in zip(sources, targets, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What is read and what it teaches."""
+
+    format: Format
+    teach: Teach
+
+
+#: What can be learned from dataset files, by the name it has in settings.
+LESSONS: dict[str, _Lesson] = {
+    "refcoco_grounding": _Lesson("refcoco", _phrase),
+    "refcoco_caption": _Lesson("refcoco", _region_caption),
+    "caption": _Lesson("caption", _caption),
+    "vqa": _Lesson("vqa", _answer),
+    "guesswhat_grounding": _Lesson("guesswhat", partial(_dialog, "guesswhat")),
+    "guesswhat_oracle": _Lesson("guesswhat", partial(_answers, "guesswhat", 0)),
+    "guesswhat_question": _Lesson("guesswhat", partial(_questions, "guesswhat", 0)),
+    "invig_grounding": _Lesson("invig", partial(_dialog, "invig")),
+    "invig_oracle": _Lesson("invig", partial(_answers, "invig", 1)),
+    "invig_question": _Lesson("invig", partial(_questions, "invig", 1)),
+    "invig_agent": _Lesson("invig", _agent),
+}
+#: The drawn world, which needs no files.
+SHAPES = "shapes"
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """What the rows of a file teach."""
+
+    pipeline: Pipeline
+    rows: Rows
+    teach: Teach
+
+    def examples(self, index: int) -> list[Example]:
+        """What row ``index`` teaches."""
+        return self.teach(self.pipeline, *self.rows.row(index))
+
+
+def make_source(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:
+    """The source of one table of the settings; ``pipeline``'s model may be without weights.
+
+    Raises:
+        OFAError: there is no such task, or its settings or rows are wrong.
+    """
+    if data.task == SHAPES:
+        return _shapes(data, pipeline, seed)
+    if data.task not in LESSONS:
+        raise OFAError(f"there is no training task {data.task!r}; there are {', '.join([SHAPES, *LESSONS])}")
+    if data.path is None or data.options:
+        raise OFAError(f"the training task {data.task!r} needs a path and has no options")
+    lesson = LESSONS[data.task]
+    rows = Rows(lesson.format, data.path, data.images, columns=data.columns, skip_bad=data.skip_bad, seed=seed)
+    return FileSource(pipeline, rows, lesson.teach)
+
+
+def _shapes(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:
+    """Scenes of the drawn world; ``options`` are those of :class:`~ofa_core.demo.lessons.Lessons`."""
+    pupil = Pupil(pipeline.tokenizer, grounding.refcoco_codec(pipeline), grounding.invig_codec(pipeline))
+    if data.path is not None:
+        raise OFAError(f"the training task {SHAPES!r} draws its pictures and takes no path")
+    try:
+        return Lessons(pupil, **({"seed": seed} | data.options))
+    except TypeError as error:
+        raise OFAError(f"the options of the task {SHAPES!r} are wrong: {error}") from None

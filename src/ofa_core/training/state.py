@@ -1,0 +1,91 @@
+"""The state of a run in one safetensors file, from which it goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..errors import OFAError
+
+STATE_FILE = "state.safetensors"
+FORMAT = "ofa_core.training/1"
+
+
+def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """The optimizer's tensors, named after the parameters they belong to."""
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        f"{names[parameter]}/{key}": whole(torch.as_tensor(value))
+        for parameter, values in optimizer.state.items()
+        for key, value in values.items()
+    }
+
+
+def restore_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what :func:`optimizer_tensors` gave."""
+    parameters = dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        parameter, _, key = name.rpartition("/")
+        like = parameters[parameter]
+        optimizer.state[like][key] = tensor if key == "step" else as_part(tensor, like)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor that may be sharded over processes."""
+    full = getattr(tensor, "full_tensor", None)
+    return tensor.detach() if full is None else full().detach()
+
+
+def as_part(tensor: Tensor, like: Tensor) -> Tensor:
+    """``tensor`` where ``like`` is, sharded as it is."""
+    mesh = getattr(like, "device_mesh", None)
+    if mesh is None:
+        return tensor.to(like.device, copy=True)
+    from torch.distributed.tensor import distribute_tensor  # a second of imports that only sharded runs need
+
+    return distribute_tensor(tensor.to(like.device), mesh, like.placements)  # type: ignore[attr-defined]
+
+
+def save_state(path: Path, groups: dict[str, dict[str, Tensor]], facts: dict[str, Any]) -> None:
+    """Write groups of tensors and some facts, beside and renamed."""
+    tensors = {f"{group}:{name}": t.contiguous() for group, part in groups.items() for name, t in part.items()}
+    temporary = path.with_name(f".{path.name}.new")
+    save_file(_unshared(tensors), temporary, metadata={"format": FORMAT, "facts": json.dumps(facts)})
+    temporary.replace(path)
+
+
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies where two names hold one tensor, which safetensors does not store."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        apart[name] = tensor.clone() if tensor.numel() and tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    return apart
+
+
+def read_state(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """What :func:`save_state` wrote.
+
+    Raises:
+        OFAError: the file is not such a state, or broken.
+    """
+    groups: dict[str, dict[str, Tensor]] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise OFAError(f"{path} is not the state of a training run")
+            for name in file.keys():  # noqa: SIM118, not a dict
+                group, _, rest = name.partition(":")
+                groups.setdefault(group, {})[rest] = file.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise OFAError(f"{path} cannot be read: {error}") from None
+    return groups, json.loads(metadata["facts"])

@@ -1,0 +1,232 @@
+"""The training loop: one page, everything it does in its order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ..distributed import Process
+from ..errors import OFAError
+from ..model import OFAModel
+from ..text import Tokenizer
+from ..weights import save_directory
+from .batches import Batches
+from .checkpointing import checkpoint_activations
+from .examples import Batch
+from .log import Log
+from .losses import LossModule
+from .optimization import make_optimizer, make_schedule
+from .parallel import Parallel
+from .settings import TrainingSettings
+from .state import STATE_FILE, optimizer_tensors, read_state, restore_optimizer, save_state, whole
+
+#: The models that a run writes: the present one, and the best by the first score.
+LAST, BEST = "last", "best"
+#: What an evaluation makes of a model at a step: names of scores and their values; the first decides which is best.
+Evaluate = Callable[[OFAModel, int], dict[str, float]]
+
+
+class Trainer:
+    """A run of :class:`TrainingSettings` on a model: trains, logs, evaluates, saves, and goes on where it stopped."""
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        model: OFAModel,
+        tokenizer: Tokenizer,
+        batches: Batches,
+        loss: LossModule,
+        *,
+        evaluate: Evaluate | None = None,
+        process: Process | None = None,
+    ) -> None:
+        self.settings = settings
+        self.model = model
+        self.tokenizer = tokenizer
+        self.batches = batches
+        self.evaluate = evaluate
+        self.process = process or Process()
+        self.device = torch.device(self.process.device(settings.device))
+        torch.manual_seed(settings.seed + self.process.rank)  # other dropout on every process
+        self.parallel = Parallel(self.process, settings.shard)
+        model.encoder.image_stem.to(memory_format=torch.channels_last)  # what convolutions are fastest in
+        self.loss = self.parallel.wrap(loss.to(self.device))
+        self.optimizer = make_optimizer(model, settings.optimizer)
+        self.schedule = make_schedule(self.optimizer, settings.optimizer, settings.steps)
+        self.average = _average(model, settings)
+        if settings.checkpoint_activations:
+            checkpoint_activations(model)  # behind the average, a copy of which must not share them
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.autocast == "float16")
+        self.step = 0
+        self.best = float("-inf")
+        self.log = Log(settings.out, writes=self.process.first)
+
+    def run(self) -> None:
+        """Train from where the run stands to its last step."""
+        self._resume()
+        settings = self.settings
+        passes = self._passes()
+        with tqdm(total=settings.steps, initial=self.step, desc="train", disable=not self.process.first) as bar:
+            while self.step < settings.steps:
+                started = time.perf_counter()
+                loss, accuracy, norm = self._learn([next(passes) for _ in range(settings.accumulate)])
+                self.step += 1
+                bar.update()
+                if self.step % settings.log_every == 0 or self.step == settings.steps:
+                    rate = float(self.schedule.get_last_lr()[0])
+                    seconds = time.perf_counter() - started
+                    row = {"loss": loss, "accuracy": accuracy, "norm": norm, "rate": rate, "seconds": seconds}
+                    bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}")
+                    self.log.write(self.step, row)
+                every = settings.evaluate_every or settings.steps
+                if self.evaluate is not None and (self.step % every == 0 or self.step == settings.steps):
+                    self._evaluate()
+                if self.step % settings.save_every == 0 or self.step == settings.steps:
+                    self._save()
+
+    def _learn(self, passes: list[Batch]) -> tuple[float, float, float]:
+        """One step: loss and accuracy per target token over all processes, and the norm of the gradient."""
+        self.model.train()
+        if self.settings.freeze_batch_norm:
+            _freeze_batch_norm(self.model)
+        totals = torch.zeros(4, dtype=torch.float64, device=self.device)  # loss, tokens in it, all tokens, right ones
+        for number, batch in enumerate(passes):
+            last = number == len(passes) - 1
+            with self.parallel.syncing(self.loss, last), self._autocast():
+                loss, counts = self.loss(batch.to(self.device), self.step)
+            with self.parallel.syncing(self.loss, last):
+                self.scaler.scale(loss).backward()
+            totals += torch.cat([loss.detach()[None], counts]).double()
+        totals = self.parallel.total(totals)
+        self.scaler.unscale_(self.optimizer)
+        # The gradient of the sum of losses, as an average over processes, becomes that of the mean over tokens.
+        self.parallel.scale_gradients(self.model, self.process.count / max(1.0, float(totals[1])))
+        limit = self.settings.optimizer.clip_norm or float("inf")
+        norm = clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], limit)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        value = float(totals[0] / totals[1].clamp(min=1))
+        if not torch.isfinite(totals[0]) and not self.scaler.is_enabled():
+            raise OFAError(f"the loss of step {self.step + 1} is {value}; a smaller rate or another autocast may help")
+        return value, float(totals[3] / totals[2].clamp(min=1)), float(whole(norm))
+
+    def _passes(self) -> Iterator[Batch]:
+        """The batches of this process from the present step on, prepared by workers ahead of time."""
+        settings = self.settings
+        remaining = range(self.step * settings.accumulate, settings.steps * settings.accumulate)
+        loader = DataLoader(
+            self.batches,
+            batch_size=None,
+            sampler=remaining,
+            num_workers=settings.workers,
+            prefetch_factor=4 if settings.workers else None,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # of its own, so that making it changes nothing
+        )
+        return iter(loader)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.settings.autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, self.settings.autocast))
+
+    @property
+    def result(self) -> OFAModel:
+        """The model to use: the moving average where there is one."""
+        return self.model if self.average is None else self.average.module  # type: ignore[return-value]
+
+    def _evaluate(self) -> None:
+        model = self.result.eval()
+        scores = self.evaluate(model, self.step) if self.evaluate is not None else {}
+        self.log.write(self.step, scores)
+        if scores and (headline := next(iter(scores.values()))) > self.best:
+            self.best = headline
+            self._write_model(BEST)
+
+    def _write_model(self, name: str) -> None:
+        """Store the model as a directory that everything else loads."""
+        state = {key: whole(tensor).cpu() for key, tensor in self.result.state_dict().items()}
+        if self.process.first:
+            provenance = {"trained_for": self.step, "settings": self.settings.model_dump(mode="json")}
+            out = self.settings.out / name
+            save_directory(out, state, self.model.config, self.tokenizer, provenance, overwrite=True)
+
+    def _save(self) -> None:
+        """Write the state of the run, the model and the plot."""
+        groups = {
+            "model": {name: whole(tensor) for name, tensor in self.model.state_dict().items()},
+            "optimizer": optimizer_tensors(self.model, self.optimizer),
+            "random": self.parallel.random_states(self.device),
+        }
+        if self.average is not None:
+            groups["average"] = {name: whole(tensor) for name, tensor in self.average.state_dict().items()}
+        facts = {
+            "step": self.step,
+            "best": self.best,
+            "schedule": self.schedule.state_dict()["last_epoch"],
+            "scaler": self.scaler.state_dict(),
+            "settings": self.settings.fingerprint(),
+        }
+        if self.process.first:
+            save_state(self.settings.out / STATE_FILE, groups, facts)
+            self.log.plot()
+        self._write_model(LAST)
+
+    def _resume(self) -> None:
+        """Take up the state of an earlier run of the same settings, if there is one."""
+        path = self.settings.out / STATE_FILE
+        if not path.is_file():
+            self.log.cut(0)
+            return
+        groups, facts = read_state(path)
+        if facts["settings"] != self.settings.fingerprint():
+            what = _difference(json.loads(facts["settings"]), json.loads(self.settings.fingerprint()))
+            raise OFAError(f"{path.parent} holds a run with other settings ({what}); choose another out, or remove it")
+        self.parallel.load(self.model, groups["model"])
+        if self.average is not None:
+            self.average.load_state_dict(groups["average"])
+        restore_optimizer(self.model, self.optimizer, groups.get("optimizer", {}))
+        self.step, self.best = facts["step"], facts["best"]
+        self.schedule.last_epoch = facts["schedule"]
+        for group, base in zip(self.optimizer.param_groups, self.schedule.base_lrs, strict=True):
+            group["lr"] = base * self.schedule.lr_lambdas[0](self.step)
+        self.schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+        self.scaler.load_state_dict(facts["scaler"])
+        self.parallel.restore_random(groups["random"], self.device)
+        self.log.cut(self.step)
+
+
+def _average(model: OFAModel, settings: TrainingSettings) -> AveragedModel | None:
+    """The moving average of a model's weights and statistics."""
+    if settings.ema is None:
+        return None
+    if settings.shard:
+        raise OFAError("a moving average (ema) cannot be kept of a model that is sharded (shard)")
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+    return average.requires_grad_(False)
+
+
+def _freeze_batch_norm(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """The first setting that differs between two runs."""
+    name = next(key for key in new if old.get(key) != new[key])
+    return f"{name} was {old.get(name)!r}, is {new[name]!r}"

@@ -1,0 +1,186 @@
+"""The loss: its formula against plain arithmetic, and what does and does not count in it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from training.made import TOKENIZER, example, nano, picture
+
+from ofa_core import ImageTransform, OFAError
+from ofa_core.generation.trie import Trie
+from ofa_core.training.examples import Example, collate
+from ofa_core.training.losses import (
+    LossModule,
+    smoothed_loss,
+    soft_bin_loss,
+    symmetric_divergence,
+    without_worst,
+)
+from ofa_core.training.settings import LossSettings
+
+TRANSFORM = ImageTransform(64)
+VOCABULARY = TOKENIZER.vocabulary
+
+
+def random_log_probs(rows: int, columns: int) -> Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(1)).log_softmax(1)
+
+
+def test_label_smoothing_is_the_formula() -> None:
+    log_probs, target, epsilon = random_log_probs(3, 7), torch.tensor([2, 0, 6]), 0.1
+    share = epsilon / 6
+    for row, loss in enumerate(smoothed_loss(log_probs, target, epsilon)):
+        wanted = -(1 - epsilon - share) * log_probs[row, target[row]] - share * sum(log_probs[row])
+        assert float(loss) == pytest.approx(float(wanted), abs=1e-6)
+
+
+def test_without_smoothing_it_is_cross_entropy() -> None:
+    log_probs, target = random_log_probs(5, 7), torch.tensor([2, 0, 6, 1, 1])
+    expected = torch.nn.functional.nll_loss(log_probs, target, reduction="none")
+    assert torch.equal(smoothed_loss(log_probs, target, 0.0), expected)
+
+
+def test_smoothing_goes_to_allowed_tokens_alone() -> None:
+    logits, target = torch.randn(2, 7, generator=torch.Generator().manual_seed(2)), torch.tensor([1, 3])
+    allowed = torch.tensor(
+        [[True, True, False, True, False, False, True], [False, True, False, True, False, False, False]]
+    )
+    log_probs = logits.masked_fill(~allowed, -torch.inf).log_softmax(1)
+    found = smoothed_loss(log_probs, target, 0.2, allowed)
+    for row, loss in enumerate(found):
+        kept = log_probs[row][allowed[row]]
+        share = 0.2 / (len(kept) - 1)
+        wanted = -(0.8 - share) * log_probs[row, target[row]] - share * kept.sum()
+        assert float(loss) == pytest.approx(float(wanted), abs=1e-4)
+
+
+def test_soft_bins_cost_nothing_when_matched_and_more_the_farther_off() -> None:
+    bins = torch.tensor([500])
+    numbers = torch.arange(1000)
+
+    def probabilities(centre: float, sigma: float) -> Tensor:
+        row = torch.full((1, len(VOCABULARY)), -torch.inf)
+        weights = -0.5 * ((numbers - centre) / sigma) ** 2
+        row[0, VOCABULARY.bin_start : VOCABULARY.bin_end] = weights
+        return row.log_softmax(1).clamp(min=-200)
+
+    losses = [float(soft_bin_loss(probabilities(centre, 15), bins, VOCABULARY, 15)) for centre in (500, 510, 530)]
+    assert losses[0] == pytest.approx(0, abs=1e-4)
+    # the divergence of two Gaussians of one deviation is their squared distance over twice the variance
+    assert losses[1:] == pytest.approx([10**2 / (2 * 15**2), 30**2 / (2 * 15**2)], rel=1e-3)
+
+
+def test_soft_bins_end_where_the_bins_end() -> None:
+    uniform = torch.full((2, len(VOCABULARY)), -math.log(len(VOCABULARY)))
+    losses = soft_bin_loss(uniform, torch.tensor([0, 999]), VOCABULARY, 15)
+    assert torch.isfinite(losses).all()
+    assert losses[0] == pytest.approx(float(losses[1]), rel=1e-4)
+
+
+def test_rdrop_is_symmetric_zero_for_equals_and_blind_to_what_nobody_allows() -> None:
+    first, second = random_log_probs(2, 5), random_log_probs(2, 5).flip(1)
+    assert torch.allclose(symmetric_divergence(first, second), symmetric_divergence(second, first))
+    assert symmetric_divergence(first, first).abs().max() == 0
+    by_hand = ((first.exp() - second.exp()) * (first - second)).sum(1) / 2
+    assert torch.allclose(symmetric_divergence(first, second), by_hand, atol=1e-6)
+    blocked = (
+        torch.cat([first, torch.full((2, 1), -torch.inf)], 1),
+        torch.cat([second, torch.full((2, 1), -torch.inf)], 1),
+    )
+    assert torch.allclose(symmetric_divergence(*blocked), by_hand, atol=1e-6)
+
+
+def test_the_worst_are_left_out() -> None:
+    losses = torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0])
+    assert sorted(without_worst(losses, 0.4).tolist()) == [1, 2, 3]
+    assert without_worst(losses, 0.0) is losses
+
+
+def loss_of(settings: LossSettings, *pairs: tuple[str, str], group_size: int | None = None, **more: object) -> float:
+    module = LossModule(nano().eval(), VOCABULARY, settings, **more)  # type: ignore[arg-type]
+    batch = collate([example(*pair, picture("red")) for pair in pairs], TOKENIZER, TRANSFORM, group_size)
+    with torch.no_grad():
+        return float(module(batch)[0])
+
+
+PAIRS = ((" what is it?", " red"), (" and what is that over there, on the left?", " a small blue circle"))
+
+
+@pytest.mark.parametrize("group_size", [None, 1])
+def test_a_batch_costs_what_its_examples_cost_padding_or_not(group_size: int | None) -> None:
+    alone = sum(loss_of(LossSettings(), pair) for pair in PAIRS)
+    assert loss_of(LossSettings(), *PAIRS, group_size=group_size) == pytest.approx(alone, rel=1e-5)
+
+
+def test_examples_share_a_picture_or_have_none() -> None:
+    module = LossModule(nano().eval(), VOCABULARY, LossSettings())
+    red, blue = picture("red"), picture("blue")
+    examples = [example(*PAIRS[0], red), example(*PAIRS[1], red), example(*PAIRS[0], blue), example(*PAIRS[0])]
+    batch = collate(examples, TOKENIZER, TRANSFORM)
+    assert batch.pixels is not None
+    assert len(batch.pixels) == 2, "each picture goes through the stem once"
+    with torch.no_grad():
+        together = float(module(batch)[0])
+        alone = [float(module(collate([one], TOKENIZER, TRANSFORM))[0]) for one in examples]
+    assert together == pytest.approx(sum(alone), rel=1e-5)
+    assert len({round(value, 4) for value in alone}) == 4, "pictures matter"
+
+
+def test_counts_are_those_of_the_targets() -> None:
+    module = LossModule(nano().eval(), VOCABULARY, LossSettings(drop_worst=0.5))
+    batch = collate([example(*pair) for pair in PAIRS], TOKENIZER, TRANSFORM)
+    _, counts = module(batch)
+    tokens = sum(len(example(*pair).target) for pair in PAIRS)
+    assert counts[:2].tolist() == [int(tokens * 0.5), tokens]
+
+
+def test_dropping_the_worst_begins_when_it_shall() -> None:
+    module = LossModule(nano().eval(), VOCABULARY, LossSettings(drop_worst=0.5, drop_worst_after=10))
+    batch = collate([example(*pair) for pair in PAIRS], TOKENIZER, TRANSFORM)
+    assert module(batch, 9)[1][0] > module(batch, 10)[1][0]
+    assert module(batch, 9)[0] > module(batch, 10)[0]
+
+
+def test_a_range_of_ids_makes_targets_in_it_likelier() -> None:
+    target = TOKENIZER.encode(PAIRS[0][1])[0]
+    narrow = LossSettings(label_smoothing=0, constraint_range=(target, target + 1))
+    assert loss_of(narrow, PAIRS[0]) < loss_of(LossSettings(label_smoothing=0), PAIRS[0])
+    with pytest.raises(OFAError, match="constraint_range 2, 9 is not a range of ids between 4 and"):
+        LossModule(nano(), VOCABULARY, LossSettings(constraint_range=(2, 9)))
+
+
+def test_with_a_tree_of_answers_only_their_continuations_count() -> None:
+    answers = Trie([TOKENIZER.encode(f" {word}") for word in ("red", "blue")])
+    # two first tokens compete, then </s> alone may follow: the loss is that of a choice between two
+    chance = loss_of(LossSettings(label_smoothing=0), PAIRS[0], answers=answers)
+    assert 0 < chance < 1.5
+    only = Trie([TOKENIZER.encode(" red")])
+    assert loss_of(LossSettings(label_smoothing=0), PAIRS[0], answers=only) == pytest.approx(0, abs=1e-5)
+
+
+def test_rdrop_needs_dropout_to_cost_anything() -> None:
+    batch = collate([example(*PAIRS[0])], TOKENIZER, TRANSFORM)
+    still = LossModule(nano().train(), VOCABULARY, LossSettings(rdrop=5))
+    plain = LossModule(nano().train(), VOCABULARY, LossSettings())
+    assert float(still(batch)[0].detach()) == pytest.approx(float(plain(batch)[0].detach()), rel=1e-5)
+    moving = LossModule(nano(dropout=0.3).train(), VOCABULARY, LossSettings(rdrop=5))
+    torch.manual_seed(0)
+    with_it = float(moving(batch)[0].detach())
+    moving.settings = LossSettings()
+    torch.manual_seed(0)
+    assert with_it > float(moving(batch)[0].detach()) + 0.01
+
+
+def test_weights_multiply_the_loss_and_prompts_cost_nothing() -> None:
+    module = LossModule(nano().eval(), VOCABULARY, LossSettings())
+    plain = example(*PAIRS[0])
+    doubled = Example(plain.source, plain.target, weight=2.0)
+    prompted = Example(plain.source, plain.target, prompt=plain.source[:-1])
+    with torch.no_grad():
+        losses = [module(collate([one], TOKENIZER, TRANSFORM)) for one in (plain, doubled, prompted)]
+    assert float(losses[1][0]) == pytest.approx(2 * float(losses[0][0]), rel=1e-5)
+    assert losses[2][1].tolist()[:2] == losses[0][1].tolist()[:2], "the prompt's tokens are not learned"
+    assert float(losses[2][0]) != pytest.approx(float(losses[0][0]), rel=1e-5), "but they are read"

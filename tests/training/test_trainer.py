@@ -1,0 +1,214 @@
+"""The loop: it learns, freezes what it shall, and goes on after any interruption as if there had been none."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training.made import COLOURS, TOKENIZER, Questions, differing, nano, picture, settings
+
+from ofa_core import ImageTransform, OFAError, load
+from ofa_core.training.batches import Batches
+from ofa_core.training.losses import LossModule
+from ofa_core.training.run import make_trainer, train
+from ofa_core.training.settings import LossSettings, OptimizerSettings, TrainingSettings
+from ofa_core.training.state import read_state
+from ofa_core.training.trainer import Trainer
+
+
+def log_of(out: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def questions_trainer(run: TrainingSettings, **changes: Any) -> Trainer:
+    model = nano(**changes)
+    batches = Batches([Questions()], [1.0], TOKENIZER, ImageTransform(64), batch_size=run.batch_size)
+    return Trainer(run, model, TOKENIZER, batches, LossModule(model, TOKENIZER.vocabulary, run.loss))
+
+
+def test_it_learns_a_few_rows_by_heart_and_the_stored_model_answers(tmp_path: Path) -> None:
+    quick = OptimizerSettings(rate=2e-3, warmup_ratio=0.1)
+    plain = LossSettings(label_smoothing=0.0)
+    run = settings(
+        tmp_path, steps=150, batch_size=6, optimizer=quick, loss=plain, save_every=150, freeze_batch_norm=True
+    )
+    questions_trainer(run, embed_dim=64).run()
+    assert log_of(tmp_path)[-1]["accuracy"] > 0.99
+    assert log_of(tmp_path)[-1]["loss"] < 0.1 < log_of(tmp_path)[0]["loss"]
+    ofa = load(tmp_path / "last")
+    answers = ofa.generate([" what color is it?"] * 3, [picture(colour) for colour in COLOURS[:3]], num_beams=1)
+    assert [answer.text for answer in answers] == list(COLOURS[:3])
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"accumulate": 2}, {"autocast": "bfloat16"}], ids=str)
+def test_a_run_that_was_cut_short_goes_on_as_if_it_had_not(tmp_path: Path, changes: dict[str, Any]) -> None:
+    whole = train(settings(tmp_path / "whole", **changes)).state_dict()
+    trainer = make_trainer(settings(tmp_path / "cut", **changes))
+    trainer._save, saved = lambda: saved_at(trainer), trainer._save  # type: ignore[method-assign]
+
+    def saved_at(trainer: Trainer) -> None:
+        saved()
+        if trainer.step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    with (tmp_path / "cut" / "log.jsonl").open("a") as file:
+        file.write('{"step": 5, "loss": 77}\n{"step": 6, "lo')  # what was done but not saved
+    resumed = train(settings(tmp_path / "cut", **changes)).state_dict()
+    assert differing(whole, resumed) == []
+    assert log_of(tmp_path / "cut") == log_of(tmp_path / "whole")
+
+
+def test_a_killed_run_goes_on_from_its_last_save(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "from pathlib import Path; from training.made import settings; from ofa_core.training.run import train\n"
+        "train(settings(Path(sys.argv[1]), steps=400, save_every=3))\n"
+    )
+    tests = Path(__file__).parent.parent
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "killed"), str(tests), str(tests / "golden")],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    state = tmp_path / "killed" / "state.safetensors"
+    deadline = time.monotonic() + 120
+    while not state.is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _, facts = read_state(state)
+    assert 3 <= facts["step"] < 400
+    steps = facts["step"] + 2
+    # The schedule knows the number of steps, so a run of another length is another run.
+    with pytest.raises(OFAError, match=r"steps was 400, is"):
+        train(settings(tmp_path / "killed", steps=steps, save_every=3))
+    whole = make_trainer(settings(tmp_path / "whole", steps=400, save_every=3))
+    resumed = make_trainer(settings(tmp_path / "killed", steps=400, save_every=3))
+    for trainer in (whole, resumed):
+        stop_at(trainer, steps)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+    assert differing(whole.model.state_dict(), resumed.model.state_dict()) == []
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+
+
+def stop_at(trainer: Trainer, step: int) -> None:
+    learn = trainer._learn
+
+    def learned(*given: Any) -> tuple[float, float, float]:
+        if trainer.step == step:
+            raise KeyboardInterrupt
+        return learn(*given)
+
+    trainer._learn = learned  # type: ignore[method-assign]
+
+
+def test_accumulated_passes_make_the_step_of_one_large_batch(tmp_path: Path) -> None:
+    still = {"freeze_batch_norm": True, "new_model": without_dropout(settings(tmp_path))}
+    one = train(settings(tmp_path / "one", batch_size=4, **still))
+    two = train(settings(tmp_path / "two", batch_size=2, accumulate=2, **still))
+    for name, tensor in one.state_dict().items():
+        assert torch.allclose(two.state_dict()[name].float(), tensor.float(), atol=2e-5), name
+
+
+def without_dropout(run: TrainingSettings) -> dict[str, Any]:
+    assert run.new_model is not None
+    content = run.new_model.model_dump()
+    content["config"] = {**content["config"], "dropout": 0.0}
+    return content
+
+
+@pytest.mark.parametrize(
+    ("part", "moves"),
+    [
+        ("stem", lambda name: not name.startswith("encoder.image_stem.")),
+        ("embeddings", lambda name: not name.startswith("token_embedding.")),
+        ("encoder", lambda name: not name.startswith("encoder.")),
+        ("decoder", lambda name: not name.startswith("decoder.")),
+        ("all_but_biases", lambda name: name.endswith(".bias")),
+        ("all_but_adapters", lambda name: ".adapter." in name),
+        ("all_but_prompts", lambda name: ".prompt." in name),
+    ],
+)
+def test_what_is_frozen_does_not_move_and_the_rest_does(tmp_path: Path, part: str, moves: Any) -> None:
+    changes = {"adapter_dim": 4, "encoder_prompt": {"length": 2}, "decoder_prompt": {"length": 2}}
+    trainer = make_trainer(settings(tmp_path, freeze=[part], config=changes, freeze_batch_norm=True))
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.run()
+    moved = differing(before, trainer.model.state_dict())
+    assert moved
+    assert [name for name in moved if not moves(name)] == []
+
+
+def test_freezing_everything_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OFAError, match="with all_but_adapters frozen nothing is left to train in this model"):
+        make_trainer(settings(tmp_path, freeze=["all_but_adapters"]))
+
+
+def test_the_moving_average_is_what_is_stored_and_evaluated(tmp_path: Path) -> None:
+    trainer = make_trainer(settings(tmp_path, ema=0.9))
+    seen = []
+    trainer.evaluate = lambda model, step: (seen.append((model is trainer.result, step)), {"score": 1.0})[1]
+    trainer.run()
+    assert seen == [(True, 6)]
+    assert trainer.result is not trainer.model
+    stored = load(tmp_path / "last").model.state_dict()
+    assert differing(stored, trainer.result.state_dict()) == []
+    assert differing(stored, trainer.model.state_dict()) != []
+
+
+def test_the_best_model_is_kept_when_later_ones_are_worse(tmp_path: Path) -> None:
+    trainer = make_trainer(settings(tmp_path, evaluate_every=2))
+    scores, states = iter([0.5, 0.9, 0.7]), []
+
+    def evaluate(model: Any, step: int) -> dict[str, float]:
+        states.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return {"accuracy_at_05": next(scores)}
+
+    trainer.evaluate = evaluate
+    trainer.run()
+    assert differing(load(tmp_path / "best").model.state_dict(), states[1]) == []
+    assert differing(load(tmp_path / "last").model.state_dict(), states[2]) == []
+    assert [row["accuracy_at_05"] for row in log_of(tmp_path) if "accuracy_at_05" in row] == [0.5, 0.9, 0.7]
+
+
+def test_recomputed_activations_give_the_same_weights(tmp_path: Path) -> None:
+    plain = train(settings(tmp_path / "plain"))
+    again = train(settings(tmp_path / "again", checkpoint_activations=True))
+    for name, tensor in plain.state_dict().items():
+        assert torch.allclose(again.state_dict()[name].float(), tensor.float(), atol=1e-6), name
+
+
+def test_the_rate_rises_and_falls_as_it_shall(tmp_path: Path) -> None:
+    run = settings(tmp_path, steps=10, optimizer={"rate": 1e-3, "warmup_ratio": 0.2, "end": 0.1})
+    train(run)
+    rates = [row["rate"] for row in log_of(tmp_path)]  # of the step that comes next
+    expected = [1.0] + [0.1 + 0.9 * (1 - (step - 2) / 8) for step in range(2, 11)]
+    assert rates == pytest.approx([1e-3 * factor for factor in expected], abs=1e-6)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path: Path) -> None:
+    trainer = make_trainer(settings(tmp_path))
+    with torch.no_grad():
+        trainer.model.token_embedding.weight[:] = torch.nan
+    with pytest.raises(OFAError, match="the loss of step 1 is nan"):
+        trainer.run()
+    assert not (tmp_path / "state.safetensors").exists()
+
+
+def test_another_run_does_not_go_on_in_its_place(tmp_path: Path) -> None:
+    train(settings(tmp_path))
+    with pytest.raises(OFAError, match=r"holds a run with other settings \(batch_size was 2, is 3\)"):
+        train(settings(tmp_path, batch_size=3))
+    train(settings(tmp_path, save_every=1))  # what is written when is no other run
