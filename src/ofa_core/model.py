@@ -50,7 +50,7 @@ class OFAModel(nn.Module):
                 for name, head in config.classification_heads.items()
             }
         )
-        self.apply(_init_weights)
+        self.initialize()
 
     @property
     def device(self) -> torch.device:
@@ -148,6 +148,21 @@ class OFAModel(nn.Module):
         last = prefix.ne(PAD).long().cumsum(1).argmax(1)
         return self.classification_heads[head](states[torch.arange(len(last), device=last.device), last])
 
+    def initialize(self, std: float = 0.02) -> None:
+        """Begin anew: normal weights of standard deviation ``std`` (0.02 as BERT) and zero biases and relative tables.
+
+        The image stem keeps what it has.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=std)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, RelativeBias):
+                for table in module.parameters():
+                    nn.init.zeros_(table)
+
     def check_tokens(self, tokens: Tensor, name: str) -> None:
         """Raise OFAError unless ``tokens`` is [batch, length], not empty and within the vocabulary."""
         if tokens.dim() != 2 or 0 in tokens.shape:
@@ -155,14 +170,3 @@ class OFAModel(nn.Module):
         low, high = int(tokens.min()), int(tokens.max())
         if low < 0 or high >= self.config.vocab_size:
             raise OFAError(f"{name} hold id {low if low < 0 else high}; ids run from 0 to {self.config.vocab_size - 1}")
-
-
-def _init_weights(module: nn.Module) -> None:
-    """Normal weights of standard deviation 0.02 and zero biases, as BERT starts; relative tables start at zero."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)
-    if isinstance(module, RelativeBias):
-        for table in module.parameters():
-            nn.init.zeros_(table)

@@ -113,13 +113,12 @@ class LossModule(nn.Module):
 
     def _losses(self, log_probs: Tensor, target: Tensor, allowed: Tensor | None) -> Tensor:
         losses = smoothed_loss(log_probs, target, self.settings.label_smoothing, allowed)
-        sigma = self.settings.bin_sigma
-        if sigma:
-            bins = target - self.vocabulary.bin_start
-            is_bin = (bins >= 0) & (bins < self.vocabulary.num_bins)
+        bins = target - self.vocabulary.bin_start
+        is_bin = (bins >= 0) & (bins < self.vocabulary.num_bins)
+        if sigma := self.settings.bin_sigma:
             soft = soft_bin_loss(log_probs[is_bin], bins[is_bin], self.vocabulary, sigma)
             losses = losses.masked_scatter(is_bin, soft)
-        return losses
+        return torch.where(is_bin, losses * self.settings.bin_weight, losses)
 
     def _allowed(self, group: Group, real: Tensor) -> Tensor | None:
         """Which tokens may follow, [V] for a range of ids, [L, V] for a trie of answers, None where all may."""

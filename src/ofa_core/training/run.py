@@ -91,6 +91,7 @@ def _new_model(new: NewModelSettings, changes: dict[str, object]) -> tuple[OFAMo
         directory, code_dict_size=task.get("code_dict_size", 8192), num_bins=task.get("num_bins", 1000)
     )
     model = OFAModel(_config({**fields, "vocab_size": len(tokenizer)}))
+    model.initialize(new.init_std)
     if new.smooth_bins:
         smooth_bins(model, tokenizer)
     return model, tokenizer

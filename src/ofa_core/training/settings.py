@@ -51,6 +51,8 @@ class LossSettings(_Settings):
     drop_worst_after: int = Field(default=0, ge=0)
     #: Standard deviation, in bins, of a Gaussian around each target bin; 0 for one-hot bins as in the original.
     bin_sigma: float = Field(default=0.0, ge=0)
+    #: What a bin's loss counts beside that of a word.
+    bin_weight: float = Field(default=1.0, gt=0)
 
 
 #: Parts that can be kept as they are.
@@ -90,6 +92,9 @@ class NewModelSettings(_Settings):
     vocabulary: str = "small"
     #: Fields of :class:`~ofa_core.OFAConfig`; the vocabulary's size follows from its files.
     config: dict[str, Any]
+    #: Standard deviation of the new weights of linear layers and embeddings. BERT's 0.02 suits wide models; for one of
+    #: width D, D to the power -1/2 learns much sooner.
+    init_std: float = Field(default=0.02, gt=0)
     #: Begin with bins whose neighbours are alike, so that a nearby box is a small mistake from the start.
     smooth_bins: bool = False
 

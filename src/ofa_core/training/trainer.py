@@ -59,7 +59,8 @@ class Trainer:
         self.device = torch.device(self.process.device(settings.device))
         torch.manual_seed(settings.seed + self.process.rank)  # other dropout on every process
         self.parallel = Parallel(self.process, settings.shard)
-        model.encoder.image_stem.to(memory_format=torch.channels_last)  # what convolutions are fastest in
+        if not settings.shard:  # which takes plain tensors only
+            model.encoder.image_stem.to(memory_format=torch.channels_last)  # what convolutions are fastest in
         self.loss = self.parallel.wrap(loss.to(self.device))
         self.optimizer = make_optimizer(model, settings.optimizer)
         self.schedule = make_schedule(self.optimizer, settings.optimizer, settings.steps)
