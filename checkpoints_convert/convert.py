@@ -207,7 +207,7 @@ def _vocabulary_of(source: Source, given: str | os.PathLike[str] | None) -> Iter
             yield Path(directory)
     else:
         kind = _vocabulary_kind(source)
-        yield find_vocabulary(given, source.task.get("bpe_dir"), kind)
+        yield find_vocabulary(given, source.file, source.task.get("bpe_dir"), kind)
 
 
 #: Leaves of our state dict that are not parameters.

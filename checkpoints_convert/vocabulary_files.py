@@ -23,11 +23,14 @@ OFFICIAL_SHA256 = {
 PUBLIC_LOCATION = "https://dl.fbaipublicfiles.com/fairseq/gpt2_bpe/"
 
 
-def find_vocabulary(given: str | os.PathLike[str] | None, recorded: str | None, kind: Kind = "gpt2") -> Path:
+def find_vocabulary(
+    given: str | os.PathLike[str] | None, checkpoint: Path, recorded: str | None, kind: Kind = "gpt2"
+) -> Path:
     """The directory of the vocabulary files of a ``kind``.
 
-    The one ``given``, or else the first that has them of ``$OFA_BPE_DIR``, the directory ``recorded`` in the
-    checkpoint and the cache, into which those of ``gpt2`` are downloaded once if need be.
+    The one ``given``, or else the first that has them of the directory in which the ``checkpoint`` lies,
+    ``$OFA_BPE_DIR``, the directory ``recorded`` in the checkpoint and the cache, into which those of ``gpt2`` are
+    downloaded once if need be.
 
     Raises:
         CheckpointError: the directory given lacks a file, or none has them and the download fails.
@@ -37,7 +40,7 @@ def find_vocabulary(given: str | os.PathLike[str] | None, recorded: str | None, 
         if missing:
             raise CheckpointError(f"vocabulary directory {given} has no {', no '.join(missing)}")
         return Path(given)
-    for directory in _usual_places(recorded):
+    for directory in (checkpoint.parent, *_usual_places(recorded)):
         if all((directory / name).is_file() for name in VOCABULARY_KINDS[kind]):
             return directory
     if kind != "gpt2":

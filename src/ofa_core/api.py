@@ -43,7 +43,8 @@ def load(
 
     Args:
         directory: a model directory written by ``convert-ckpt``; or any checkpoint that it reads, which is then
-            converted once, into the cache, with a line on stderr that says so.
+            converted once, into the cache, with a line on stderr that says so; or ``"demo"``, the small model that
+            comes with the package and knows coloured shapes.
         device: where the model shall run, such as ``"cpu"`` or ``"cuda"``.
         dtype: float32, float16 or bfloat16; None means float32 on a CPU and what is stored elsewhere.
         task: settings to use instead of those the model was trained with, such as ``image_size=480``; see
@@ -67,8 +68,14 @@ def load(
     return OFA(model, tokenizer)
 
 
+#: The checkpoint that ``demo`` stands for, unless there is a directory of this name.
+DEMO, DEMO_CHECKPOINT = Path("demo"), Path(__file__).parent / "demo" / "model" / "ofa_shapes.pt"
+
+
 def model_directory(path: Path) -> Path:
     """``path`` itself, or what the installed converter makes of a checkpoint in another format."""
+    if path == DEMO and not path.exists():
+        path = DEMO_CHECKPOINT
     is_checkpoint = path.is_file() or (path / "vocab.json").is_file()
     for converter in entry_points(group="ofa_core.converters") if is_checkpoint else ():
         directory: Path = converter.load()(path)

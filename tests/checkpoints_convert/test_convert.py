@@ -600,3 +600,18 @@ def test_a_chinese_checkpoint_does_not_take_english_files(tmp_path: Path) -> Non
         convert(path, tmp_path / "zh", bpe_dir=small_vocabulary_dir())
     with pytest.raises(CheckpointError, match=r"needs vocab.txt and dict.txt; pass their directory with --bpe-dir"):
         convert(path, tmp_path / "zh")
+
+
+def test_vocabulary_files_beside_the_checkpoint_are_taken_unless_others_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("OFA_BPE_DIR", raising=False)
+    torch.save(fairseq_content(CONFIG), tmp_path / "x.pt")
+    for name in ("encoder.json", "vocab.bpe", "dict.txt"):
+        shutil.copy(small_vocabulary_dir() / name, tmp_path)
+    convert(tmp_path / "x.pt", tmp_path / "out")
+    assert (tmp_path / "out" / "dict.txt").read_bytes() == (tmp_path / "dict.txt").read_bytes()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"vocabulary directory .*empty has no encoder\.json"):
+        convert(tmp_path / "x.pt", tmp_path / "other", bpe_dir=tmp_path / "empty")

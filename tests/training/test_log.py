@@ -1,0 +1,66 @@
+"""The log of a run and its curves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+from ofa_core.training.log import Log
+from ofa_core.training.plot import POINTS, curve_svg
+
+
+def test_lines_are_kept_up_to_a_step_and_broken_ones_are_dropped(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    for step in (1, 2, 3):
+        log.write(step, {"loss": 1 / step})
+    with log.path.open("a") as file:
+        file.write('{"step": 4, "lo')
+    assert [row["step"] for row in log.rows()] == [1, 2, 3]
+    log.cut(2)
+    assert log.path.read_text() == '{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 0.5}\n'
+
+
+def test_only_the_first_process_writes(tmp_path: Path) -> None:
+    log = Log(tmp_path / "run", writes=False)
+    log.write(1, {"loss": 1.0})
+    log.plot()
+    assert not (tmp_path / "run").exists()
+    assert log.rows() == []
+
+
+def panels(svg: str) -> dict[str, list[tuple[float, float]]]:
+    """The points of each curve by its title."""
+    root = ElementTree.fromstring(svg)
+    space = "{http://www.w3.org/2000/svg}"
+    titles = [text.text or "" for text in root.iter(f"{space}text") if text.get("font-weight")]
+    lines = [
+        [tuple(map(float, p.split(","))) for p in line.get("points", "").split()]
+        for line in root.iter(f"{space}polyline")
+    ]
+    return dict(zip(titles, lines, strict=True))  # type: ignore[arg-type]
+
+
+def test_a_plot_shows_every_value_against_the_step(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    for step in range(1, 11):
+        log.write(step, {"loss": 10 - step, "seconds": 1.0})
+    log.write(10, {"score<1>": 0.5})
+    log.plot()
+    found = panels((tmp_path / "loss.svg").read_text())
+    assert list(found) == ["loss", "score<1>"]
+    xs, ys = zip(*found["loss"], strict=True)
+    assert list(xs) == sorted(xs)
+    assert list(ys) == sorted(ys), "a falling loss goes down, where y grows"
+    assert len(found["loss"]) == 10
+
+
+def test_long_logs_are_averaged() -> None:
+    rows = [{"step": float(step), "loss": float(step % 2)} for step in range(10_000)]
+    (points,) = panels(curve_svg(rows)).values()
+    assert len(points) <= POINTS
+    assert len({y for _, y in points}) == 1, "neighbours' mean"
+
+
+def test_an_empty_log_is_an_empty_picture() -> None:
+    assert re.fullmatch(r"<svg .*</svg>\n", curve_svg([]))

@@ -1,0 +1,78 @@
+"""A run's settings: read from TOML, checked before anything is loaded, relative to their file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from training.made import settings
+
+from ofa_core import OFAError
+from ofa_core.training.settings import TrainingSettings
+
+TOML = """
+model = "models/base"
+out = "runs/one"
+steps = 10
+
+[[data]]
+task = "refcoco_grounding"
+path = "data/train.tsv"
+images = "/pictures"
+weight = 2
+
+[[data]]
+task = "shapes"
+
+[loss]
+answers = "answers.txt"
+"""
+
+
+def written(directory: Path, text: str) -> Path:
+    path = directory / "run.toml"
+    path.write_text(text)
+    return path
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    read = TrainingSettings.from_toml(written(tmp_path, TOML))
+    assert read.model == tmp_path / "models/base"
+    assert read.out == tmp_path / "runs/one"
+    assert [data.path for data in read.data] == [tmp_path / "data/train.tsv", None]
+    assert read.data[0].images == Path("/pictures")
+    assert read.loss.answers == tmp_path / "answers.txt"
+    assert read.data[0].weight == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("steps = 10", "", r"run\.toml: steps: Field required"),
+        ("steps = 10", "steps = 0", r"run\.toml: steps: .*greater than 0"),
+        ("steps = 10", "steps = 10\nstep = 3", r"run\.toml: step: there is no such setting"),
+        ('model = "models/base"', "", "one of model and new_model is needed"),
+        ('model = "models/base"', 'model = "x"\nnew_model = {config = {}}', "one of model and new_model is needed"),
+        ("weight = 2", "weight = 0", r"data\.0\.weight: .*greater than 0"),
+        ("weight = 2", "share = 2", r"data\.0\.share: there is no such setting"),
+        ("[loss]", "[loss]\nlabel_smoothing = 1", r"loss\.label_smoothing: .*less than 1"),
+        ("steps = 10", 'steps = 10\nfreeze = ["head"]', r"freeze\.0: .*'stem'"),
+        ("steps = 10", "steps = ", r"run\.toml cannot be read: Invalid value"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in TOML
+    with pytest.raises(OFAError, match=message):
+        TrainingSettings.from_toml(written(tmp_path, TOML.replace(old, new)))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OFAError, match=r"missing\.toml cannot be read"):
+        TrainingSettings.from_toml(tmp_path / "missing.toml")
+
+
+def test_a_run_is_the_same_wherever_it_is_written_but_not_with_other_data(tmp_path: Path) -> None:
+    one = settings(tmp_path)
+    assert one.fingerprint() == settings(tmp_path / "other", save_every=7, workers=3).fingerprint()
+    for changed in ({"seed": 2}, {"steps": 7}, {"batch_size": 3}, {"loss": {"rdrop": 1.0}}):
+        assert one.fingerprint() != settings(tmp_path, **changed).fingerprint()
