@@ -9,7 +9,10 @@ import pytest
 from reference import ROOT, script
 
 from checkpoints_convert import convert
-from ofa_core.text import small_vocabulary_dir
+from ofa_core.api import DEMO_CHECKPOINT
+from ofa_core.bench.tasks import TASKS
+from ofa_core.training.settings import TrainingSettings
+from ofa_core.training.sources import LESSONS
 
 
 def test_the_python_examples_run(
@@ -18,8 +21,7 @@ def test_the_python_examples_run(
     demo = script("demo")
     (tmp_path / "demo_output").mkdir()
     monkeypatch.chdir(tmp_path)
-    demo.write_checkpoint(Path("demo_output/ofa.pt"))
-    convert("demo_output/ofa.pt", "demo_output/ofa", bpe_dir=small_vocabulary_dir())
+    convert(DEMO_CHECKPOINT, "demo_output/ofa")
     for name in ("picture.png", "result.png"):
         demo.draw_picture().save(Path("demo_output") / name)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -28,3 +30,16 @@ def test_the_python_examples_run(
     for block in blocks:
         exec(block, names)
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_the_training_example_is_a_valid_run(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    (tmp_path / "refcoco.toml").write_text(block)
+    settings = TrainingSettings.from_toml(tmp_path / "refcoco.toml")
+    assert [data.task in LESSONS for data in settings.data] == [True, True]
+    assert [benchmark.task in TASKS for benchmark in settings.evaluation] == [True]
+
+
+def test_the_readme_names_everything_that_can_be_learned_and_benchmarked() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in (*LESSONS, *TASKS) if f"`{name}`" not in text] == []

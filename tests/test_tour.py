@@ -13,7 +13,7 @@ from reference import ROOT, script
 
 from checkpoints_convert import convert
 from ofa_core import OFA
-from ofa_core.text import small_vocabulary_dir
+from ofa_core.api import DEMO_CHECKPOINT
 
 NOTEBOOK = ROOT / "examples" / "tour.ipynb"
 #: Public methods that the tour leaves out, and why.
@@ -32,9 +32,8 @@ def demo_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "demo_output"
     directory.mkdir()
     demo = script("demo")
-    demo.write_checkpoint(directory / "ofa.pt")
     demo.draw_picture().save(directory / "picture.png")
-    convert(directory / "ofa.pt", directory / "ofa", bpe_dir=small_vocabulary_dir())
+    convert(DEMO_CHECKPOINT, directory / "ofa")
     return directory
 
 
