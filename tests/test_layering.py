@@ -39,6 +39,7 @@ LEVELS = {
     "arguments": 5,
     "drawing": 5,
     "inspection": 5,
+    "progress": 5,
     "command_line": 5,
     "bench": 6,
     "demo": 6,

@@ -21,6 +21,7 @@ def test_the_python_examples_run(
     demo = script("demo")
     (tmp_path / "demo_output").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     convert(DEMO_CHECKPOINT, "demo_output/ofa")
     for name in ("picture.png", "result.png"):
         demo.draw_picture().save(Path("demo_output") / name)

@@ -29,6 +29,7 @@ def code_cells() -> list[str]:
 def demo_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What `make demo` writes, in a working directory of the test's own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     directory = tmp_path / "demo_output"
     directory.mkdir()
     demo = script("demo")

@@ -67,9 +67,7 @@ def test_it_answers_questions_about_regions(demo: OFA) -> None:
     assert sum(right) / len(right) >= ORACLE
 
 
-def test_the_shapes_command_writes_what_the_benchmarks_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_shapes_command_writes_what_the_benchmarks_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["shapes", str(tmp_path / "data"), "--count", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(Path(line.split(": ")[0]).exists() for line in lines)

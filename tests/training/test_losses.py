@@ -11,6 +11,7 @@ from training.made import TOKENIZER, example, nano, picture
 
 from ofa_core import ImageTransform, OFAError
 from ofa_core.generation.trie import Trie
+from ofa_core.text.vocabulary import EOS
 from ofa_core.training.examples import Example, collate
 from ofa_core.training.losses import (
     LossModule,
@@ -184,3 +185,16 @@ def test_weights_multiply_the_loss_and_prompts_cost_nothing() -> None:
     assert float(losses[1][0]) == pytest.approx(2 * float(losses[0][0]), rel=1e-5)
     assert losses[2][1].tolist()[:2] == losses[0][1].tolist()[:2], "the prompt's tokens are not learned"
     assert float(losses[2][0]) != pytest.approx(float(losses[0][0]), rel=1e-5), "but they are read"
+
+
+def test_bins_can_count_less_than_words() -> None:
+    bins = TOKENIZER.vocabulary.bins_to_ids([1, 2])
+    mixed = Example(example(*PAIRS[0]).source, [*TOKENIZER.encode(" red"), *bins, EOS])
+    words = Example(mixed.source, [*TOKENIZER.encode(" red")])
+    losses = {}
+    for weight in (1.0, 0.5):
+        module = LossModule(nano().eval(), VOCABULARY, LossSettings(label_smoothing=0, bin_weight=weight))
+        with torch.no_grad():
+            losses[weight] = [float(module(collate([one], TOKENIZER, TRANSFORM))[0]) for one in (mixed, words)]
+    assert losses[1.0][1] == losses[0.5][1]
+    assert losses[0.5][0] < losses[1.0][0] - 1

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ..distributed import Process
 from ..errors import OFAError
+from ..progress import progress
 from .gallery import THUMBNAIL, chosen
 from .images import Images
 from .leaderboard import update_leaderboard
@@ -28,8 +29,6 @@ from .samples import Models, Settings
 from .summary import Samples, Summary, read_summary, shown, summarize, task_scores, write_summary
 from .tasks import Task
 
-#: Seconds between two lines of progress in a log; on a terminal the line moves all the time.
-LOG_INTERVAL = 30.0
 #: Samples in each part of a report's gallery.
 GALLERY = 12
 
@@ -195,14 +194,8 @@ class _Progress:
                 already += index in done
         self._task = run.task.name
         self._sum, self._count = 0.0, 0
-        self._bar = tqdm(
-            total=own,
-            initial=already,
-            desc=self._task,
-            unit=" samples",
-            disable=run.quiet or not process.first,
-            mininterval=0.1 if sys.stderr.isatty() else LOG_INTERVAL,
-        )
+        shown = not run.quiet and process.first
+        self._bar = progress(own, already, run.task.name, unit=" samples", shown=shown)
 
     def add(self, rows: list[Row], skipped: int) -> None:
         """Take in the rows of a batch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from ..heads.pipeline import Pipeline
 from ..model import OFAModel
 from ..text import Tokenizer, small_vocabulary_dir
 from ..vision.transform import ImageTransform
-from ..weights import empty_model, load_model, load_tokenizer
+from ..weights import empty_model, load_model, load_tokenizer, read_safetensors
 from .batches import Batches
 from .evaluation import Evaluation
 from .losses import LossModule
@@ -92,9 +93,19 @@ def _new_model(new: NewModelSettings, changes: dict[str, object]) -> tuple[OFAMo
     )
     model = OFAModel(_config({**fields, "vocab_size": len(tokenizer)}))
     model.initialize(new.init_std)
+    if new.stem is not None:
+        _load_stem(model, new.stem)
     if new.smooth_bins:
         smooth_bins(model, tokenizer)
     return model, tokenizer
+
+
+def _load_stem(model: OFAModel, path: Path) -> None:
+    state = read_safetensors(path)
+    try:
+        model.encoder.image_stem.load_state_dict(state)
+    except RuntimeError as error:
+        raise OFAError(f"{path} is no stem of this model: {' '.join(str(error).split())[:200]}") from None
 
 
 def _config(fields: dict[str, object]) -> OFAConfig:

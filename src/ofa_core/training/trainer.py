@@ -13,11 +13,11 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..distributed import Process
 from ..errors import OFAError
 from ..model import OFAModel
+from ..progress import progress
 from ..text import Tokenizer
 from ..weights import save_directory
 from .batches import Batches
@@ -77,7 +77,7 @@ class Trainer:
         self._resume()
         settings = self.settings
         passes = self._passes()
-        with tqdm(total=settings.steps, initial=self.step, desc="train", disable=not self.process.first) as bar:
+        with progress(settings.steps, self.step, "train", unit=" steps", shown=self.process.first) as bar:
             while self.step < settings.steps:
                 started = time.perf_counter()
                 loss, accuracy, norm = self._learn([next(passes) for _ in range(settings.accumulate)])
@@ -87,7 +87,7 @@ class Trainer:
                     rate = float(self.schedule.get_last_lr()[0])
                     seconds = time.perf_counter() - started
                     row = {"loss": loss, "accuracy": accuracy, "norm": norm, "rate": rate, "seconds": seconds}
-                    bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}")
+                    bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.3f}", refresh=False)
                     self.log.write(self.step, row)
                 every = settings.evaluate_every or settings.steps
                 if self.evaluate is not None and (self.step % every == 0 or self.step == settings.steps):
