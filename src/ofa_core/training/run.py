@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from ..api import model_directory
 from ..config import OFAConfig
@@ -97,6 +98,8 @@ def _new_model(new: NewModelSettings, changes: dict[str, object]) -> tuple[OFAMo
         _load_stem(model, new.stem)
     if new.smooth_bins:
         smooth_bins(model, tokenizer)
+    if new.smooth_positions is not None:
+        smooth_positions(model, new.smooth_positions)
     return model, tokenizer
 
 
@@ -116,15 +119,30 @@ def _config(fields: dict[str, object]) -> OFAConfig:
 
 
 @torch.no_grad()
-def smooth_bins(model: OFAModel, tokenizer: Tokenizer, waves: int = 16) -> None:
-    """Embed the bins as random mixtures of slow waves along the axis, as large as other embeddings are."""
+def smooth_bins(model: OFAModel, tokenizer: Tokenizer) -> None:
+    """Embed the bins as mixtures of slow waves along the axis, as large as other embeddings are."""
     vocabulary = tokenizer.vocabulary
-    place = torch.linspace(0, math.pi, vocabulary.num_bins)[:, None]
+    vectors = _slow_waves(vocabulary.num_bins, model.config.embed_dim)
+    weight = model.token_embedding.weight
+    weight[vocabulary.bin_start : vocabulary.bin_end] = vectors * weight.std()
+
+
+@torch.no_grad()
+def smooth_positions(model: OFAModel, std: float) -> None:
+    """Make one half of each patch's position vector say its row and the other its column, as mixtures of slow waves."""
+    side, dim = model.config.image_bucket_size, model.config.embed_dim
+    rows, columns = _slow_waves(side, dim // 2), _slow_waves(side, dim - dim // 2)
+    grid = torch.cat([rows[:, None].expand(-1, side, -1), columns[None].expand(side, -1, -1)], dim=2)
+    model.encoder.image_positions.weight[1:] = grid.flatten(0, 1) * std
+
+
+def _slow_waves(count: int, dim: int, waves: int = 16) -> Tensor:
+    """Vectors [count, dim] of variance 1 that change slowly from one to the next."""
+    place = torch.linspace(0, math.pi, count)[:, None]
     number = torch.arange(1, waves + 1)
     basis = torch.cat([torch.cos(number * place) / number, torch.sin(number * place) / number], dim=1)
-    vectors = basis @ torch.randn(2 * waves, model.config.embed_dim)
-    weight = model.token_embedding.weight
-    weight[vocabulary.bin_start : vocabulary.bin_end] = vectors / vectors.std() * weight.std()
+    vectors = basis @ torch.randn(2 * waves, dim)
+    return vectors / vectors.std()
 
 
 def _answers(settings: TrainingSettings, tokenizer: Tokenizer) -> Trie | None:

@@ -99,6 +99,9 @@ class NewModelSettings(_Settings):
     stem: Path | None = None
     #: Begin with bins whose neighbours are alike, so that a nearby box is a small mistake from the start.
     smooth_bins: bool = False
+    #: Begin with position vectors of patches that are alike along rows and columns, of this standard deviation. Where
+    #: positions are entangled with patches, they should be about as large as these (1 or so).
+    smooth_positions: float | None = Field(default=None, gt=0)
 
 
 class TrainingSettings(_Settings):
