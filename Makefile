@@ -33,10 +33,11 @@ train-demo: $(VENV)/installed
 	$(BIN)/ofa-core train recipes/shapes-2.toml
 	$(BIN)/python scripts/package_demo.py runs/shapes-1 runs/shapes-2
 
-# The demo model's scores on 2,000 test pictures, as in the README.
+# The demo model's scores on test pictures, as in the README.
 SHAPES := demo_output/shapes
+COUNT ?= 2000
 bench-demo: $(VENV)/installed
-	$(BIN)/ofa-core shapes $(SHAPES) --count 2000
+	$(BIN)/ofa-core shapes $(SHAPES) --count $(COUNT)
 	$(BIN)/ofa-core bench refcoco_grounding --model demo --data $(SHAPES)/names.tsv --comment names --out demo_output/results
 	$(BIN)/ofa-core bench all --model demo --images $(SHAPES)/images --report --out demo_output/results \
 		--data refcoco=$(SHAPES)/phrases.tsv guesswhat=$(SHAPES)/guesswhat.test.jsonl.gz invig=$(SHAPES)/invig.test.jsonl

@@ -1,4 +1,4 @@
-"""Teach an image stem to see shapes: the colour and kind at every patch, before a model is built on it.
+"""Teach an image stem to see shapes: the colour, the kind and the edges at every patch, before a model is built on it.
 
     python scripts/pretrain_stem.py runs/stem.safetensors
 
@@ -30,31 +30,37 @@ SIDE = 128
 COLOUR_LABELS, KIND_LABELS = ("", *COLOURS), ("", *KINDS)
 
 
-class Patches(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Batches of pictures with the colour and the kind at the middle of every patch."""
+class Patches(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
+    """Batches of pictures with the colour, the kind and the box at the middle of every patch."""
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
         self.transform = ImageTransform(SIDE)
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         scenes = [make_scene(10_000_000 + step * self.batch_size + i, things=(1, 6)) for i in range(self.batch_size)]
-        labels = torch.stack([patch_labels(scene) for scene in scenes])
-        return self.transform.batch([draw(scene) for scene in scenes]), labels[:, 0], labels[:, 1]
+        colours, kinds, edges = map(torch.stack, zip(*map(patch_labels, scenes), strict=True))
+        return self.transform.batch([draw(scene) for scene in scenes]), colours, kinds, edges
 
 
-def patch_labels(scene: Scene) -> Tensor:
-    """Indices [2, rows, columns] into the colours and kinds; what is drawn later covers what was drawn before."""
+def patch_labels(scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices [rows, columns] of colours and of kinds, and distances [4, rows, columns] to the box's sides in patches.
+
+    Distances go from the middle of the patch, to the right and downwards. What is drawn later covers what was before.
+    """
     count = SIDE // PATCH_SIZE
-    labels = torch.zeros(2, count, count, dtype=torch.long)
-    x = (torch.arange(count) + 0.5) / count * scene.width
-    y = (torch.arange(count) + 0.5) / count * scene.height
+    colours, kinds = torch.zeros(2, count, count, dtype=torch.long)
+    edges = torch.zeros(4, count, count)
+    middle = torch.arange(count) + 0.5
     for thing in scene.things:
-        x0, y0, x1, y1 = thing.box
-        inside = ((y >= y0) & (y <= y1))[:, None] & ((x >= x0) & (x <= x1))[None, :]
-        labels[0][inside] = COLOUR_LABELS.index(thing.colour)
-        labels[1][inside] = KIND_LABELS.index(thing.kind)
-    return labels
+        x0, x1 = (value / scene.width * count for value in thing.box[::2])
+        y0, y1 = (value / scene.height * count for value in thing.box[1::2])
+        inside = ((middle >= y0) & (middle <= y1))[:, None] & ((middle >= x0) & (middle <= x1))[None, :]
+        colours[inside] = COLOUR_LABELS.index(thing.colour)
+        kinds[inside] = KIND_LABELS.index(thing.kind)
+        for index, distance in enumerate((x0 - middle, (y0 - middle)[:, None], x1 - middle, (y1 - middle)[:, None])):
+            edges[index] = torch.where(inside, distance, edges[index])
+    return colours, kinds, edges
 
 
 def main() -> int:
@@ -69,24 +75,25 @@ def main() -> int:
     for block in stem.modules():
         if isinstance(block, Bottleneck):
             nn.init.zeros_(block.bn3.weight)  # every block begins as the identity
-    head = nn.Conv2d(OUT_CHANNELS, len(COLOUR_LABELS) + len(KIND_LABELS), 1)
+    head = nn.Conv2d(OUT_CHANNELS, len(COLOUR_LABELS) + len(KIND_LABELS) + 4, 1)
     parameters = [*stem.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, args.steps)
     loader = DataLoader(Patches(args.batch_size), batch_size=None, sampler=range(args.steps), num_workers=1)
     with progress(args.steps, 0, "stem", unit=" steps") as bar:
-        for pixels, colours, kinds in loader:
+        for pixels, colours, kinds, edges in loader:
             with torch.autocast("cpu", torch.bfloat16):
                 scores = head(stem(pixels))
-            of_colours, of_kinds = scores.float().split([len(COLOUR_LABELS), len(KIND_LABELS)], dim=1)
-            loss = F.cross_entropy(of_colours, colours) + F.cross_entropy(of_kinds, kinds)
+            of_colours, of_kinds, found = scores.float().split([len(COLOUR_LABELS), len(KIND_LABELS), 4], dim=1)
+            there = kinds > 0
+            off = (found - edges).abs().mean(1)[there].mean()
+            loss = F.cross_entropy(of_colours, colours) + F.cross_entropy(of_kinds, kinds) + off
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
-            there = kinds > 0
             right = (of_kinds.argmax(1) == kinds)[there].float().mean()
-            bar.set_postfix_str(f"loss {loss:.3f}, kinds {right:.2f}", refresh=False)
+            bar.set_postfix_str(f"loss {loss:.3f}, kinds {right:.2f}, edges {off:.2f}", refresh=False)
             bar.update()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in stem.state_dict().items()}, args.out)
