@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -27,7 +27,7 @@ from .selfplay import PROTOCOLS
 from .tasks import TASKS, Task
 
 #: Formats that some task reads.
-FORMATS: tuple[Format, ...] = tuple(dict.fromkeys(task.format for task in TASKS.values()))
+FORMATS: tuple[Format, ...] = tuple(f for f in get_args(Format) if any(task.format == f for task in TASKS.values()))
 ALL = "all"
 
 
