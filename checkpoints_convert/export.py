@@ -15,6 +15,7 @@ from torch import Tensor
 from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError
 from ofa_core.weights import CONFIG_FILE, WEIGHTS_FILE, load_config, load_tokenizer, new_directory, read_safetensors
+from ofa_core.whole_files import written_beside
 
 from .huggingface import config_to_huggingface, state_to_huggingface, vocabulary_to_huggingface
 from .infer_config import arguments_of, task_of
@@ -47,12 +48,8 @@ def save_fairseq(
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
         "last_optimizer_state": None,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with written_beside(path) as temporary:
         torch.save(content, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def export_fairseq(directory: Path, out: Path) -> None:

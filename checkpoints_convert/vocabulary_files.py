@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ofa_core.errors import CheckpointError
 from ofa_core.text.tokenizer import FILES, VOCABULARY_KINDS, Kind
+from ofa_core.whole_files import written_beside
 
 #: sha256 of the official files, which every released checkpoint was trained with.
 OFFICIAL_SHA256 = {
@@ -75,7 +76,6 @@ def _download(directory: Path) -> Path:
             ) from None
         if hashlib.sha256(content).hexdigest() != expected:
             raise CheckpointError(f"{PUBLIC_LOCATION + name} is not the file it should be: its sha256 differs")
-        temporary = directory / f".{name}.{os.getpid()}"
-        temporary.write_bytes(content)
-        temporary.replace(directory / name)
+        with written_beside(directory / name) as temporary:
+            temporary.write_bytes(content)
     return directory

@@ -23,6 +23,7 @@ LEVELS = {
     "distributed": 0,
     "drop_path": 0,
     "version": 0,
+    "whole_files": 0,
     "text": 0,
     "vision": 0,
     "attention": 1,

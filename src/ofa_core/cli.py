@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from .heads.results import Answer
 from .inspection import inspect_directory
 from .training.commands import add_commands as add_train_command
 from .vision.transform import open_image
+from .whole_files import written_beside
 
 T = TypeVar("T")
 
@@ -187,12 +187,8 @@ def _output_paths(out: Path | None, images: list[Path]) -> list[Path | None]:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with written_beside(path) as temporary:
         picture.save(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

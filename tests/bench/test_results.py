@@ -15,7 +15,7 @@ from bench.made import header, row
 from pydantic import ValidationError
 
 from ofa_core import OFAError
-from ofa_core.bench.results import Header, ResultsFile, Row, iter_rows, latest_unfinished, result_path, write_whole
+from ofa_core.bench.results import Header, ResultsFile, Row, iter_rows, latest_unfinished, result_path
 
 # Lines
 
@@ -222,16 +222,6 @@ def test_the_latest_unfinished_run_has_no_summary_beside_it(tmp_path: Path) -> N
     for name in ("20250101-000000", "20250102-000000", "20250104-000000"):
         (directory / f"{name}.json").touch()
     assert latest_unfinished(tmp_path, "refcoco_grounding", "base") is None
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "x.txt"
-    write_whole(path, "é\n")
-    assert path.read_bytes() == "é\n".encode()
-    with pytest.raises(UnicodeEncodeError):
-        write_whole(path, "half \ud800")
-    assert path.read_bytes() == "é\n".encode()
-    assert [p.name for p in path.parent.iterdir()] == ["x.txt"]
 
 
 def test_a_header_is_one_line_of_json() -> None:

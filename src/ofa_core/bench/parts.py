@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import os
 import re
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import OFAError
+from ..whole_files import written_beside
 from .results import Header, ResultsFile, Row, iter_rows
 
 _PART = re.compile(r"\.rank(\d+)\.jsonl")
@@ -116,15 +116,9 @@ def settle(path: Path, samples: int) -> None:
     """
     if not (path.exists() and _is_whole(path, samples)):
         header, rows = merged(path)
-        temporary = path.with_name(f".{os.getpid()}.{path.name}")
-        temporary.unlink(missing_ok=True)
-        try:
-            with ResultsFile(temporary, header) as file:
-                while chunk := list(itertools.islice(rows, _ROWS_AT_ONCE)):
-                    file.write(chunk)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with written_beside(path) as temporary, ResultsFile(temporary, header) as file:
+            while chunk := list(itertools.islice(rows, _ROWS_AT_ONCE)):
+                file.write(chunk)
     for part in parts_of(path):
         part.unlink()
 

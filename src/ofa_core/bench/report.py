@@ -8,10 +8,11 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from ..whole_files import write_whole
 from .gallery import LoadImage, card, chosen
 from .metrics import Score
 from .plots import Bar, bars, threshold_plot
-from .results import Header, Row, write_whole
+from .results import Header, Row
 from .summary import PLAIN_NUMBERS, TASK_SCORES, Group, Kind, Summary, shown
 
 #: The page, with places for what is told; its style and its script stand in it.

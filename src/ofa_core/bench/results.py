@@ -174,20 +174,6 @@ def latest_unfinished(out: Path, task: str, comment: str) -> Path | None:
     return next((directory / f"{time}.jsonl" for time in times if not (directory / f"{time}.json").exists()), None)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path`` and rename it, so that ``path`` is never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _directory(out: Path, task: str, comment: str) -> Path:
     if not re.fullmatch(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]*", comment):
         raise OFAError(f"the comment {comment!r} names a directory: it should have no / and not begin with a dot")

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from ..errors import OFAError, first_problem
 from ..heads.box_codec import Convention
+from ..whole_files import write_whole
 from . import metrics
 from .metrics import Floats, Score
-from .results import Header, Row, write_whole
+from .results import Header, Row
 
 Kind = Literal["grounding", "oracle", "selfplay"]
 

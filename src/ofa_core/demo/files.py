@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..whole_files import written_beside
 from .dialogs import closed_dialog, open_dialog
 from .language import PHRASES, caption, phrase
 from .world import Scene, Split, Thing, draw, make_scene
@@ -45,16 +46,14 @@ def _name(number: int) -> str:
 
 
 def _write(path: Path, lines: Iterator[str], *, compressed: bool = False) -> None:
-    """Write a file beside its place and rename it."""
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as raw:
+    """Write a file, whole or not at all."""
+    with written_beside(path) as temporary, temporary.open("wb") as raw:
         # without a name or time in it, so that the same scenes give the same bytes
         file = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if compressed else raw
         for line in lines:
             file.write((line + "\n").encode())
         if file is not raw:
             file.close()
-    temporary.replace(path)
 
 
 def _phrases(scenes: list[Scene], kinds: tuple[str, ...]) -> Iterator[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..whole_files import write_whole
 from .plot import curve_svg
 
 LOG_FILE = "log.jsonl"
@@ -40,11 +40,9 @@ class Log:
         """Forget what was logged behind ``step``: it will be done again."""
         if self._writes and self.path.is_file():
             kept = [row for row in self.rows() if row["step"] <= step]
-            temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-            temporary.replace(self.path)
+            write_whole(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def plot(self) -> None:
         """Draw the curves of everything that was logged."""
         if self._writes:
-            self.path.with_name(PLOT_FILE).write_text(curve_svg(self.rows()), encoding="utf-8")
+            write_whole(self.path.with_name(PLOT_FILE), curve_svg(self.rows()))

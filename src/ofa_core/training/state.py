@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import OFAError
+from ..whole_files import written_beside
 
 STATE_FILE = "state.safetensors"
 FORMAT = "ofa_core.training/1"
@@ -56,9 +57,8 @@ def as_part(tensor: Tensor, like: Tensor) -> Tensor:
 def save_state(path: Path, groups: dict[str, dict[str, Tensor]], facts: dict[str, Any]) -> None:
     """Write groups of tensors and some facts, beside and renamed."""
     tensors = {f"{group}:{name}": t.contiguous() for group, part in groups.items() for name, t in part.items()}
-    temporary = path.with_name(f".{path.name}.new")
-    save_file(_unshared(tensors), temporary, metadata={"format": FORMAT, "facts": json.dumps(facts)})
-    temporary.replace(path)
+    with written_beside(path) as temporary:
+        save_file(_unshared(tensors), temporary, metadata={"format": FORMAT, "facts": json.dumps(facts)})
 
 
 def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
