@@ -47,7 +47,7 @@ def save_directory(
     with new_directory(Path(directory), overwrite) as temporary:
         (temporary / CONFIG_FILE).write_text(config.model_dump_json(indent=2, exclude_defaults=False) + "\n")
         try:
-            save_file(_apart(state), temporary / WEIGHTS_FILE)
+            save_file(apart(state), temporary / WEIGHTS_FILE)
         except SafetensorError as error:
             raise CheckpointError(f"{directory} cannot be written: {error}") from None
         tokenizer.save(temporary)
@@ -130,7 +130,7 @@ def load_model(
     return model.eval().requires_grad_(False)
 
 
-def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous tensors, none of which is another: safetensors stores no sharing."""
     seen: set[int] = set()
     apart = {}

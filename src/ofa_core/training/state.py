@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import OFAError
+from ..weights import apart
 from ..whole_files import written_beside
 
 STATE_FILE = "state.safetensors"
@@ -56,19 +57,9 @@ def as_part(tensor: Tensor, like: Tensor) -> Tensor:
 
 def save_state(path: Path, groups: dict[str, dict[str, Tensor]], facts: dict[str, Any]) -> None:
     """Write groups of tensors and some facts, beside and renamed."""
-    tensors = {f"{group}:{name}": t.contiguous() for group, part in groups.items() for name, t in part.items()}
+    tensors = {f"{group}:{name}": t for group, part in groups.items() for name, t in part.items()}
     with written_beside(path) as temporary:
-        save_file(_unshared(tensors), temporary, metadata={"format": FORMAT, "facts": json.dumps(facts)})
-
-
-def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies where two names hold one tensor, which safetensors does not store."""
-    seen: set[int] = set()
-    apart = {}
-    for name, tensor in tensors.items():
-        apart[name] = tensor.clone() if tensor.numel() and tensor.data_ptr() in seen else tensor
-        seen.add(tensor.data_ptr())
-    return apart
+        save_file(apart(tensors), temporary, metadata={"format": FORMAT, "facts": json.dumps(facts)})
 
 
 def read_state(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
