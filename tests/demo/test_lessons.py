@@ -9,21 +9,22 @@ from random import Random
 import pytest
 from reference import lively_ofa, scripted
 
-from ofa_core import OFA, BoxCodec, OFAError, TaskSettings, Tokenizer
+from ofa_core import OFA, BoxCodec, OFAError, TaskSettings
 from ofa_core.demo.language import phrase, picture_question
-from ofa_core.demo.lessons import LESSONS, Lessons, Pupil
+from ofa_core.demo.lessons import LESSONS, Lessons
 from ofa_core.demo.world import Scene, draw, make_scene
 from ofa_core.heads.grounding import invig_codec
-from ofa_core.text import small_vocabulary_dir
 from ofa_core.text.vocabulary import BOS, EOS
 
-TOKENIZER = Tokenizer.from_dir(small_vocabulary_dir(), code_dict_size=0)
-PUPIL = Pupil(TOKENIZER, BoxCodec("refcoco", image_size=64, max_image_size=64), BoxCodec("invig"))
+TASK = TaskSettings(image_size=64, max_image_size=64, code_dict_size=0, prompt_type="none")
+PIPELINE = lively_ofa(task=TASK).pipeline
+TOKENIZER = PIPELINE.tokenizer
+REFCOCO = BoxCodec("refcoco", image_size=64, max_image_size=64)
 
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_every_lesson_gives_a_source_and_a_target(name: str) -> None:
-    given = [LESSONS[name](PUPIL, make_scene(seed), Random(seed)) for seed in range(40)]
+    given = [LESSONS[name](PIPELINE, make_scene(seed), Random(seed)) for seed in range(40)]
     taught = [lesson for lesson in given if lesson is not None]
     assert len(taught) > 15
     assert len({tuple(target) for _, target in taught}) > 1
@@ -35,11 +36,11 @@ def test_every_lesson_gives_a_source_and_a_target(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ground", "closed_grounding", "open_grounding", "agent"])
 def test_boxes_in_targets_are_boxes_of_the_scene(name: str) -> None:
-    codec = PUPIL.refcoco if name == "ground" else PUPIL.invig
+    codec = REFCOCO if name == "ground" else BoxCodec("invig")
     seen = 0
     for seed in range(30):
         scene = make_scene(seed)
-        lesson = LESSONS[name](PUPIL, scene, Random(seed))
+        lesson = LESSONS[name](PIPELINE, scene, Random(seed))
         bins = None if lesson is None else [TOKENIZER.vocabulary.bin_of(token) for token in lesson[1]]
         bins = [number for number in bins or [] if number is not None]
         if bins:
@@ -98,12 +99,12 @@ def test_only_the_listing_has_no_head() -> None:
 
 @pytest.mark.parametrize("name", ASKED)
 def test_sources_are_those_that_the_head_feeds_the_model(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ofa = lively_ofa(task=TaskSettings(image_size=64, max_image_size=64, code_dict_size=0, prompt_type="none"))
+    ofa = lively_ofa(task=TASK)
     asked = scripted(monkeypatch, [10])
     compared = 0
     for seed in range(12):
         scene = make_scene(seed)
-        lesson = LESSONS[name](PUPIL, scene, Random(seed))
+        lesson = LESSONS[name](PIPELINE, scene, Random(seed))
         if lesson is not None:
             ASKED[name](ofa, scene, Random(seed), lesson[0])
             assert list(asked[-1].sources[0]) == lesson[0]
@@ -113,17 +114,20 @@ def test_sources_are_those_that_the_head_feeds_the_model(name: str, monkeypatch:
 
 def test_listings_name_every_shape_with_its_box() -> None:
     scene = make_scene(3)
-    _, target = LESSONS["listing"](PUPIL, scene, Random(0)) or ([], [])
+    _, target = LESSONS["listing"](PIPELINE, scene, Random(0)) or ([], [])
     words = TOKENIZER.decode(target)
     ordered = sorted(scene.things, key=lambda thing: thing.box[0])
     assert re.findall(r"[a-z]+ [a-z]+(?= ?<bin)", words) == [thing.name for thing in ordered]
     bins = [number for token in target if (number := TOKENIZER.vocabulary.bin_of(token)) is not None]
-    assert bins == [number for thing in ordered for number in PUPIL.refcoco.encode(thing.box, scene.size)]
+    assert bins == [number for thing in ordered for number in REFCOCO.encode(thing.box, scene.size)]
 
 
 def test_rows_are_the_same_whenever_they_are_asked_for() -> None:
-    lessons = Lessons(PUPIL, {"ground": 1, "region": 2}, questions=5, things=(1, 3), seed=4)
-    first, again = lessons.examples(7), Lessons(PUPIL, {"ground": 1, "region": 2}, questions=5, things=(1, 3), seed=4)
+    lessons = Lessons(PIPELINE, {"ground": 1, "region": 2}, questions=5, things=(1, 3), seed=4)
+    first, again = (
+        lessons.examples(7),
+        Lessons(PIPELINE, {"ground": 1, "region": 2}, questions=5, things=(1, 3), seed=4),
+    )
     assert [(e.source, e.target) for e in first] == [(e.source, e.target) for e in again.examples(7)]
     assert len({id(example.image) for example in first}) == 1, "questions of a scene share its picture"
     other = [(e.source, e.target) for e in lessons.examples(8)]
@@ -132,4 +136,4 @@ def test_rows_are_the_same_whenever_they_are_asked_for() -> None:
 
 def test_an_unknown_lesson_is_an_error() -> None:
     with pytest.raises(OFAError, match="there is no lesson 'grond'; there are ground, listing"):
-        Lessons(PUPIL, {"grond": 1})
+        Lessons(PIPELINE, {"grond": 1})

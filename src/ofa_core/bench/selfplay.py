@@ -89,7 +89,7 @@ def _play_open(table: Table, games: list[Game]) -> None:
     The agent's ``not yet.`` is no part of the dialog. A question in the last turn goes unanswered.
     """
     looks, boxes = [game.oracle for game in games], [game.sample.record.box for game in games]
-    sources = query_sources(table.oracle, looks, boxes)
+    sources = query_sources(table.oracle, [look.size for look in looks], boxes)
     queries = query(table.oracle, looks, boxes, table.options, len(games))
     for game, source, text in zip(games, sources, queries, strict=True):
         game.source, game.turns = source, [text.text] * bool(text.text)

@@ -113,7 +113,7 @@ def _answer_questions(
     )
     options = settings.options(DIALOG_OPTIONS)
     found = oracle(pipeline, pictures, *asked, options=options, batch_size=len(samples))
-    sources = oracle_sources(pipeline, pictures, *asked)
+    sources = oracle_sources(pipeline, [picture.size for picture in pictures], *asked)
     return [
         answer_row(sample, picture, pipeline, source, answer)
         for sample, picture, source, answer in zip(samples, pictures, sources, found, strict=True)

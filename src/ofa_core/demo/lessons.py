@@ -3,91 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from random import Random
 
 from ..errors import OFAError
 from ..heads import caption as captions
-from ..heads import grounding, vqa
-from ..heads.box_codec import Box, BoxCodec
-from ..text import Tokenizer, pre_question
-from ..text.dialog import DIALOG_TASKS, dialog_source
+from ..heads import grounding, oracle, questioner, vqa
+from ..heads.box_codec import Box
+from ..heads.pipeline import Pipeline
 from ..text.vocabulary import EOS
 from ..training.examples import Example
+from ..training.targets import region_target, text_target
 from . import dialogs, language
 from .world import Scene, Split, Thing, draw, make_scene
 
 #: What is asked for in the listing task, which supervises every shape of a picture at once.
 LISTING = " what are the objects in the image?"
 
-
-@dataclass(frozen=True)
-class Pupil:
-    """How the model that learns writes texts and boxes."""
-
-    tokenizer: Tokenizer
-    refcoco: BoxCodec
-    invig: BoxCodec
-
-    def text(self, words: str) -> list[int]:
-        """A source, ``<s>`` to ``</s>``."""
-        return self.tokenizer.encode(words, add_special_tokens=True)
-
-    def target(self, words: str) -> list[int]:
-        """A target with its leading space and ``</s>``."""
-        return [*self.tokenizer.encode(f" {words}"), EOS]
-
-    def bins(self, codec: BoxCodec, scene: Scene, box: Box) -> list[int]:
-        """The ids of a box."""
-        return self.tokenizer.vocabulary.bins_to_ids(codec.encode(box, scene.size))
-
-    def dialog(self, task: str, scene: Scene, turns: list[str], region: Box | None = None) -> list[int]:
-        """The source of a dialog task."""
-        bins = None if region is None else self.invig.encode(region, scene.size)
-        return dialog_source(self.tokenizer, DIALOG_TASKS[task], turns, bins)
-
-
 SourceTarget = tuple[list[int], list[int]]
 
 
-def ground(pupil: Pupil, scene: Scene, random: Random) -> SourceTarget | None:
+def ground(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
     """A phrase and its box."""
     found = language.phrase(scene, random)
     if found is None:
         return None
     thing, _, words = found
-    source = pupil.text(grounding.PROMPTS["gpt2"].format(caption=words))
-    return source, [*pupil.bins(pupil.refcoco, scene, thing.box), EOS]
+    (source,) = grounding.caption_sources(pipeline, [words])
+    return source, region_target(pipeline, grounding.refcoco_codec(pipeline), thing.box, scene.size)
 
 
-def listing(pupil: Pupil, scene: Scene, random: Random) -> SourceTarget:
+def listing(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
     """All shapes from left to right, each with its box."""
+    codec = grounding.refcoco_codec(pipeline)
     target: list[int] = []
     for thing in language.from_left_to_right(scene):
-        target += [*pupil.tokenizer.encode(f" {thing.name}"), *pupil.bins(pupil.refcoco, scene, thing.box)]
-    return pupil.text(LISTING), [*target, EOS]
+        target += region_target(pipeline, codec, thing.box, scene.size, thing.name)[:-1]
+    return pipeline.encode(LISTING), [*target, EOS]
 
 
-def region(pupil: Pupil, scene: Scene, random: Random) -> SourceTarget:
+def region(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
     """What a region shows."""
     thing = random.choice(scene.things)
-    question = pupil.text(captions.REGION_PROMPTS["gpt2"])[:-1]
-    return [*question, *pupil.bins(pupil.refcoco, scene, thing.box), EOS], pupil.target(language.region_caption(thing))
+    (source,) = captions.region_sources(pipeline, [scene.size], [thing.box])
+    return source, text_target(pipeline, language.region_caption(thing))
 
 
-def caption(pupil: Pupil, scene: Scene, random: Random) -> SourceTarget:
+def caption(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
     """A caption of the picture."""
-    return pupil.text(captions.PROMPTS["gpt2"]), pupil.target(language.caption(scene))
+    (source,) = captions.caption_sources(pipeline, 1)
+    return source, text_target(pipeline, language.caption(scene))
 
 
-def answer(pupil: Pupil, scene: Scene, random: Random) -> SourceTarget:
+def answer(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
     """A question about the picture."""
     question, reply = language.picture_question(scene, random)
-    asked = f"{pre_question(question.rstrip('?'))}?"
-    return pupil.text(vqa.PROMPTS["gpt2"].format(question=asked)), pupil.target(reply)
+    (source,) = vqa.question_sources(pipeline, [question], [None])
+    return source, text_target(pipeline, reply)
 
 
-def closed_oracle(pupil: Pupil, scene: Scene, random: Random) -> SourceTarget:
+def closed_oracle(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
     """A closed question about a region, sometimes late in a dialog."""
     thing = random.choice(scene.things)
     turns: list[str] = []
@@ -98,28 +72,30 @@ def closed_oracle(pupil: Pupil, scene: Scene, random: Random) -> SourceTarget:
         turns += language.question(scene, thing, random)
     if not turns or random.random() < 0.5:
         turns += language.question(scene, thing, random)
-    *turns, reply = turns
-    return pupil.dialog("guesswhat_oracle", scene, turns, thing.box), pupil.target(reply)
+    *before, question, reply = turns
+    (source,) = oracle.oracle_sources(pipeline, [scene.size], [thing.box], [before], [question])
+    return source, text_target(pipeline, reply)
 
 
-def closed_grounding(pupil: Pupil, scene: Scene, random: Random) -> SourceTarget | None:
+def closed_grounding(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
     """The shape a whole game is about."""
     talk = dialogs.closed_dialog(scene, random.choice(scene.things), random)
     turns = [turn for pair in talk.questions for turn in pair]
     if not turns:
         return None
-    target = [*pupil.target("region:")[:-1], *pupil.bins(pupil.invig, scene, talk.target.box), EOS]
-    return pupil.dialog("guesswhat_grounding", scene, turns), target
+    (source,) = grounding.dialog_sources(pipeline, [turns])
+    return source, _region(pipeline, scene, talk.target.box, questioner.REGION)
 
 
-def closed_question(pupil: Pupil, scene: Scene, random: Random) -> SourceTarget | None:
+def closed_question(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
     """The next question of a game."""
     talk = dialogs.closed_dialog(scene, random.choice(scene.things), random)
     if not talk.questions:
         return None
     at = random.randrange(len(talk.questions))
     turns = [turn for pair in talk.questions[:at] for turn in pair]
-    return pupil.dialog("guesswhat_question", scene, turns), pupil.target(talk.questions[at][0])
+    (source,) = questioner.question_sources(pipeline, [turns])
+    return source, text_target(pipeline, talk.questions[at][0])
 
 
 def _open(scene: Scene, random: Random) -> tuple[Thing, list[str]]:
@@ -127,42 +103,50 @@ def _open(scene: Scene, random: Random) -> tuple[Thing, list[str]]:
     return talk.target, [talk.query, *(turn for pair in talk.questions for turn in pair)]
 
 
-def open_grounding(pupil: Pupil, scene: Scene, random: Random) -> SourceTarget:
+def open_grounding(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
     """The shape an InViG dialog is about."""
     thing, turns = _open(scene, random)
-    target = [*pupil.target("region:")[:-1], *pupil.bins(pupil.invig, scene, thing.box), EOS]
-    return pupil.dialog("invig_grounding", scene, turns), target
+    (source,) = grounding.dialog_sources(pipeline, [turns], "invig")
+    return source, _region(pipeline, scene, thing.box, questioner.REGION)
 
 
-def open_oracle(pupil: Pupil, scene: Scene, random: Random) -> SourceTarget:
+def open_oracle(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
     """The person's reply to a question, or the first query where nothing was asked."""
     thing, turns = _open(scene, random)
     if len(turns) == 1:
-        return pupil.dialog("invig_query", scene, [], thing.box), pupil.target(turns[0])
+        (source,) = oracle.query_sources(pipeline, [scene.size], [thing.box])
+        return source, text_target(pipeline, turns[0])
     at = 2 * random.randrange(1, len(turns) // 2 + 1)
-    return pupil.dialog("invig_oracle", scene, turns[:at], thing.box), pupil.target(turns[at])
+    asked = [turns[: at - 1]], [turns[at - 1]]
+    (source,) = oracle.oracle_sources(pipeline, [scene.size], [thing.box], *asked, "invig")
+    return source, text_target(pipeline, turns[at])
 
 
-def open_question(pupil: Pupil, scene: Scene, random: Random) -> SourceTarget | None:
+def open_question(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
     """The agent's next question."""
     _, turns = _open(scene, random)
     if len(turns) == 1:
         return None
     at = 2 * random.randrange(len(turns) // 2) + 1
-    return pupil.dialog("invig_question", scene, turns[:at]), pupil.target(turns[at])
+    (source,) = questioner.question_sources(pipeline, [turns[:at]], "invig")
+    return source, text_target(pipeline, turns[at])
 
 
-def agent(pupil: Pupil, scene: Scene, random: Random) -> SourceTarget:
+def agent(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
     """What an agent does that may guess: it asks on, or says the region once only one shape fits."""
     thing, turns = _open(scene, random)
     at = 2 * random.randrange(len(turns) // 2 + 1) + 1
-    source = pupil.dialog("agent", scene, turns[:at])
+    (source,) = questioner.agent_sources(pipeline, [turns[:at]])
     if at < len(turns):
-        return source, pupil.target(f"not yet. {turns[at]}")
-    return source, [*pupil.target("sure. region:")[:-1], *pupil.bins(pupil.invig, scene, thing.box), EOS]
+        return source, text_target(pipeline, f"{questioner.NOT_YET} {turns[at]}")
+    return source, _region(pipeline, scene, thing.box, f"{questioner.SURE} {questioner.REGION}")
 
 
-Lesson = Callable[[Pupil, Scene, Random], SourceTarget | None]
+def _region(pipeline: Pipeline, scene: Scene, box: Box, said: str) -> list[int]:
+    return region_target(pipeline, grounding.invig_codec(pipeline), box, scene.size, said)
+
+
+Lesson = Callable[[Pipeline, Scene, Random], SourceTarget | None]
 #: Every lesson by name.
 LESSONS: dict[str, Lesson] = {
     lesson.__name__: lesson
@@ -182,7 +166,7 @@ class Lessons:
 
     def __init__(
         self,
-        pupil: Pupil,
+        pipeline: Pipeline,
         weights: Mapping[str, float],
         *,
         questions: int = 6,
@@ -192,7 +176,7 @@ class Lessons:
     ) -> None:
         if unknown := [name for name in weights if name not in LESSONS]:
             raise OFAError(f"there is no lesson {unknown[0]!r}; there are {', '.join(LESSONS)}")
-        self.pupil = pupil
+        self.pipeline = pipeline
         self.weights = dict(weights)
         self.questions, self.split, self.seed = questions, split, seed
         self.things = (things[0], things[1])
@@ -205,7 +189,7 @@ class Lessons:
         image = draw(scene)
         examples = []
         for name in random.choices(list(self.weights), list(self.weights.values()), k=self.questions):
-            learned = LESSONS[name](self.pupil, scene, random)
+            learned = LESSONS[name](self.pipeline, scene, random)
             if learned is not None:
                 examples.append(Example(*learned, image))
         return examples

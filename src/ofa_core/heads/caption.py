@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..generation import GenerationOptions
 from ..text.vocabulary import EOS
 from .grounding import refcoco_codec
-from .pipeline import Opened, Picture, Pipeline
+from .pipeline import Picture, Pipeline
 from .results import Text, text_of
 
 PROMPTS = {"gpt2": " what does the image describe?", "bert": "图片描述了什么内容?"}
@@ -53,7 +53,7 @@ def describe_region(
 ) -> list[Text]:
     """What each box shows; see :meth:`ofa_core.OFA.describe_region`."""
     pictures = pipeline.open(images)
-    sources = region_sources(pipeline, pictures, boxes, prompt)
+    sources = region_sources(pipeline, [picture.size for picture in pictures], boxes, prompt)
     found = pipeline.run(pictures, sources, options, batch_size=batch_size)
     return [text_of(pipeline.tokenizer, beams) for beams in found]
 
@@ -64,17 +64,13 @@ def caption_sources(pipeline: Pipeline, count: int, prompt: str | None = None) -
 
 
 def region_sources(
-    pipeline: Pipeline, pictures: Sequence[Opened], boxes: Sequence[Sequence[float]], prompt: str | None = None
+    pipeline: Pipeline, sizes: Sequence[tuple[int, int]], boxes: Sequence[Sequence[float]], prompt: str | None = None
 ) -> list[list[int]]:
-    """The ids, ``<s>`` to ``</s>``, that :func:`describe_region` reads for each box."""
+    """The ids, ``<s>`` to ``</s>``, that :func:`describe_region` reads for each box on a picture of (width, height)."""
     codec = refcoco_codec(pipeline)
     question = pipeline.encode(pipeline.prompt(REGION_PROMPTS, prompt))[:-1]
     bins_to_ids = pipeline.tokenizer.vocabulary.bins_to_ids
-    return [
-        [*question, *bins_to_ids(codec.encode(box, picture.size)), EOS]
-        for box, picture in zip(boxes, pictures, strict=True)
-        if picture is not None
-    ]
+    return [[*question, *bins_to_ids(codec.encode(box, size)), EOS] for box, size in zip(boxes, sizes, strict=True)]
 
 
 def without_punctuation(text: str) -> str:

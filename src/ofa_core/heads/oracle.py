@@ -10,7 +10,7 @@ from ..errors import OFAError
 from ..generation import GenerationOptions
 from ..text.dialog import DIALOG_TASKS, Dialog, DialogTask, Style, dialog_source, dialog_task, turns_of
 from .grounding import DIALOG_OPTIONS, invig_codec
-from .pipeline import Opened, Picture, Pipeline
+from .pipeline import Picture, Pipeline
 from .results import Answer, Text, choice, text_of
 
 #: What the GuessWhat?! oracle may say.
@@ -40,7 +40,7 @@ def oracle(
 ) -> list[OracleAnswer]:
     """The answer to each question about a region; see :meth:`ofa_core.OFA.oracle`."""
     pictures = pipeline.open(images)
-    sources = oracle_sources(pipeline, pictures, boxes, dialogs, questions, style)
+    sources = oracle_sources(pipeline, [picture.size for picture in pictures], boxes, dialogs, questions, style)
     if style == "invig":
         found = pipeline.run(pictures, sources, options, batch_size=batch_size)
         texts = [text_of(pipeline.tokenizer, beams) for beams in found]
@@ -59,44 +59,45 @@ def query(
 ) -> list[Text]:
     """How a person would first ask for each region (InViG); see :meth:`ofa_core.OFA.query`."""
     pictures = pipeline.open(images)
-    sources = query_sources(pipeline, pictures, boxes)
+    sources = query_sources(pipeline, [picture.size for picture in pictures], boxes)
     found = pipeline.run(pictures, sources, options, batch_size=batch_size)
     return [text_of(pipeline.tokenizer, beams) for beams in found]
 
 
 def oracle_sources(
     pipeline: Pipeline,
-    pictures: Sequence[Opened],
+    sizes: Sequence[tuple[int, int]],
     boxes: Sequence[Sequence[float]],
     dialogs: Sequence[Dialog],
     questions: Sequence[str],
     style: Style = "guesswhat",
 ) -> list[list[int]]:
-    """The ids, ``<s>`` to ``</s>``, that :func:`oracle` reads for each question."""
+    """The ids, ``<s>`` to ``</s>``, that :func:`oracle` reads for each question on a picture of (width, height)."""
     for question in questions:
         if not isinstance(question, str) or not question.strip():
             raise OFAError(f"the question is {question!r}; it should be a text that is not empty")
     turns = [[*turns_of(dialog), question] for dialog, question in zip(dialogs, questions, strict=True)]
-    return _sources(pipeline, dialog_task(style, "oracle"), pictures, boxes, turns)
+    return _sources(pipeline, dialog_task(style, "oracle"), sizes, boxes, turns)
 
 
-def query_sources(pipeline: Pipeline, pictures: Sequence[Opened], boxes: Sequence[Sequence[float]]) -> list[list[int]]:
-    """The ids, ``<s>`` to ``</s>``, that :func:`query` reads for each region."""
-    return _sources(pipeline, DIALOG_TASKS["invig_query"], pictures, boxes, [[]] * len(pictures))
+def query_sources(
+    pipeline: Pipeline, sizes: Sequence[tuple[int, int]], boxes: Sequence[Sequence[float]]
+) -> list[list[int]]:
+    """The ids, ``<s>`` to ``</s>``, that :func:`query` reads for each region on a picture of (width, height)."""
+    return _sources(pipeline, DIALOG_TASKS["invig_query"], sizes, boxes, [[]] * len(sizes))
 
 
 def _sources(
     pipeline: Pipeline,
     task: DialogTask,
-    pictures: Sequence[Opened],
+    sizes: Sequence[tuple[int, int]],
     boxes: Sequence[Sequence[float]],
     all_turns: Sequence[Sequence[str]],
 ) -> list[list[int]]:
     codec = invig_codec(pipeline)
     return [
-        dialog_source(pipeline.tokenizer, task, turns, codec.encode(box, picture.size))
-        for picture, box, turns in zip(pictures, boxes, all_turns, strict=True)
-        if picture is not None
+        dialog_source(pipeline.tokenizer, task, turns, codec.encode(box, size))
+        for size, box, turns in zip(sizes, boxes, all_turns, strict=True)
     ]
 
 

@@ -9,52 +9,40 @@ from functools import partial
 from PIL import Image
 
 from ..bench.records import Format, Record
-from ..demo.lessons import Lessons, Pupil
+from ..demo.lessons import Lessons
 from ..errors import OFAError
 from ..generation.candidates import prompt_of
 from ..heads import caption, grounding, oracle, questioner, vqa
-from ..heads.box_codec import BoxCodec
 from ..heads.pipeline import Pipeline
 from ..text.dialog import Style
-from ..text.vocabulary import EOS
 from .batches import Source
 from .examples import Example
 from .rows import Rows
 from .settings import DataSettings
+from .targets import region_target, text_target
 
 #: What a row with its picture teaches.
 Teach = Callable[[Pipeline, Record, Image.Image], list[Example]]
 
 
-def _words(pipeline: Pipeline, text: str) -> list[int]:
-    """A target: the text with its leading space, and ``</s>``."""
-    return [*pipeline.tokenizer.encode(f" {text.strip()}"), EOS]
-
-
 def _said(pipeline: Pipeline, turn: str) -> list[int]:
     """A target: a turn of a dialog, lower-cased as in the published fine-tunes."""
-    return _words(pipeline, turn.lower())
+    return text_target(pipeline, turn.strip().lower())
 
 
 def _plain(pipeline: Pipeline, text: str) -> list[int]:
     """A target: a caption without punctuation, cut to as many words as the model was trained with."""
     words = caption.without_punctuation(text).split()
-    return _words(pipeline, " ".join(words[: pipeline.model.config.task.max_target_tokens]))
-
-
-def _region(pipeline: Pipeline, codec: BoxCodec, record: Record, image: Image.Image, said: str = "") -> list[int]:
-    """A target: what is said first, and the record's box."""
-    bins = pipeline.tokenizer.vocabulary.bins_to_ids(codec.encode(record.box, image.size))
-    return [*(pipeline.tokenizer.encode(f" {said}") if said else []), *bins, EOS]
+    return text_target(pipeline, " ".join(words[: pipeline.model.config.task.max_target_tokens]))
 
 
 def _phrase(pipeline: Pipeline, record: Record, image: Image.Image) -> list[Example]:
     (source,) = grounding.caption_sources(pipeline, [record.text])
-    return [Example(source, _region(pipeline, grounding.refcoco_codec(pipeline), record, image), image)]
+    return [Example(source, region_target(pipeline, grounding.refcoco_codec(pipeline), record.box, image.size), image)]
 
 
 def _region_caption(pipeline: Pipeline, record: Record, image: Image.Image) -> list[Example]:
-    (source,) = caption.region_sources(pipeline, [image], [record.box])
+    (source,) = caption.region_sources(pipeline, [image.size], [record.box])
     return [Example(source, _plain(pipeline, record.text), image)]
 
 
@@ -67,12 +55,12 @@ def _answer(pipeline: Pipeline, record: Record, image: Image.Image) -> list[Exam
     objects = record.objects if pipeline.model.config.task.add_object else ()
     (source,) = vqa.question_sources(pipeline, [record.text], [objects])
     prompt = prompt_of(source, pipeline.decoder_prompt(None, vqa.DECODER_PROMPT))
-    return [Example(source, _words(pipeline, record.answer), image, prompt, record.agreement)]
+    return [Example(source, text_target(pipeline, record.answer), image, prompt, record.agreement)]
 
 
 def _dialog(style: Style, pipeline: Pipeline, record: Record, image: Image.Image) -> list[Example]:
     (source,) = grounding.dialog_sources(pipeline, [record.turns], style)
-    target = _region(pipeline, grounding.invig_codec(pipeline), record, image, questioner.REGION)
+    target = region_target(pipeline, grounding.invig_codec(pipeline), record.box, image.size, questioner.REGION)
     return [Example(source, target, image)]
 
 
@@ -80,11 +68,11 @@ def _answers(style: Style, first: int, pipeline: Pipeline, record: Record, image
     """Every answer of a dialog, whose first question is turn ``first``; before an InViG dialog's, its query."""
     examples = []
     if first and record.turns:
-        (source,) = oracle.query_sources(pipeline, [image], [record.box])
+        (source,) = oracle.query_sources(pipeline, [image.size], [record.box])
         examples.append(Example(source, _said(pipeline, record.turns[0]), image))
     for at in range(first, len(record.turns) - 1, 2):
         before, question, answer = record.turns[:at], record.turns[at], record.turns[at + 1]
-        (source,) = oracle.oracle_sources(pipeline, [image], [record.box], [before], [question], style)
+        (source,) = oracle.oracle_sources(pipeline, [image.size], [record.box], [before], [question], style)
         examples.append(Example(source, _said(pipeline, answer), image))
     return examples
 
@@ -105,7 +93,7 @@ def _agent(pipeline: Pipeline, record: Record, image: Image.Image) -> list[Examp
     sources = questioner.agent_sources(pipeline, [*(record.turns[:at] for at in asked), answered])
     targets = [_said(pipeline, f"{questioner.NOT_YET} {record.turns[at]}") for at in asked]
     codec = grounding.invig_codec(pipeline)
-    targets.append(_region(pipeline, codec, record, image, f"{questioner.SURE} {questioner.REGION}"))
+    targets.append(region_target(pipeline, codec, record.box, image.size, f"{questioner.SURE} {questioner.REGION}"))
     return [Example(source, target, image) for source, target in zip(sources, targets, strict=True)]
 
 
@@ -167,10 +155,9 @@ def make_source(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:
 
 def _shapes(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:
     """Scenes of the drawn world; ``options`` are those of :class:`~ofa_core.demo.lessons.Lessons`."""
-    pupil = Pupil(pipeline.tokenizer, grounding.refcoco_codec(pipeline), grounding.invig_codec(pipeline))
     if data.path is not None:
         raise OFAError(f"the training task {SHAPES!r} draws its pictures and takes no path")
     try:
-        return Lessons(pupil, **({"seed": seed} | data.options))
+        return Lessons(pipeline, **({"seed": seed} | data.options))
     except TypeError as error:
         raise OFAError(f"the options of the task {SHAPES!r} are wrong: {error}") from None
