@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from .language import CLAIMS, SIDES, superlative, with_article
+from .language import CLAIMS, SIDES, groups, superlative, with_article
 from .world import Scene, Thing
 
 #: The most questions of a dialog.
@@ -86,14 +86,9 @@ def open_dialog(scene: Scene, target: Thing, random: Random) -> Talk:
 
 def _query(scene: Scene, target: Thing, random: Random) -> tuple[str, list[Thing]]:
     """A first query and the shapes that it fits."""
-    forms = {
-        target.name: [thing for thing in scene.things if thing.name == target.name],
-        target.kind: [thing for thing in scene.things if thing.kind == target.kind],
-        f"{target.colour} shape": [thing for thing in scene.things if thing.colour == target.colour],
-        "shape": list(scene.things),
-    }
-    words = random.choices(list(forms), weights=(2, 3, 3, 1))[0]
-    return f"i want the {words}." if words != "shape" else "i want one of the shapes.", forms[words]
+    shape, kind, colour, name = groups(scene, target)
+    words, fitting = random.choices((name, kind, colour, shape), weights=(2, 3, 3, 1))[0]
+    return "i want one of the shapes." if words == "shape" else f"i want the {words}.", fitting
 
 
 #: Open questions about what a shape is: the attribute they ask for.

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import base64
 import gzip
-import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
-
-from PIL import Image
 
 from ..whole_files import written_beside
 from .dialogs import closed_dialog, open_dialog
@@ -35,8 +32,8 @@ def write_dataset(directory: Path, count: int, split: Split = "test", *, first: 
     scenes = [make_scene(seed, split) for seed in range(first, first + count)]
     for number, scene in enumerate(scenes):
         draw(scene).save(images / _name(number))
-    _write(directory / "phrases.tsv", _phrases(scenes, tuple(PHRASES)))
-    _write(directory / "names.tsv", _phrases(scenes, ("name",)))
+    _write(directory / "phrases.tsv", _phrases(scenes, tuple(PHRASES), images))
+    _write(directory / "names.tsv", _phrases(scenes, ("name",), images))
     _write(directory / f"guesswhat.{split}.jsonl.gz", _json_lines(scenes, _game), compressed=True)
     _write(directory / f"invig.{split}.jsonl", _json_lines(scenes, _dialog))
 
@@ -56,19 +53,15 @@ def _write(path: Path, lines: Iterator[str], *, compressed: bool = False) -> Non
             file.close()
 
 
-def _phrases(scenes: list[Scene], kinds: tuple[str, ...]) -> Iterator[str]:
+def _phrases(scenes: list[Scene], kinds: tuple[str, ...], images: Path) -> Iterator[str]:
+    """Rows with their pictures inside, as they stand in ``images``."""
     for number, scene in enumerate(scenes):
         found = phrase(scene, Random(f"phrase {scene.seed}"), kinds)
         if found is not None:
             thing, kind, words = found
             box = ",".join(f"{value:.2f}" for value in thing.box)
-            yield "\t".join([f"{number}-{kind}", _name(number), words, box, _encoded(draw(scene))])
-
-
-def _encoded(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+            picture = base64.b64encode((images / _name(number)).read_bytes()).decode()
+            yield "\t".join([f"{number}-{kind}", _name(number), words, box, picture])
 
 
 def _json_lines(scenes: list[Scene], row: Callable[[int, Scene, Random], dict[str, Any]]) -> Iterator[str]:

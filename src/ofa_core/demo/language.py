@@ -97,31 +97,8 @@ def _only(thing: Thing, matching: Sequence[Thing]) -> bool:
     return list(matching) == [thing]
 
 
-def plain_phrases(scene: Scene, thing: Thing) -> list[str]:
-    """``red circle``, ``red shape``, ``circle``: those that are true of this shape alone, without article."""
-    return [
-        words
-        for words, alike in (
-            (thing.name, [t for t in scene.things if t.name == thing.name]),
-            (thing.kind, [t for t in scene.things if t.kind == thing.kind]),
-            (f"{thing.colour} shape", [t for t in scene.things if t.colour == thing.colour]),
-        )
-        if _only(thing, alike)
-    ]
-
-
-def name_phrases(scene: Scene, thing: Thing) -> list[str]:
-    """Phrases of colour and kind."""
-    return [f"the {words}" for words in plain_phrases(scene, thing) if words == thing.name]
-
-
-def partial_phrases(scene: Scene, thing: Thing) -> list[str]:
-    """Phrases of a colour or a kind."""
-    return [f"the {words}" for words in plain_phrases(scene, thing) if words != thing.name]
-
-
-def _groups(scene: Scene, thing: Thing) -> list[tuple[str, list[Thing]]]:
-    """Words that hold for ``thing`` with all shapes for which they hold."""
+def groups(scene: Scene, thing: Thing) -> list[tuple[str, list[Thing]]]:
+    """Words that hold for ``thing``, from the vaguest to its name, with all shapes for which they hold."""
     return [
         ("shape", list(scene.things)),
         (thing.kind, [t for t in scene.things if t.kind == thing.kind]),
@@ -130,10 +107,25 @@ def _groups(scene: Scene, thing: Thing) -> list[tuple[str, list[Thing]]]:
     ]
 
 
+def _plain_phrases(scene: Scene, thing: Thing) -> list[str]:
+    """``the red circle``, ``the red shape``, ``the circle``: those that are true of this shape alone."""
+    return [f"the {words}" for words, alike in groups(scene, thing)[1:] if _only(thing, alike)]
+
+
+def name_phrases(scene: Scene, thing: Thing) -> list[str]:
+    """Phrases of colour and kind."""
+    return [words for words in _plain_phrases(scene, thing) if words == f"the {thing.name}"]
+
+
+def partial_phrases(scene: Scene, thing: Thing) -> list[str]:
+    """Phrases of a colour or a kind."""
+    return [words for words in _plain_phrases(scene, thing) if words != f"the {thing.name}"]
+
+
 def size_phrases(scene: Scene, thing: Thing) -> list[str]:
     """``the small red circle``, ``the biggest star``."""
     found = []
-    for words, alike in _groups(scene, thing):
+    for words, alike in groups(scene, thing):
         found += [f"the {w} {words}" for w in ("biggest", "smallest") if superlative(scene, w, alike) is thing]
         if thing.size != "medium":
             same = [t for t in alike if t.size in (thing.size, "medium")]
@@ -144,7 +136,7 @@ def size_phrases(scene: Scene, thing: Thing) -> list[str]:
 def position_phrases(scene: Scene, thing: Thing) -> list[str]:
     """``the leftmost circle``, ``the red star at the top``."""
     found = []
-    for words, alike in _groups(scene, thing):
+    for words, alike in groups(scene, thing):
         found += [
             f"the {word} {words}"
             for word in ("leftmost", "rightmost", "topmost", "lowest")
@@ -164,7 +156,7 @@ def relation_phrases(scene: Scene, thing: Thing) -> list[str]:
     for other in scene.things:
         if other is thing or not name_phrases(scene, other):
             continue
-        for words, alike in _groups(scene, thing):
+        for words, alike in groups(scene, thing):
             for between in RELATIONS:
                 others = [t for t in alike if t is not thing and t is not other]
                 if relation(scene, between, thing, other) and all(
