@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,10 +38,6 @@ class Group:
     pictures: Tensor  # [B], index into the batch's pictures, -1 without one
     weights: Tensor  # [B]
 
-    def to(self, device: torch.device) -> Group:
-        """The same on ``device``."""
-        return Group(*(part.to(device, non_blocking=True) for part in vars(self).values()))
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -52,14 +48,15 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same on ``device``."""
-        pixels = None if self.pixels is None else self.pixels.to(device, non_blocking=True)
-        return Batch(pixels, tuple(group.to(device) for group in self.groups))
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The same in memory that a GPU reads while computing; the data loader calls it."""
-        pixels = None if self.pixels is None else self.pixels.pin_memory()
-        groups = (Group(*(part.pin_memory() for part in vars(group).values())) for group in self.groups)
-        return Batch(pixels, tuple(groups))
+        return self._changed(Tensor.pin_memory)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        pixels = None if self.pixels is None else change(self.pixels)
+        return Batch(pixels, tuple(Group(*map(change, vars(group).values())) for group in self.groups))
 
 
 def collate(

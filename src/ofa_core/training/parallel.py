@@ -50,12 +50,6 @@ class Parallel:
             dist.all_reduce(values)
         return values
 
-    def scale_gradients(self, model: nn.Module, factor: float) -> None:
-        """Multiply all gradients."""
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                parameter.grad.mul_(factor)
-
     def load(self, model: nn.Module, state: dict[str, Tensor]) -> None:
         """Load whole tensors into a model that may be sharded."""
         with torch.no_grad():

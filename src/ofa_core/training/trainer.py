@@ -83,17 +83,20 @@ class Trainer:
                 loss, accuracy, norm = self._learn([next(passes) for _ in range(settings.accumulate)])
                 self.step += 1
                 bar.update()
-                if self.step % settings.log_every == 0 or self.step == settings.steps:
+                if self._due(settings.log_every):
                     rate = float(self.schedule.get_last_lr()[0])
                     seconds = time.perf_counter() - started
                     row = {"loss": loss, "accuracy": accuracy, "norm": norm, "rate": rate, "seconds": seconds}
                     bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.3f}", refresh=False)
                     self.log.write(self.step, row)
-                every = settings.evaluate_every or settings.steps
-                if self.evaluate is not None and (self.step % every == 0 or self.step == settings.steps):
-                    self._evaluate()
-                if self.step % settings.save_every == 0 or self.step == settings.steps:
+                if self.evaluate is not None and self._due(settings.evaluate_every):
+                    self._evaluate(self.evaluate)
+                if self._due(settings.save_every):
                     self._save()
+
+    def _due(self, every: int | None) -> bool:
+        """Whether it is time for what is done ``every`` so many steps (None: at the end alone); at the end all of it is."""
+        return self.step == self.settings.steps or (every is not None and self.step % every == 0)
 
     def _learn(self, passes: list[Batch]) -> tuple[float, float, float]:
         """One step: loss and accuracy per target token over all processes, and the norm of the gradient."""
@@ -103,17 +106,16 @@ class Trainer:
         totals = torch.zeros(4, dtype=torch.float64, device=self.device)  # loss, tokens in it, all tokens, right ones
         for number, batch in enumerate(passes):
             last = number == len(passes) - 1
-            with self.parallel.syncing(self.loss, last), self._autocast():
-                loss, counts = self.loss(batch.to(self.device), self.step)
             with self.parallel.syncing(self.loss, last):
+                with self._autocast():
+                    loss, counts = self.loss(batch.to(self.device), self.step)
                 self.scaler.scale(loss).backward()
             totals += torch.cat([loss.detach()[None], counts]).double()
         totals = self.parallel.total(totals)
         self.scaler.unscale_(self.optimizer)
         # The gradient of the sum of losses, as an average over processes, becomes that of the mean over tokens.
-        self.parallel.scale_gradients(self.model, self.process.count / max(1.0, float(totals[1])))
-        limit = self.settings.optimizer.clip_norm or float("inf")
-        norm = clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], limit)
+        _scale_gradients(self.model, self.process.count / max(1.0, float(totals[1])))
+        norm = clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip_norm or float("inf"))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -150,9 +152,8 @@ class Trainer:
         """The model to use: the moving average where there is one."""
         return self.model if self.average is None else self.average.module  # type: ignore[return-value]
 
-    def _evaluate(self) -> None:
-        model = self.result.eval()
-        scores = self.evaluate(model, self.step) if self.evaluate is not None else {}
+    def _evaluate(self, evaluate: Evaluate) -> None:
+        scores = evaluate(self.result.eval(), self.step)
         self.log.write(self.step, scores)
         if scores and (headline := next(iter(scores.values()))) > self.best:
             self.best = headline
@@ -178,7 +179,6 @@ class Trainer:
         facts = {
             "step": self.step,
             "best": self.best,
-            "schedule": self.schedule.state_dict()["last_epoch"],
             "scaler": self.scaler.state_dict(),
             "settings": self.settings.fingerprint(),
         }
@@ -194,15 +194,15 @@ class Trainer:
             self.log.cut(0)
             return
         groups, facts = read_state(path)
-        if facts["settings"] != self.settings.fingerprint():
-            what = _difference(json.loads(facts["settings"]), json.loads(self.settings.fingerprint()))
+        if facts["settings"] != (now := self.settings.fingerprint()):
+            what = _difference(json.loads(facts["settings"]), json.loads(now))
             raise OFAError(f"{path.parent} holds a run with other settings ({what}); choose another out, or remove it")
         self.parallel.load(self.model, groups["model"])
         if self.average is not None:
             self.average.load_state_dict(groups["average"])
         restore_optimizer(self.model, self.optimizer, groups.get("optimizer", {}))
         self.step, self.best = facts["step"], facts["best"]
-        self.schedule.last_epoch = facts["schedule"]
+        self.schedule.last_epoch = self.step
         for group, base in zip(self.optimizer.param_groups, self.schedule.base_lrs, strict=True):
             group["lr"] = base * self.schedule.lr_lambdas[0](self.step)
         self.schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]
@@ -219,6 +219,12 @@ def _average(model: OFAModel, settings: TrainingSettings) -> AveragedModel | Non
         raise OFAError("a moving average (ema) cannot be kept of a model that is sharded (shard)")
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
     return average.requires_grad_(False)
+
+
+def _scale_gradients(model: nn.Module, factor: float) -> None:
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.grad.mul_(factor)
 
 
 def _freeze_batch_norm(model: nn.Module) -> None:
