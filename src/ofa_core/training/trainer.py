@@ -95,7 +95,7 @@ class Trainer:
                     self._save()
 
     def _due(self, every: int | None) -> bool:
-        """Whether it is time for what is done ``every`` so many steps (None: at the end alone); at the end all of it is."""
+        """Whether it is time for what is done ``every`` so many steps and at the end; None: at the end alone."""
         return self.step == self.settings.steps or (every is not None and self.step % every == 0)
 
     def _learn(self, passes: list[Batch]) -> tuple[float, float, float]:
