@@ -21,15 +21,16 @@ MAY_DIFFER = {"started", "versions"}
 _RUN = re.compile(r"(\d{8}-\d{6})(\.rank\d+)?\.jsonl")
 
 
-class _Line(BaseModel):
+class Strict(BaseModel):
+    """What is written to files: nothing is left out, added or not a number."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
-class Header(_Line):
-    """The first line: which model was asked what, with which settings."""
+class RunFacts(Strict):
+    """Which model was asked what; told by the results file and by the summary of a run."""
 
-    #: ``lists`` is the older form, in which boxes are in thousandths of the picture's sides.
-    format: Literal["ofa_core.bench/1", "lists"] = "ofa_core.bench/1"
+    format: str
     task: str
     comment: str
     model: str
@@ -37,13 +38,25 @@ class Header(_Line):
     oracle: str | None = None
     oracle_sha256: str | None = None
     data: str
-    settings: dict[str, JsonValue] = Field(default_factory=dict)
-    versions: dict[str, str] = Field(default_factory=dict)
+    settings: dict[str, JsonValue]
     #: When the run began, in ISO 8601.
     started: str
 
 
-class Row(_Line):
+#: The names of what both tell; each has a format of its own.
+SHARED_FACTS = set(RunFacts.model_fields) - {"format"}
+
+
+class Header(RunFacts):
+    """The first line of a results file."""
+
+    #: ``lists`` is the older form, in which boxes are in thousandths of the picture's sides.
+    format: Literal["ofa_core.bench/1", "lists"] = "ofa_core.bench/1"
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class Row(Strict):
     """A line after the header: one sample, what the model said and how far that is right."""
 
     #: Position of the sample in the run, from 0 without holes.

@@ -24,7 +24,7 @@ from .loading import Batch, Data, in_batches, loaded, read_samples
 from .parts import Plan, merged, opened, planned, settle
 from .records import BadRow
 from .report import write_report
-from .results import MAY_DIFFER, Header, ResultsFile, Row, iter_rows, latest_unfinished, result_path
+from .results import MAY_DIFFER, SHARED_FACTS, Header, ResultsFile, Row, iter_rows, latest_unfinished, result_path
 from .samples import Models, Settings
 from .summary import Samples, Summary, read_summary, shown, summarize, task_scores, write_summary
 from .tasks import Task
@@ -128,7 +128,7 @@ def _begin(run: Run, process: Process) -> _Begun:
 
 def _finished(run: Run) -> Path | None:
     """The latest results file of this very run, if it was finished before."""
-    told = set(Header.model_fields) & set(Summary.model_fields) - {"format", *MAY_DIFFER}
+    told = SHARED_FACTS - MAY_DIFFER
     wanted = run.header.model_dump(include=told)
     summaries = sorted((run.out / run.header.task / run.header.comment).glob("*.json"), reverse=True)
     for path in summaries:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, ValidationError
 
 from ..errors import OFAError, first_problem
 from ..heads.box_codec import Convention
 from ..whole_files import write_whole
 from . import metrics
 from .metrics import Floats, Score
-from .results import Header, Row
+from .results import SHARED_FACTS, Header, Row, RunFacts, Strict
 
 Kind = Literal["grounding", "oracle", "selfplay"]
 
@@ -66,17 +66,13 @@ def task_scores(task: str) -> TaskScores:
     return TASK_SCORES[task]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
-
-
 class Headline(Score):
     """The score that stands for a task, with its name."""
 
     name: str
 
 
-class Group(_Part):
+class Group(Strict):
     """The samples of one category or size."""
 
     samples: int
@@ -85,19 +81,10 @@ class Group(_Part):
     mean_iou: Score | None = None
 
 
-class Summary(_Part):
+class Summary(RunFacts):
     """The scores of one results file."""
 
     format: Literal["ofa_core.bench.summary/1"] = "ofa_core.bench.summary/1"
-    task: str
-    comment: str
-    model: str
-    model_sha256: str
-    oracle: str | None = None
-    oracle_sha256: str | None = None
-    data: str
-    settings: dict[str, JsonValue]
-    started: str
     samples: int
     #: Rows of the data that could not be used.
     bad_rows: int = 0
@@ -227,9 +214,8 @@ def summarize(header: Header, rows: Iterable[Row], *, bad_rows: int = 0, seconds
     columns = samples.columns()
     scores = metrics.scores_of(columns)
     headline = samples.scores.headline
-    told = set(Header.model_fields) & set(Summary.model_fields) - {"format"}
     return Summary(
-        **header.model_dump(include=told),
+        **header.model_dump(include=SHARED_FACTS),
         samples=count,
         bad_rows=bad_rows,
         headline=Headline(name=headline, **scores[headline].model_dump()),
