@@ -51,6 +51,22 @@ def named_model(args: argparse.Namespace) -> Path:
     return Path(args.model)
 
 
+def positive(text: str) -> int:
+    """A number of at least 1, as the type of an argument."""
+    return _at_least(1, text)
+
+
+def count(text: str) -> int:
+    """A number of at least 0, as the type of an argument."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    if (number := int(text)) < least:
+        raise ValueError(text)
+    return number
+
+
 def run(program: str, command: Callable[[], int]) -> int:
     """Run ``command``; errors about its input become one line on stderr and exit code 2."""
     try:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
-
 from .. import api
-from ..command_line import DTYPES, add_model, named_model
+from ..command_line import DTYPES, add_model, count, named_model, positive
 from ..distributed import Process, joined
 from ..errors import OFAError
-from ..version import __version__
 from ..weights import weights_sha256
 from .loading import Data, read_samples
 from .records import Format
-from .results import Header
-from .runner import Outcome, Run, run_task
+from .runner import Outcome, Run, header_of, run_task
 from .samples import Models, Settings
 from .scoring import add_compare_parser, add_score_parser, summary_lines
 from .selfplay import PROTOCOLS
@@ -64,32 +59,20 @@ def _add_bench_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="directory, zip or tar of the pictures, unless rows hold them",
     )
     parser.add_argument("--columns", metavar="NAMES", help="order of a RefCOCO file's columns, separated by commas")
-    parser.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="samples at once (16)")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="the first samples of each task only")
+    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="samples at once (16)")
+    parser.add_argument("--limit", type=positive, metavar="N", help="the first samples of each task only")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="how games of GuessWhat?! are played (open)")
-    parser.add_argument("--num-beams", type=_positive, metavar="N", help="beams of every search, instead of 5")
-    parser.add_argument("--max-new-tokens", type=_positive, metavar="N", help="no answer is longer")
+    parser.add_argument("--num-beams", type=positive, metavar="N", help="beams of every search, instead of 5")
+    parser.add_argument("--max-new-tokens", type=positive, metavar="N", help="no answer is longer")
     parser.add_argument("--comment", metavar="NAME", help="what tells runs apart; by default the model's name")
     parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="where results go (results)")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
     parser.add_argument("--skip-bad", action="store_true", help="report rows that cannot be used, and go on")
-    parser.add_argument("--workers", type=_count, default=4, metavar="N", help="threads that open pictures (4)")
+    parser.add_argument("--workers", type=count, default=4, metavar="N", help="threads that open pictures (4)")
     parser.add_argument("--report", action="store_true", help="write a page with plots and samples, too")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print one JSON object a task")
     parser.set_defaults(command=bench_command)
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError(text)
-    return number
-
-
-def _count(text: str) -> int:
-    if (number := int(text)) < 0:
-        raise ValueError(text)
-    return number
 
 
 def bench_command(args: argparse.Namespace) -> int:
@@ -208,27 +191,17 @@ def _loaded(path: Path, args: argparse.Namespace, process: Process) -> tuple[api
 def _run(args: argparse.Namespace, task: Task, data: Data, players: _Players) -> Run:
     protocol = args.protocol if args.protocol in task.protocols else next(iter(task.protocols), "")
     settings = Settings(args.batch_size, args.limit, protocol, args.num_beams, args.max_new_tokens)
-    model = players.models.agent.model
-    told: dict[str, Any] = {
-        "batch_size": settings.batch_size,
-        "limit": settings.limit,
-        "num_beams": settings.num_beams,
-        "max_new_tokens": settings.max_new_tokens,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": model.device.type,
-    }
     games = bool(task.protocols)
-    header = Header(
-        task=task.name,
+    header = header_of(
+        task,
+        players.models,
+        settings,
         comment=args.comment or Path(players.model).resolve().name,
         model=players.model,
         model_sha256=players.sha256,
         oracle=players.oracle if games else None,
         oracle_sha256=players.oracle_sha256 if games else None,
         data=str(data.path),
-        settings=told | ({"protocol": protocol} if games else {}),
-        versions={"ofa_core": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        started="",
     )
     return Run(
         task=task,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 import time
 import warnings
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
@@ -17,6 +20,7 @@ from tqdm import tqdm
 from ..distributed import Process
 from ..errors import OFAError
 from ..progress import progress
+from ..version import __version__
 from .gallery import THUMBNAIL, chosen
 from .images import Images
 from .leaderboard import update_leaderboard
@@ -75,6 +79,16 @@ class _Begun(BaseModel):
     plan: Plan | None = None
     samples: int = 0
     bad_rows: int = 0
+
+
+def header_of(task: Task, models: Models, settings: Settings, **named: Any) -> Header:
+    """The header of a run: its settings, and ``named`` the model, its data and the comment."""
+    model = models.agent.model
+    told = asdict(settings) | {"dtype": str(model.dtype).removeprefix("torch."), "device": model.device.type}
+    if not task.protocols:
+        del told["protocol"]
+    versions = {"ofa_core": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    return Header(task=task.name, settings=told, versions=versions, started="", **named)
 
 
 def run_task(run: Run, process: Process) -> Outcome | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..command_line import count
 from ..errors import OFAError
 from .comparison import Comparison, compare, rows_of
 from .images import Images
@@ -43,7 +44,7 @@ def add_compare_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("second", type=Path, metavar="B", help="another one of the same task")
     _add_task(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--show", type=_count, default=10, metavar="N", help="samples to print of each kind (10)")
+    parser.add_argument("--show", type=count, default=10, metavar="N", help="samples to print of each kind (10)")
     parser.set_defaults(command=compare_command)
 
 
@@ -51,13 +52,6 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--task", choices=TASK_SCORES, metavar="TASK", help=f"score as this task: {', '.join(TASK_SCORES)}"
     )
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError(text)
-    return number
 
 
 # score

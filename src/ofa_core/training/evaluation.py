@@ -7,15 +7,13 @@ from pathlib import Path
 
 from ..api import OFA
 from ..bench.loading import Data
-from ..bench.results import Header
-from ..bench.runner import Run, run_task
+from ..bench.runner import Run, header_of, run_task
 from ..bench.samples import Models, Settings
 from ..bench.tasks import TASKS
 from ..distributed import Process
 from ..errors import OFAError
 from ..model import OFAModel
 from ..text import Tokenizer
-from ..version import __version__
 from .settings import EvaluationSettings
 
 #: Where the results of evaluations go, in a run's directory.
@@ -48,18 +46,18 @@ class Evaluation:
         ofa = OFA(model, self.tokenizer)
         settings = Settings(batch_size=benchmark.batch_size, limit=benchmark.limit)
         task = TASKS[benchmark.task]
-        header = Header(
-            task=task.name,
+        models = Models(ofa, ofa)
+        header = header_of(
+            task,
+            models,
+            settings,
             comment=f"step-{step}",
             model=f"{self.out.parent}, step {step}",
             model_sha256="",
             data=str(benchmark.path),
-            settings={"batch_size": benchmark.batch_size, "limit": benchmark.limit},
-            versions={"ofa_core": __version__},
-            started="",
         )
         data = Data(benchmark.path, benchmark.images)
-        run = Run(task, data, Models(ofa, ofa), settings, header, self.out, skip_bad=True, quiet=True)
+        run = Run(task, data, models, settings, header, self.out, skip_bad=True, quiet=True)
         outcome = run_task(run, self.process)
         told = self.process.told(lambda: f"{outcome.summary.headline.value!r}" if outcome else "")
         return f"{task.name}/{Path(benchmark.path).stem}", float(told)
