@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference import SHARED, small_config
+from reference import SHARED, lively_ofa, small_config
 
-from ofa_core import OFAModel, Tokenizer
+from ofa_core import OFA, OFAModel, Tokenizer
 from ofa_core.text import small_vocabulary_dir
 from ofa_core.weights import save_directory
 
@@ -39,3 +39,9 @@ def photos() -> list[Path]:
     if not (SHARED / "photos").is_dir():
         pytest.skip(f"the photos are not in {SHARED / 'photos'}")
     return sorted((SHARED / "photos").glob("*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def ofa() -> OFA:
+    """An OFA whose answers depend strongly on the picture and on the text."""
+    return lively_ofa()

@@ -22,6 +22,7 @@ from torch import Tensor
 from checkpoints_convert import config_from_fairseq, from_fairseq, to_fairseq
 from checkpoints_convert.infer_config import arguments_of, task_of
 from ofa_core import OFA, GenerationOptions, Hypothesis, OFAConfig, OFAModel, TaskSettings, Tokenizer
+from ofa_core.config import ClassificationHeadConfig, PromptConfig
 from ofa_core.heads.pipeline import Pipeline
 from ofa_core.text import small_vocabulary_dir
 from ofa_core.weights import empty_model
@@ -110,6 +111,16 @@ def quick_config(**changes: Any) -> OFAConfig:
     """A small model whose position tables are small too, so that files of it are quick to write."""
     tables = {"image_bucket_size": 8, "max_source_positions": 128, "max_target_positions": 128, "token_bucket_size": 16}
     return small_config(**(tables | changes))
+
+
+#: A model with every optional part.
+EVERYTHING = quick_config(
+    scale_resids=True,
+    adapter_dim=5,
+    encoder_prompt=PromptConfig(length=3, projection_dim=6),
+    decoder_prompt=PromptConfig(length=2),
+    classification_heads={"cls": ClassificationHeadConfig(num_classes=3, inner_dim=4)},
+)
 
 
 def random_state(config: OFAConfig, seed: int = 0) -> dict[str, Tensor]:

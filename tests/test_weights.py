@@ -8,25 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from reference import quick_config, random_state
+from reference import EVERYTHING, quick_config, random_state
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import ofa_core
 from ofa_core import CheckpointError, OFAError, Tokenizer
-from ofa_core.config import ClassificationHeadConfig, PromptConfig
 from ofa_core.text import small_vocabulary_dir
 from ofa_core.text.tokenizer import FILES
 from ofa_core.weights import empty_model, load_config, load_model, load_tokenizer, save_directory
 
 CONFIG = quick_config()
-EVERYTHING = quick_config(
-    scale_resids=True,
-    adapter_dim=5,
-    encoder_prompt=PromptConfig(length=3, projection_dim=6),
-    decoder_prompt=PromptConfig(length=2),
-    classification_heads={"cls": ClassificationHeadConfig(num_classes=3, inner_dim=4)},
-)
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from bench import files
-from bench.runs import write_data
 from PIL import Image
-from reference import lively_ofa
 
 from ofa_core import OFA
 from ofa_core.bench import loading
@@ -21,16 +19,6 @@ from ofa_core.bench.records import BadRow, Format
 from ofa_core.bench.samples import Sample
 from ofa_core.bench.tasks import TASKS
 from ofa_core.errors import OFAError
-
-
-@pytest.fixture(scope="module")
-def ofa() -> OFA:
-    return lively_ofa()
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> dict[Format, Path]:
-    return write_data(tmp_path, 5)
 
 
 def samples_of(paths: dict[Format, Path], task: str, limit: int | None = None) -> list[Sample]:

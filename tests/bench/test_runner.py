@@ -21,7 +21,6 @@ import pytest
 import torch
 from bench import files
 from bench.runs import QUICK, only, rows_in, run_of, save_lively, write_data
-from reference import lively_ofa
 
 from ofa_core import OFA
 from ofa_core.bench import runner
@@ -50,16 +49,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def ofa() -> OFA:
-    return lively_ofa()
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> dict[Format, Path]:
-    return write_data(tmp_path, 5)
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,6 @@ YES_NO = " \n#instruction: answer the question based on the region with yes or n
 GROUND = " \n#instruction: which region does the context describe?\n#context: "
 
 
-@pytest.fixture(scope="module")
-def ofa() -> OFA:
-    return lively_ofa()
-
-
 def played(models: OFA | Models, settings: Settings | None = None, count: int = 1, **fields: Any) -> list[Row]:
     models = models if isinstance(models, Models) else Models(models, models)
     samples = [Sample(str(number), record(**fields), index=number) for number in range(count)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from bench.runs import BINS, BOX, record, spoken
-from reference import lively_ofa, picture
+from reference import picture
 
 from ofa_core import OFA
 from ofa_core.bench.metrics import counted_iou
@@ -19,11 +19,6 @@ from ofa_core.bench.tasks import TASKS
 
 GAME = ("Is it a dog?", "no", "is it  red?", "yes", "is it big?", "n/a")
 DIALOG = ("The cup", "which one?", "the left one", "this?", "yes")
-
-
-@pytest.fixture(scope="module")
-def ofa() -> OFA:
-    return lively_ofa()
 
 
 def asked(ofa: OFA, task: str, settings: Settings | None = None, **fields: Any) -> list[Row]:

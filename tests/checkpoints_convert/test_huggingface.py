@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from reference import GOLDEN, golden, quick_config, random_state
+from reference import EVERYTHING, GOLDEN, golden, quick_config, random_state
 from torch import Tensor
 
 from checkpoints_convert import config_from_fairseq, from_fairseq, to_fairseq
@@ -29,18 +29,10 @@ from checkpoints_convert.huggingface import (
 )
 from checkpoints_convert.names import DROPPED, FAIRSEQ, TIED
 from ofa_core import CheckpointError, OFAConfig, TaskSettings, Tokenizer
-from ofa_core.config import ClassificationHeadConfig, PromptConfig
 from ofa_core.text import small_vocabulary_dir
 
 CASES = sorted(path.stem for path in GOLDEN.glob("forward_*.json"))
 EMBEDDING = "encoder.embed_tokens.weight"
-EVERYTHING = quick_config(
-    scale_resids=True,
-    adapter_dim=5,
-    encoder_prompt=PromptConfig(length=3, projection_dim=6),
-    decoder_prompt=PromptConfig(length=2),
-    classification_heads={"cls": ClassificationHeadConfig(num_classes=3, inner_dim=4)},
-)
 #: Hugging Face style name -> fairseq's, of what has another name.
 ENCODER_LAYER = {
     "self_attn_mid_layer_norm.weight": "attn_ln.weight",

@@ -11,11 +11,6 @@ from ofa_core import OFA, Caption, OFAError, TaskSettings, Text
 BOS, PAD, EOS, UNK = range(4)
 
 
-@pytest.fixture(scope="module")
-def ofa() -> OFA:
-    return lively_ofa()
-
-
 def test_a_caption_is_asked_for_as_in_training(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = scripted(monkeypatch, [EOS])
     ofa.caption([picture(0), picture(1)])

@@ -11,11 +11,6 @@ from ofa_core import OFA, ImageTransform, OFAError, TaskSettings
 BOS, PAD, EOS, UNK = range(4)
 
 
-@pytest.fixture(scope="module")
-def ofa() -> OFA:
-    return lively_ofa()
-
-
 def source_of(ofa: OFA, text: str) -> list[int]:
     return [BOS, *ofa.tokenizer.encode(text), EOS]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from reference import SCORE_TOLERANCE, lively_ofa, picture, scripted
+from reference import SCORE_TOLERANCE, picture, scripted
 from torch import Tensor
 
 from ofa_core import OFA, ImageTransform, OFAError, OracleAnswer, score_candidates
@@ -19,11 +19,6 @@ ASKED = (
     " \n#instruction: answer the question based on the region with yes or no.\n#context: "
     '"human: is it a dog? agent: no human: is it red? agent: yes human: is it on the left?"\n#region:'
 )
-
-
-@pytest.fixture(scope="module")
-def ofa() -> OFA:
-    return lively_ofa()
 
 
 def source_of(ofa: OFA, text: str, bins: list[int]) -> list[int]:

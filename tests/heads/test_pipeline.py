@@ -22,11 +22,6 @@ SHORT = GenerationOptions(num_beams=2, max_new_tokens=4)
 
 
 @pytest.fixture(scope="module")
-def ofa() -> OFA:
-    return lively_ofa()
-
-
-@pytest.fixture(scope="module")
 def pipeline(ofa: OFA) -> Pipeline:
     return Pipeline(ofa.model, ofa.tokenizer, ImageTransform(64))
 

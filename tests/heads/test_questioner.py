@@ -3,16 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from reference import assert_same, lively_ofa, picture, scripted
+from reference import assert_same, picture, scripted
 
 from ofa_core import OFA, AgentTurn, Grounding, OFAError
 
 BOS, PAD, EOS, UNK = range(4)
-
-
-@pytest.fixture(scope="module")
-def ofa() -> OFA:
-    return lively_ofa()
 
 
 def bins(ofa: OFA, *numbers: int) -> list[int]:

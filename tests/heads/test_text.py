@@ -5,17 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from reference import assert_same, lively_ofa, picture, scripted
+from reference import assert_same, picture, scripted
 
 from ofa_core import OFA, OFAError, Text
 
 BOS, PAD, EOS, UNK = range(4)
 SHORT = {"num_beams": 2, "max_new_tokens": 4}
-
-
-@pytest.fixture(scope="module")
-def ofa() -> OFA:
-    return lively_ofa()
 
 
 @pytest.fixture

@@ -15,11 +15,6 @@ QUESTION = "what color is the car?"
 COLORS = ["red", "dark green", "dark blue", "blue", "light blue"]
 
 
-@pytest.fixture(scope="module")
-def ofa() -> OFA:
-    return lively_ofa()
-
-
 def source_of(ofa: OFA, text: str) -> list[int]:
     return [BOS, *ofa.tokenizer.encode(text), EOS]
 
