@@ -26,7 +26,7 @@ lint: $(VENV)/installed
 fuzz: $(VENV)/installed
 	$(BIN)/python scripts/fuzz_checkpoints.py $(FUZZ)
 
-# The demo model from nothing: about an hour and a half on two CPU cores; goes on where it stopped.
+# The demo model from nothing: about forty minutes on two CPU cores; goes on where it stopped.
 train-demo: $(VENV)/installed
 	test -f runs/stem.safetensors || $(BIN)/python scripts/pretrain_stem.py runs/stem.safetensors
 	$(BIN)/ofa-core train recipes/shapes-1.toml
