@@ -67,6 +67,8 @@ def joined() -> Iterator[Process]:
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
     try:
-        yield Process(dist.get_rank(), count, int(os.environ.get("LOCAL_RANK", "0")))
+        process = Process(dist.get_rank(), count, int(os.environ.get("LOCAL_RANK", "0")))
+        yield process
+        process.wait()  # one that leaves early takes its connections from those that still work
     finally:
         dist.destroy_process_group()

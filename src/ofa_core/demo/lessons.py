@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from ..errors import OFAError
@@ -24,7 +24,16 @@ SourceTarget = tuple[list[int], list[int]]
 
 def ground(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
     """A phrase and its box."""
-    found = language.phrase(scene, random)
+    return _ground(pipeline, scene, random, tuple(language.PHRASES))
+
+
+def named(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
+    """A phrase of colour, kind or both, and its box: what to begin with."""
+    return _ground(pipeline, scene, random, ("name", "partial"))
+
+
+def _ground(pipeline: Pipeline, scene: Scene, random: Random, kinds: Sequence[str]) -> SourceTarget | None:
+    found = language.phrase(scene, random, kinds)
     if found is None:
         return None
     thing, _, words = found
@@ -151,7 +160,7 @@ Lesson = Callable[[Pipeline, Scene, Random], SourceTarget | None]
 LESSONS: dict[str, Lesson] = {
     lesson.__name__: lesson
     for lesson in (
-        ground, listing, region, caption, answer, closed_oracle, closed_grounding, closed_question,
+        ground, named, listing, region, caption, answer, closed_oracle, closed_grounding, closed_question,
         open_grounding, open_oracle, open_question, agent,
     )
 }  # fmt: skip
