@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .bias_cache import BiasCache, Grid, LayerBias
 from .config import OFAConfig
 from .errors import OFAError
 from .layers import EncoderLayer, PrefixPrompt
@@ -76,6 +77,8 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config, rate) for rate in rates)
         self.prompt = PrefixPrompt(config, layers, config.encoder_prompt) if config.encoder_prompt else None
         self.final_norm = nn.LayerNorm(dim)
+        #: Biases of earlier batches, in a model for inference; see :func:`ofa_core.optimize.optimized`.
+        self.bias_cache: BiasCache | None = None
 
     def image_features(self, images: Tensor) -> ImageFeatures:
         """Run the image stem on normalised ``images`` [B, 3, h, w]."""
@@ -99,27 +102,26 @@ class Encoder(nn.Module):
             raise OFAError(
                 f"a source of {text.shape[1]} tokens is too long: this model holds {self.config.max_source_positions}"
             )
-        text_vectors, image_vectors = self._position_vectors(text.shape[1], image)
-        x = self._embed(text, text_vectors, kind=0)
-        positions = self.text_position_norm(text_vectors)
-        padding = text_padding
+        length, grid = text.shape[1], None if image is None else image.grid
+        text_vectors, image_vectors = self._position_vectors(length, grid)
+        x, padding = self._embed(text, text_vectors, kind=0), text_padding
         if image is not None and image_vectors is not None:
             patches = self._embed(self.image_proj(image.patches), image_vectors, kind=1)
             x = torch.cat([patches, x], dim=1)  # [B, P + N, D]
-            positions = torch.cat([self.image_position_norm(image_vectors), positions])
             padding = torch.cat([_patch_padding(patches, image_mask), text_padding], dim=1)
         has_padding = bool(padding.any())
         if has_padding:
             x = x.masked_fill(padding[..., None], 0)
 
-        absolute = self.position_bias(positions, self.position_bias.keys(positions))  # [1, H, S, S]
-        buckets = self._buckets(text, image)
+        layer_bias = self._layer_bias(length, grid)
+        lengths = self._key_counts(padding) if has_padding else None
         prompts = self.prompt() if self.prompt is not None else [None] * len(self.layers)
         for index, (layer, prompt) in enumerate(zip(self.layers, prompts, strict=True)):
-            bias = self._bias(index, absolute, *buckets)
-            if has_padding:
+            bias = layer_bias(index)
+            if has_padding and lengths is None:
                 bias = bias.masked_fill(padding[:, None, None, :], -torch.inf)  # [B, H, S, S]
-            x = layer(x, bias, prompt)
+            x = layer(x, bias, prompt, lengths)
+        positions = self._normalized_positions(text_vectors, image_vectors)
         return Memory(self.final_norm(x), padding if has_padding else None, positions)
 
     def _embed(self, x: Tensor, vectors: Tensor, kind: int) -> Tensor:
@@ -130,12 +132,12 @@ class Encoder(nn.Module):
             x = x + self.type_embedding.weight[kind]
         return self.dropout((self.text_norm, self.image_norm)[kind](x))
 
-    def _position_vectors(self, length: int, image: ImageFeatures | None) -> tuple[Tensor, Tensor | None]:
+    def _position_vectors(self, length: int, grid: Grid) -> tuple[Tensor, Tensor | None]:
         """Position vectors [N, D] of the text and [P, D] of the patches, before normalisation."""
         text = self.text_positions.weight[:length]
-        if image is None:
+        if grid is None:
             return text, None
-        rows, columns = image.grid
+        rows, columns = grid
         side = self.config.orig_patch_image_size // PATCH_SIZE
         if not (self.config.interpolate_position and rows * columns > side * side):
             return text, self.image_positions(self._patch_ids(rows, columns))
@@ -146,23 +148,49 @@ class Encoder(nn.Module):
     def _patch_ids(self, rows: int, columns: int) -> Tensor:
         return patch_position_ids(rows, columns, self.config.image_bucket_size, self.image_positions.weight.device)
 
-    def _buckets(self, text: Tensor, image: ImageFeatures | None) -> tuple[Tensor, Tensor | None]:
-        """Relative buckets [N, N] of the text and [P, P] of the patches."""
-        at = torch.arange(text.shape[1], device=text.device)
-        of_text = token_buckets(at, at, self.config.token_bucket_size, self.config.max_source_positions)
-        if image is None:
-            return of_text, None
-        ids = self._patch_ids(*image.grid)
-        return of_text, image_buckets(ids, ids, self.config.image_bucket_size)
+    def _normalized_positions(self, text: Tensor, image: Tensor | None) -> Tensor:
+        """Position vectors [S, D] as biases are computed from them."""
+        normed = self.text_position_norm(text)
+        return normed if image is None else torch.cat([self.image_position_norm(image), normed])
 
-    def _bias(self, layer: int, absolute: Tensor, text_buckets: Tensor, patch_buckets: Tensor | None) -> Tensor:
-        """Absolute bias [1, H, S, S] plus one layer's relative bias, which stays inside the text and patch blocks."""
-        bias = absolute.clone()
-        first_text = bias.shape[-1] - text_buckets.shape[-1]
-        bias[..., first_text:, first_text:] += self.text_relative(layer, text_buckets)
-        if patch_buckets is not None:
-            bias[..., :first_text, :first_text] += self.image_relative(layer, patch_buckets)
+    def _layer_bias(self, length: int, grid: Grid) -> LayerBias:
+        """What gives the position bias [1, H, S, S] of a layer: kept from earlier where there is a cache."""
+        if self.bias_cache is None or torch.is_grad_enabled():
+            return self._computed_bias(length, grid)
+        sources = (
+            self.text_positions, self.image_positions, self.text_position_norm, self.image_position_norm,
+            self.position_bias, self.text_relative, self.image_relative,
+        )  # fmt: skip
+        weights = (weight for module in sources for weight in module.parameters())
+        longest = self.config.max_source_positions
+        return self.bias_cache.get(weights, grid, length, longest, lambda whole: self._computed_bias(whole, grid))
+
+    def _computed_bias(self, length: int, grid: Grid) -> LayerBias:
+        """An absolute part, the same for all layers, and a relative one inside the text and patch blocks."""
+        positions = self._normalized_positions(*self._position_vectors(length, grid))
+        absolute = self.position_bias(positions, self.position_bias.keys(positions))  # [1, H, S, S]
+        first_text = len(positions) - length
+        at = torch.arange(length, device=positions.device)
+        text_buckets = token_buckets(at, at, self.config.token_bucket_size, self.config.max_source_positions)
+        ids = None if grid is None else self._patch_ids(*grid)
+        patch_buckets = None if ids is None else image_buckets(ids, ids, self.config.image_bucket_size)
+
+        def bias(layer: int) -> Tensor:
+            bias = absolute.clone()
+            bias[..., first_text:, first_text:] += self.text_relative(layer, text_buckets)
+            if patch_buckets is not None:
+                bias[..., :first_text, :first_text] += self.image_relative(layer, patch_buckets)
+            return bias
+
         return bias
+
+    def _key_counts(self, padding: Tensor) -> list[int] | None:
+        """How many keys each sample has before its ``padding`` [B, S]; None where a mask must tell."""
+        by_sample = self.bias_cache is not None and not torch.is_grad_enabled() and padding.device.type == "cpu"
+        if not by_sample or self.prompt is not None or bool((padding[:, :-1] & ~padding[:, 1:]).any()):
+            return None
+        counts: list[int] = (~padding).sum(1).tolist()
+        return None if 0 in counts else counts
 
 
 def _patch_padding(patches: Tensor, image_mask: Tensor | None) -> Tensor:

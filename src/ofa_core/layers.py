@@ -103,11 +103,16 @@ class _Layer(nn.Module):
 class EncoderLayer(_Layer):
     """Self-attention and feed-forward."""
 
-    def forward(self, x: Tensor, bias: Tensor, prompt: KeysValues | None = None) -> Tensor:
-        """``x`` [B, S, D] to the same shape; ``bias`` broadcasts to [B, H, S, S]."""
+    def forward(
+        self, x: Tensor, bias: Tensor, prompt: KeysValues | None = None, key_counts: list[int] | None = None
+    ) -> Tensor:
+        """``x`` [B, S, D] to the same shape; ``bias`` broadcasts to [B, H, S, S].
+
+        Where ``key_counts`` are given, each sample sees so many of its first positions only.
+        """
         h = self.self_attn_norm(x)
         keys, values, bias = with_prompt(*self.self_attn.keys_values(h), bias, prompt)
-        x = self._attended(x, self.self_attn(h, keys, values, bias), self.self_attn_out_norm)
+        x = self._attended(x, self.self_attn(h, keys, values, bias, key_counts), self.self_attn_out_norm)
         return self._fed_forward(x)
 
 

@@ -19,6 +19,14 @@ from .positions import RelativeBias
 from .text.vocabulary import PAD
 
 
+class TokenEmbedding(nn.Embedding):
+    """Vectors of tokens, which are at the same time the weights of the output."""
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Logits [..., V] of decoder ``states`` [..., D]."""
+        return F.linear(states, self.weight)
+
+
 class ClassificationHead(nn.Module):
     """Class scores from the state of one target position: dense, tanh and a projection, or the projection alone."""
 
@@ -41,7 +49,7 @@ class OFAModel(nn.Module):
     def __init__(self, config: OFAConfig) -> None:
         super().__init__()
         self.config = config
-        self.token_embedding = nn.Embedding(config.vocab_size, config.embed_dim)
+        self.token_embedding = TokenEmbedding(config.vocab_size, config.embed_dim)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.classification_heads = nn.ModuleDict(
@@ -124,7 +132,7 @@ class OFAModel(nn.Module):
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits [..., V] of decoder ``states`` [..., D]: the output projection is the token embedding."""
-        return F.linear(states, self.token_embedding.weight)
+        return self.token_embedding.logits(states)
 
     def forward(
         self,

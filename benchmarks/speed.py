@@ -1,0 +1,197 @@
+"""How fast the model is, beside what the machine can do and beside the original implementation.
+
+    python -m benchmarks.speed --sizes tiny base --batches 1 4 --out speed.json
+
+Every row tells the time of one call, the arithmetic it needs (counted on the plain model), how many times as long it
+took as that arithmetic would at the machine's own rates, the most memory that the process held, and, where the original
+was measured, how many times as fast it is. Rates and times of one run belong together; those of two runs may differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from ofa_core import Tokenizer, load
+from ofa_core.config import PRESETS
+from ofa_core.optimize import optimized
+from ofa_core.text import small_vocabulary_dir
+from ofa_core.weights import save_directory
+
+from .machine import Limits, PeakMemory, Place, Work, count, measure_limits, times
+from .workloads import IMAGE_SIZE, IMAGE_SIZES, WORKLOADS, Inputs, make_inputs, make_model
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+LOAD = "load"
+
+#: Seconds of the original (fairseq, float32, two threads) by size, batch and workload; its candidates were timed one by
+#: one, and a dialog turn is its grounding, since it has no way to keep what the stem saw.
+ORIGINAL: dict[tuple[str, int], dict[str, float]] = {
+    ("base", 1): {"stem": 0.52, "encode": 1.98, "grounding": 3.00, "turn": 3.00, "caption": 4.52, "candidates": 430.0},
+    ("base", 4): {"stem": 2.68, "encode": 8.50, "grounding": 12.17, "turn": 12.17, "caption": 17.37},
+    ("tiny", 1): {
+        "stem": 0.078,
+        "encode": 0.107,
+        "grounding": 0.249,
+        "turn": 0.249,
+        "caption": 0.585,
+        "candidates": 37,
+    },
+    ("tiny", 4): {"stem": 0.30, "encode": 0.39, "grounding": 0.66, "turn": 0.66, "caption": 1.18},
+}
+#: The rate of :attr:`Limits.product` on the machine where the original was measured.
+ORIGINAL_RATE = 153e9
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement."""
+
+    workload: str
+    size: str
+    image_size: int
+    batch: int
+    dtype: str
+    optimized: bool
+    #: Median and least time of a call.
+    seconds: float
+    best: float
+    #: Floating-point operations in products and attention, and in convolutions.
+    products: int | None = None
+    convolutions: int | None = None
+    #: Times as long as the arithmetic takes at the machine's rates, and where all of it runs at that of products.
+    of_limit: float | None = None
+    of_product_limit: float | None = None
+    #: Times as fast as the original, at equal rates of products.
+    of_original: float | None = None
+    peak_bytes: int | None = None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark; returns the exit code."""
+    args = _parser().parse_args(arguments)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    report: dict[str, object] = {"machine": _machine(device), "limits": {}, "rows": []}
+    for dtype in args.dtypes:
+        limits = measure_limits((device, DTYPES[dtype]))
+        print(
+            f"{dtype}: {limits.product / 1e9:.0f} GFLOP/s in products, {limits.convolution / 1e9:.0f} in convolutions"
+        )
+        report["limits"][dtype] = asdict(limits)  # type: ignore[index]
+        print(_line(*HEADINGS))
+        for size in args.sizes:
+            for row in _rows(args, size, dtype, (device, DTYPES[dtype]), limits):
+                print(_line(*_cells(row)), flush=True)
+                report["rows"].append(asdict(row))  # type: ignore[attr-defined]
+    if args.out is not None:
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=PRESETS, default=["tiny", "base"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--workloads", nargs="+", choices=[*WORKLOADS, LOAD], default=[*WORKLOADS, LOAD])
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["float32"])
+    parser.add_argument(
+        "--image-size", type=int, help="pixels a side; 256 for tiny and 512 for the others if not given"
+    )
+    parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice if not given")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=3, help="timed calls, behind one that does not count")
+    parser.add_argument("--plain", action="store_true", help="the plain model, without optimisations")
+    parser.add_argument("--out", type=Path, help="where to write everything as JSON")
+    return parser
+
+
+def _machine(device: torch.device) -> dict[str, object]:
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {"torch": torch.__version__, "threads": torch.get_num_threads(), "cpus": os.cpu_count(), "gpu": gpu}
+
+
+def _rows(args: argparse.Namespace, size: str, dtype: str, place: Place, limits: Limits) -> Iterator[Row]:
+    side = args.image_size or IMAGE_SIZES.get(size, IMAGE_SIZE)
+    plain = make_model(size).to(*place)
+    model = plain if args.plain else optimized(plain)
+    for batch in args.batches:
+        inputs, plain_inputs = make_inputs(model, batch, side), make_inputs(plain, batch, side)
+        for name in (name for name in WORKLOADS if name in args.workloads):
+            work = count(_call(name, plain_inputs))
+            peak, taken = _measured(_call(name, inputs), place[0], args.repeats)
+            original = ORIGINAL.get((size, batch), {}).get(name) if dtype == "float32" else None
+            seconds = median(taken)
+            yield Row(
+                name, size, side, batch, dtype, not args.plain, seconds, min(taken),
+                **asdict(work),
+                of_limit=seconds / limits.seconds(work),
+                of_product_limit=seconds / Limits(limits.product, limits.product).seconds(work),
+                of_original=original and original * ORIGINAL_RATE / limits.product / seconds,
+                peak_bytes=peak,
+            )  # fmt: skip
+    if LOAD in args.workloads:
+        peak, taken = _load(size, place, args.repeats)
+        yield Row(LOAD, size, side, 1, dtype, not args.plain, median(taken), min(taken), peak_bytes=peak)
+
+
+def _call(name: str, inputs: Inputs) -> Callable[[], object]:
+    def call() -> object:
+        with torch.inference_mode():
+            return WORKLOADS[name](inputs)
+
+    return call
+
+
+def _measured(call: Callable[[], object], device: torch.device, repeats: int) -> tuple[int | None, list[float]]:
+    with PeakMemory(device) as peak:
+        taken = times(call, device, repeats)
+    return peak.bytes, taken
+
+
+def _load(size: str, place: Place, repeats: int) -> tuple[int | None, list[float]]:
+    """Loading a model of this size from a directory, its files being in the system's cache."""
+    device, dtype = place
+    tokenizer = Tokenizer.from_dir(small_vocabulary_dir())
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / size
+        model = make_model(size, vocab_size=len(tokenizer)).to(dtype)
+        save_directory(path, model.state_dict(), model.config, tokenizer)
+        return _measured(lambda: load(path, device=device, dtype=dtype), device, repeats)
+
+
+HEADINGS = ("workload", "size", "batch", "seconds", "GFLOP", "× limit", "× products", "× original", "memory")
+WIDTHS = (11, 7, 5, 9, 9, 8, 10, 10, 9)
+
+
+def _line(*cells: str) -> str:
+    return "  ".join(
+        cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(cells, WIDTHS, strict=True))
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    work = None if row.products is None or row.convolutions is None else Work(row.products, row.convolutions)
+    return (
+        row.workload,
+        row.size,
+        str(row.batch),
+        f"{row.seconds:.3f}",
+        "" if work is None else f"{(work.products + work.convolutions) / 1e9:.1f}",
+        *("" if ratio is None else f"{ratio:.2f}" for ratio in (row.of_limit, row.of_product_limit, row.of_original)),
+        "" if row.peak_bytes is None else f"{row.peak_bytes / 2**30:.2f} GiB",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

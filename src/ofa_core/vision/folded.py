@@ -1,0 +1,85 @@
+"""The image stem with BatchNorm folded into its convolutions, for inference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import OFAError
+from ..following import Following
+from .resnet import Bottleneck, ResNetStem
+
+
+@dataclass(frozen=True)
+class _Convolution:
+    """A convolution with the BatchNorm behind it."""
+
+    weight: Tensor
+    bias: Tensor
+    stride: tuple[int, ...]
+    padding: str | tuple[int, ...]
+
+    @classmethod
+    def of(cls, plain: nn.Conv2d, norm: nn.BatchNorm2d) -> _Convolution:
+        mean, variance = norm.running_mean, norm.running_var
+        if mean is None or variance is None:  # never in a stem
+            raise OFAError("a BatchNorm without statistics cannot be folded")
+        factor = norm.weight.double() / (variance.double() + norm.eps).sqrt()
+        weight = (plain.weight.double() * factor[:, None, None, None]).to(plain.weight.dtype)
+        bias = (norm.bias.double() - mean.double() * factor).to(plain.weight.dtype)
+        return cls(weight.contiguous(memory_format=torch.channels_last), bias, plain.stride, plain.padding)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+
+
+class _Block:
+    """A bottleneck block."""
+
+    def __init__(self, plain: Bottleneck) -> None:
+        self.convolutions = [
+            _Convolution.of(plain.conv1, plain.bn1),
+            _Convolution.of(plain.conv2, plain.bn2),
+            _Convolution.of(plain.conv3, plain.bn3),
+        ]
+        downsample = plain.downsample
+        self.shortcut = _Convolution.of(*downsample) if isinstance(downsample, nn.Sequential) else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        first, second, third = self.convolutions
+        out = third(second(first(x).relu_()).relu_())
+        out += x if self.shortcut is None else self.shortcut(x)
+        return out.relu_()
+
+
+class FoldedStem(nn.Module):
+    """The stem ``plain`` with half its passes over memory; it follows when the weights of ``plain`` change."""
+
+    def __init__(self, plain: ResNetStem) -> None:
+        super().__init__()
+        self.plain = plain
+        self._folded: Following[tuple[_Convolution, list[_Block]]] = Following()
+
+    @property
+    def conv1(self) -> nn.Conv2d:
+        """The first convolution, which tells device and type."""
+        return self.plain.conv1
+
+    def forward(self, images: Tensor) -> Tensor:
+        """As :meth:`ResNetStem.forward`; where gradients or batch statistics are wanted, by the plain stem."""
+        if torch.is_grad_enabled() or self.plain.training:
+            return self.plain(images)
+        tensors = (*self.plain.parameters(), *self.plain.buffers())
+        first, blocks = self._folded.get(tensors, self._fold)
+        x = first(images.contiguous(memory_format=torch.channels_last)).relu_()
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
+        for block in blocks:
+            x = block(x)
+        return x
+
+    def _fold(self) -> tuple[_Convolution, list[_Block]]:
+        blocks = [_Block(block) for stage in self.plain.stages for block in stage]  # type: ignore[attr-defined]
+        return _Convolution.of(self.plain.conv1, self.plain.bn1), blocks
