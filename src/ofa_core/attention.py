@@ -27,7 +27,7 @@ class Attention(nn.Module):
         self.head_scale = nn.Parameter(torch.ones(self.heads)) if config.scale_heads else None
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, T, D] -> [B, H, T, E]
+        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)  # [B, T, D] -> [B, H, T, E]
 
     def keys_values(self, x: Tensor) -> KeysValues:
         """Keys and values, each [B, H, S, E], of ``x`` [B, S, D]."""

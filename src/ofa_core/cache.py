@@ -37,6 +37,8 @@ class DecoderCache:
     positions: Tensor | None = None
     #: Projected source positions [H, S, E] that every step's cross-attention bias is computed from.
     cross_position_keys: Tensor | None = None
+    #: The cross-attention bias [1, H, L, S] of the first L target positions, where it was computed for all at once.
+    cross_bias: Tensor | None = None
 
     @property
     def length(self) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, is_grad_enabled, nn
 
+from .bias_cache import LayerBias
 from .cache import DecoderCache
 from .config import OFAConfig
 from .encoder import Memory
 from .errors import OFAError
+from .following import Following
 from .layers import DecoderLayer, PrefixPrompt
 from .positions import (
     AbsoluteBias,
@@ -22,19 +24,25 @@ from .positions import (
     token_buckets,
 )
 
+#: Target positions that a :class:`PositionTable` holds; longer targets are rare.
+TABLE_LENGTH = 64
+
 
 @dataclass(frozen=True)
 class _TargetPositions:
     """How one kind of target, text or image codes, sees the positions of a step."""
 
     vectors: Tensor  # [T, D], position vectors of the new positions, before normalisation
-    absolute: Tensor  # [1, H, T, all positions], the absolute part of the self-attention bias
+    self_bias: LayerBias  # [1, H, T, all positions]
     cross: Tensor  # [1, H, T, S], the cross-attention bias
-    buckets: Tensor  # [T, all positions]
-    relative: RelativeBias
 
-    def self_bias(self, layer: int) -> Tensor:
-        return self.absolute + self.relative(layer, self.buckets)
+
+@dataclass(frozen=True)
+class PositionTable:
+    """How a target of text sees its first L positions, whatever it says."""
+
+    normed: Tensor  # [L, D], normalised position vectors
+    self_bias: Tensor  # [layers, 1, H, L, L]
 
 
 class Decoder(nn.Module):
@@ -61,6 +69,8 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config, rate) for rate in rates)
         self.prompt = PrefixPrompt(config, layers, config.decoder_prompt) if config.decoder_prompt else None
         self.final_norm = nn.LayerNorm(dim)
+        #: What is known of short targets' positions, in a model for inference; see :mod:`ofa_core.optimize`.
+        self.position_table: Following[PositionTable] | None = None
 
     def forward(
         self,
@@ -68,7 +78,7 @@ class Decoder(nn.Module):
         memory: Memory,
         cache: DecoderCache,
         positions: Tensor,
-        hidden: Tensor,
+        hidden: Tensor | None,
         code_mask: Tensor | None = None,
     ) -> Tensor:
         """States [B*K, T, D] of the T new positions, which ``cache`` then holds as well.
@@ -78,22 +88,25 @@ class Decoder(nn.Module):
             memory: the encoder's states of the B samples.
             cache: the earlier positions.
             positions: [T], where in the target each new token stands.
-            hidden: True where a key must not be seen; broadcasts to [B*K, H, T, all positions].
+            hidden: True where a key must not be seen, if any; broadcasts to [B*K, H, T, all positions].
             code_mask: [B], True for samples whose target is image codes.
         """
-        if int(positions.max()) >= self.config.max_target_positions:
+        longest = int(positions.max()) + 1
+        if longest > self.config.max_target_positions:
             raise OFAError(
-                f"a target of {int(positions.max()) + 1} tokens is too long: "
-                f"this model holds {self.config.max_target_positions}"
+                f"a target of {longest} tokens is too long: this model holds {self.config.max_target_positions}"
             )
         all_positions = positions if cache.positions is None else torch.cat([cache.positions, positions])
         cache.positions = all_positions
         if cache.cross_position_keys is None:
             cache.cross_position_keys = self.cross_position_bias.keys(memory.positions)
-        kinds = [
-            self._target_positions(positions, all_positions, cache.cross_position_keys, codes)
-            for codes in ((False,) if code_mask is None else (False, True))
-        ]
+        if code_mask is None and self.position_table is not None and longest <= TABLE_LENGTH and not is_grad_enabled():
+            kinds = [self._kept_positions(positions, all_positions, cache.cross_position_keys, cache)]
+        else:
+            kinds = [
+                self._target_positions(positions, all_positions, cache.cross_position_keys, codes)
+                for codes in ((False,) if code_mask is None else (False, True))
+            ]
         beams = target.shape[0] // memory.states.shape[0]
         of_row = None if code_mask is None else code_mask.repeat_interleave(beams)  # [B*K]
 
@@ -103,7 +116,9 @@ class Decoder(nn.Module):
             cross_bias = cross_bias.masked_fill(memory.padding[:, None, None, :], -torch.inf)
         prompts = self.prompt() if self.prompt is not None else [None] * len(self.layers)
         for index, (layer, prompt) in enumerate(zip(self.layers, prompts, strict=True)):
-            self_bias = _choose([kind.self_bias(index) for kind in kinds], of_row).masked_fill(hidden, -torch.inf)
+            self_bias = _choose([kind.self_bias(index) for kind in kinds], of_row)
+            if hidden is not None:
+                self_bias = self_bias.masked_fill(hidden, -torch.inf)
             x = layer(x, memory.states, cache.layer(index), self_bias, cross_bias, prompt)
         return self.final_norm(x)
 
@@ -133,13 +148,39 @@ class Decoder(nn.Module):
             buckets = token_buckets(ids, all_ids, config.token_bucket_size, config.max_target_positions)
         vectors = table(ids)
         normed = norm(vectors)
+        absolute = self.self_position_bias(normed, self.self_position_bias.keys(norm(table(all_ids))))
         return _TargetPositions(
             vectors=vectors,
-            absolute=self.self_position_bias(normed, self.self_position_bias.keys(norm(table(all_ids)))),
+            self_bias=lambda layer: absolute + relative(layer, buckets),
             cross=self.cross_position_bias(normed, cross_keys),
-            buckets=buckets,
-            relative=relative,
         )
+
+    def _kept_positions(
+        self, positions: Tensor, all_positions: Tensor, cross_keys: Tensor, cache: DecoderCache
+    ) -> _TargetPositions:
+        """What :meth:`_target_positions` gives for text, read off tables of all positions up to a length."""
+        sources = (
+            self.text_positions, self.text_position_norm, self.self_position_bias, self.cross_position_bias,
+            self.text_relative,
+        )  # fmt: skip
+        weights = (weight for module in sources for weight in module.parameters())
+        table = self.position_table.get(weights, self._make_position_table)  # type: ignore[union-attr]
+        if cache.cross_bias is None:
+            cache.cross_bias = self.cross_position_bias(table.normed, cross_keys)
+        self_bias = table.self_bias.index_select(3, positions).index_select(4, all_positions)
+        return _TargetPositions(
+            vectors=self.text_positions(positions),
+            self_bias=lambda layer: self_bias[layer],
+            cross=cache.cross_bias.index_select(2, positions),
+        )
+
+    def _make_position_table(self) -> PositionTable:
+        at = torch.arange(min(TABLE_LENGTH, self.config.max_target_positions), device=self.text_positions.weight.device)
+        normed = self.text_position_norm(self.text_positions(at))
+        absolute = self.self_position_bias(normed, self.self_position_bias.keys(normed))
+        buckets = token_buckets(at, at, self.config.token_bucket_size, self.config.max_target_positions)
+        layers = range(len(self.layers))
+        return PositionTable(normed, torch.stack([absolute + self.text_relative(layer, buckets) for layer in layers]))
 
 
 def _choose(versions: list[Tensor], code_mask: Tensor | None) -> Tensor:

@@ -123,10 +123,10 @@ class OFAModel(nn.Module):
             raise OFAError(f"the cache holds {cache.length} positions: a prefix of {prefix.shape[1]} has nothing new")
         positions = torch.arange(prefix.shape[1], device=prefix.device)
         new = positions[cache.length :]
+        hidden = None if len(new) == 1 else positions[None, :] > new[:, None]  # [T, T']
         padding = prefix.eq(PAD)[:, None, None, :]  # [B*K, 1, 1, T']
-        hidden = positions[None, :] > new[:, None]  # [T, T']
         if padding.any():
-            hidden = hidden | padding
+            hidden = padding if hidden is None else hidden | padding
         target = self.token_embedding(prefix[:, cache.length :])
         return self.decoder(target, memory, cache, new, hidden, code_mask)
 

@@ -9,20 +9,20 @@ mask for every sample, head, query and key.
 from __future__ import annotations
 
 import copy
-from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import onednn
 from .bias_cache import BiasCache
 from .following import Following
 from .model import OFAModel, TokenEmbedding
 from .vision.folded import FoldedStem
 from .vision.resnet import ResNetStem
 
-#: Products of up to so many rows go through a copy of the weights in oneDNN's own layout.
-PACKED_ROWS = 128
+#: oneDNN takes some 15 µs to begin with: products of fewer multiplications are faster without it.
+WORTH_IT = 1 << 20
 
 
 def optimized(model: OFAModel) -> OFAModel:
@@ -40,6 +40,7 @@ def optimized(model: OFAModel) -> OFAModel:
             memo[id(module)] = FastTokenEmbedding(module)
     fast = copy.deepcopy(model, memo)
     fast.encoder.bias_cache = BiasCache(len(model.encoder.layers))
+    fast.decoder.position_table = Following()
     return fast
 
 
@@ -50,18 +51,17 @@ class _Product:
         self._packed: Following[Tensor] = Following()
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        rows = x.numel() // x.shape[-1]
         if (
-            x.device.type != "cpu"
+            rows * weight.numel() < WORTH_IT
+            or x.device.type != "cpu"
             or x.dtype != weight.dtype
             or torch.is_grad_enabled()
             or torch.is_autocast_enabled("cpu")
-            or not has_onednn(x.dtype)
+            or not onednn.available(x.dtype)
         ):
             return F.linear(x, weight, bias)
-        rows = x.numel() // x.shape[-1]
-        if rows <= PACKED_ROWS:
-            weight = self._packed.get((weight,), lambda: _pack(weight, rows))
-        return _onednn(x, weight, bias)
+        return onednn.linear(x, self._packed.get((weight,), lambda: onednn.packed(weight, rows)), bias)
 
 
 class FastLinear(nn.Module):
@@ -88,26 +88,3 @@ class FastTokenEmbedding(TokenEmbedding):
     def logits(self, states: Tensor) -> Tensor:
         """Logits [..., V] of decoder ``states`` [..., D]."""
         return self._product(states, self.weight, None)
-
-
-@cache
-def has_onednn(dtype: torch.dtype) -> bool:
-    """Whether this torch computes products of ``dtype`` through oneDNN, and rightly."""
-    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
-        return False
-    x, weight, bias = (torch.ones(shape, dtype=dtype) for shape in ((2, 3), (4, 3), (4,)))
-    try:
-        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            return False
-        results = [_onednn(x, matrix, bias) for matrix in (weight, _pack(weight, 2))]
-    except (RuntimeError, AttributeError, NotImplementedError, TypeError):
-        return False
-    return all(torch.equal(result, torch.full((2, 4), 4.0, dtype=dtype)) for result in results)
-
-
-def _pack(weight: Tensor, rows: int) -> Tensor:
-    return torch.ops.mkldnn._reorder_linear_weight(weight, rows)
-
-
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")

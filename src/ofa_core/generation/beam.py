@@ -9,6 +9,9 @@ from ..text.vocabulary import BOS, EOS
 from .options import GenerationOptions
 from .stepper import Hypothesis, Stepper
 
+#: Scores that are looked at as one by :func:`_largest`.
+RUN = 256
+
 
 def beam_search(stepper: Stepper, options: GenerationOptions) -> list[list[Hypothesis]]:
     """The best hypotheses of each sample, best first.
@@ -72,11 +75,27 @@ def _best(log_probs: Tensor, totals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     beams, vocabulary = log_probs.shape[1:]
     scores = log_probs[:, :1] if totals.shape[-1] == 0 else log_probs + totals[..., -1:]
     flat = scores.flatten(1)
-    best, index = flat.topk(min(2 * beams, flat.shape[1]), dim=1)
+    best, index = _largest(flat, min(2 * beams, flat.shape[1]))
     if missing := 2 * beams - best.shape[1]:  # a vocabulary smaller than the beam
         best = torch.nn.functional.pad(best, (0, missing), value=-torch.inf)
         index = torch.nn.functional.pad(index, (0, missing))
     return best, index % vocabulary, index // vocabulary
+
+
+def _largest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` largest of each row and their places, [B, count], largest first.
+
+    A row's largest are in those of its runs whose maxima are largest, and maxima are found several times faster.
+    """
+    if scores.shape[1] < RUN * count:
+        return scores.topk(count, dim=1)
+    whole = scores.shape[1] - scores.shape[1] % RUN
+    places = torch.arange(scores.shape[1], device=scores.device)
+    runs = scores[:, :whole].unflatten(1, (-1, RUN)).amax(2).topk(count, dim=1).indices  # [B, count]
+    among = places[:whole].unflatten(0, (-1, RUN))[runs].flatten(1)  # [B, count * RUN]
+    among = torch.cat([among, places[whole:].expand(len(scores), -1)], dim=1)  # and the incomplete last run
+    best, index = scores.gather(1, among).topk(count, dim=1)
+    return best, among.gather(1, index)
 
 
 def _finish(prefix: Tensor, totals: Tensor, score: Tensor, options: GenerationOptions) -> Hypothesis:

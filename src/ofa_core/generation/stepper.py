@@ -84,7 +84,9 @@ class Stepper:
         each = []
         for model, memory, cache in zip(self.models, self.memories, self.caches, strict=True):
             states = model.decode_states(memory, prefixes.flatten(0, 1), cache, code_mask)[:, -1]
-            logits = model.logits(states).float().unflatten(0, prefixes.shape[:2]) / self.options.temperature
+            logits = model.logits(states).float().unflatten(0, prefixes.shape[:2])
+            if self.options.temperature != 1:
+                logits = logits / self.options.temperature
             each.append(self._normalize(logits, step))
         scores = each[0] if len(each) == 1 else torch.stack(each).logsumexp(0) - math.log(len(each))
         return self._apply("log_probs", scores, step)

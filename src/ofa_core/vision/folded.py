@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import onednn
 from ..errors import OFAError
 from ..following import Following
 from .resnet import Bottleneck, ResNetStem
@@ -20,20 +21,33 @@ class _Convolution:
     weight: Tensor
     bias: Tensor
     stride: tuple[int, ...]
-    padding: str | tuple[int, ...]
+    padding: tuple[int, ...]
 
     @classmethod
     def of(cls, plain: nn.Conv2d, norm: nn.BatchNorm2d) -> _Convolution:
         mean, variance = norm.running_mean, norm.running_var
-        if mean is None or variance is None:  # never in a stem
-            raise OFAError("a BatchNorm without statistics cannot be folded")
+        if mean is None or variance is None or isinstance(plain.padding, str):  # never in a stem
+            raise OFAError("this BatchNorm cannot be folded into its convolution")
         factor = norm.weight.double() / (variance.double() + norm.eps).sqrt()
         weight = (plain.weight.double() * factor[:, None, None, None]).to(plain.weight.dtype)
         bias = (norm.bias.double() - mean.double() * factor).to(plain.weight.dtype)
         return cls(weight.contiguous(memory_format=torch.channels_last), bias, plain.stride, plain.padding)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+    def __call__(self, x: Tensor, *, relu: bool = True) -> Tensor:
+        if self._fused(x):
+            return onednn.convolution(x, self.weight, self.bias, self.stride, self.padding, relu=relu)
+        out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+        return out.relu_() if relu else out
+
+    def added_to(self, total: Tensor, x: Tensor) -> Tensor:
+        """relu(total + convolution of x), in the place of ``total``."""
+        if self._fused(x):
+            return onednn.add_convolution_(total, x, self.weight, self.bias, self.stride, self.padding)
+        return total.add_(F.conv2d(x, self.weight, self.bias, self.stride, self.padding)).relu_()
+
+    @staticmethod
+    def _fused(x: Tensor) -> bool:
+        return x.device.type == "cpu" and onednn.available(x.dtype)
 
 
 class _Block:
@@ -50,9 +64,8 @@ class _Block:
 
     def __call__(self, x: Tensor) -> Tensor:
         first, second, third = self.convolutions
-        out = third(second(first(x).relu_()).relu_())
-        out += x if self.shortcut is None else self.shortcut(x)
-        return out.relu_()
+        out = second(first(x))
+        return third.added_to(x if self.shortcut is None else self.shortcut(x, relu=False), out)
 
 
 class FoldedStem(nn.Module):
@@ -74,7 +87,7 @@ class FoldedStem(nn.Module):
             return self.plain(images)
         tensors = (*self.plain.parameters(), *self.plain.buffers())
         first, blocks = self._folded.get(tensors, self._fold)
-        x = first(images.contiguous(memory_format=torch.channels_last)).relu_()
+        x = first(images.contiguous(memory_format=torch.channels_last))
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         for block in blocks:
             x = block(x)

@@ -1,0 +1,63 @@
+"""oneDNN's products and convolutions on a CPU, with what follows them in one pass over memory.
+
+They are what ``torch.compile`` makes of these layers, and have no public names; where a torch has none or they compute
+something else, :func:`available` says so and callers take the usual way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+_ops = torch.ops.mkldnn
+
+
+@cache
+def available(dtype: torch.dtype) -> bool:
+    """Whether everything here works for ``dtype``, tried once."""
+    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
+        return False
+    x, weight, bias = (torch.ones(shape, dtype=dtype) for shape in ((2, 3), (4, 3), (4,)))
+    image, kernel = torch.ones(1, 3, 2, 2, dtype=dtype), torch.ones(4, 3, 1, 1, dtype=dtype)
+    try:
+        if dtype == torch.bfloat16 and not _ops._is_mkldnn_bf16_supported():
+            return False
+        four = linear(x, packed(weight, 2), bias)
+        minus = convolution(image, -kernel, bias, (1, 1), (0, 0), relu=False)
+        none = convolution(image, -kernel, bias, (1, 1), (0, 0), relu=True)
+        six = add_convolution_(torch.full_like(none, 2), image, kernel, bias, (1, 1), (0, 0))
+    except (RuntimeError, AttributeError, NotImplementedError, TypeError):
+        return False
+    results = ((four, 4), (minus, -2), (none, 0), (six, 6))
+    return all(torch.equal(result, torch.full_like(result, value)) for result, value in results)
+
+
+def packed(weight: Tensor, rows: int) -> Tensor:
+    """``weight`` [out, in] in the layout that is best for products with ``rows`` rows; good for any number of them."""
+    return _ops._reorder_linear_weight(weight, rows)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x`` [..., in] times a :func:`packed` weight, plus ``bias`` [out]."""
+    return _ops._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def convolution(
+    x: Tensor, weight: Tensor, bias: Tensor, stride: Sequence[int], padding: Sequence[int], *, relu: bool
+) -> Tensor:
+    """A convolution of ``x`` [B, C, h, w], and ReLU if wanted."""
+    then = "relu" if relu else "none"
+    return _ops._convolution_pointwise(x, weight, bias, padding, stride, [1, 1], 1, then, [], "")
+
+
+def add_convolution_(
+    total: Tensor, x: Tensor, weight: Tensor, bias: Tensor, stride: Sequence[int], padding: Sequence[int]
+) -> Tensor:
+    """relu(``total`` + convolution of ``x``), in the place of ``total``."""
+    if x.dtype != torch.float32:  # for which there is nothing of that kind
+        return total.add_(convolution(x, weight, bias, stride, padding, relu=False)).relu_()
+    operation = _ops._convolution_pointwise_.binary
+    return operation(total, x, weight, bias, padding, stride, [1, 1], 1, "add", 1.0, "relu", [], "")
