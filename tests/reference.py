@@ -24,6 +24,7 @@ from checkpoints_convert.infer_config import arguments_of, task_of
 from ofa_core import OFA, GenerationOptions, Hypothesis, OFAConfig, OFAModel, TaskSettings, Tokenizer
 from ofa_core.config import ClassificationHeadConfig, PromptConfig
 from ofa_core.heads.pipeline import Pipeline
+from ofa_core.optimize import optimized
 from ofa_core.text import small_vocabulary_dir
 from ofa_core.weights import empty_model
 
@@ -65,8 +66,10 @@ def reference_model(case: Mapping[str, Any], salt: str | None = None, *, for_gen
 
 
 @cache
-def generation_model(salt: str, nano: bool = True) -> OFAModel:
+def generation_model(salt: str, nano: bool = True, *, optimize: bool = False) -> OFAModel:
     """A model of the generation cases."""
+    if optimize:
+        return optimized(generation_model(salt, nano))
     return reference_model(golden("forward_nano.json" if nano else "forward_base.json"), salt, for_generation=True)
 
 

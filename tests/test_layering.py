@@ -18,6 +18,8 @@ CONVERTER = ROOT / "checkpoints_convert"
 #: Level of each module or package of ofa_core; the longest name that fits counts. Packages are ``__init__`` too.
 LEVELS = {
     "errors": 0,
+    "following": 0,
+    "onednn": 0,
     "config": 0,
     "boxes": 0,
     "distributed": 0,
@@ -28,11 +30,13 @@ LEVELS = {
     "vision": 0,
     "attention": 1,
     "positions": 1,
+    "bias_cache": 2,
     "layers": 2,
     "encoder": 2,
     "decoder": 2,
     "cache": 2,
     "model": 2,
+    "optimize": 3,
     "weights": 3,
     "generation": 3,
     "heads": 4,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ofa_core import DecoderCache, ImageFeatures, Memory, OFAConfig, OFAError, OFAModel
 from ofa_core.config import PRESETS, ClassificationHeadConfig
+from ofa_core.optimize import optimized
 from ofa_core.weights import empty_model
 
 CASES = sorted(path.stem for path in GOLDEN.glob("forward_*.json"))
@@ -55,28 +56,38 @@ class Run:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in CASES],
+    params=[
+        pytest.param((name, optimize), marks=[pytest.mark.slow] if name in LARGE else [], id=f"{name}{kind}")
+        for name in CASES
+        for optimize, kind in ((False, ""), (True, "-optimized"))
+    ],
 )
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    case = golden(f"{request.param}.json")
-    expected, meta = golden_arrays(f"{request.param}.npz"), case["meta"]
+    name, optimize = request.param
+    case = golden(f"{name}.json")
+    expected, meta = golden_arrays(f"{name}.npz"), case["meta"]
     model = reference_model(case)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    model = optimized(model) if optimize else model
     tokens, prefix = expected["src_tokens"], expected["prev_output_tokens"]
     images = reference_images(meta["image"])
     image_mask = None if meta["patch_masks"] is None else torch.tensor(meta["patch_masks"])
     code_mask = None if meta["code_masks"] is None else torch.tensor(meta["code_masks"])
-    memory = model.encode(tokens, images, image_mask)
-    yield Run(
-        expected=expected,
-        meta=meta,
-        config=model.config,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        feature_map=None if images is None else model.encoder.image_stem(images[:1]),
-        memory=memory,
-        logits=model.decode(memory, prefix, code_mask=code_mask),
-        class_logits=model.classify(meta["head"]["name"], tokens, prefix, images) if meta["head"] else None,
-    )
-    del model, memory
+    with torch.no_grad():
+        memory = model.encode(tokens, images, image_mask)
+        done = Run(
+            expected=expected,
+            meta=meta,
+            config=model.config,
+            parameters=parameters,
+            feature_map=None if images is None else model.encoder.image_stem(images[:1]),
+            memory=memory,
+            logits=model.decode(memory, prefix, code_mask=code_mask),
+            class_logits=model.classify(meta["head"]["name"], tokens, prefix, images) if meta["head"] else None,
+        )
+    del model
+    yield done
+    del memory, done
     gc.collect()
 
 

@@ -22,6 +22,7 @@ from ofa_core import (
     generate,
 )
 from ofa_core.generation import Step
+from ofa_core.generation.beam import RUN, _largest
 from ofa_core.generation.stepper import Stepper
 
 BOS, PAD, EOS, UNK = range(4)
@@ -80,8 +81,9 @@ def padded(sources: Sequence[Sequence[int]]) -> Tensor:
 # Against the original implementation
 
 
+@pytest.mark.parametrize("optimize", [False, True], ids=["plain", "optimized"])
 @pytest.mark.parametrize("name", CASES)
-def test_search_equals_the_original(name: str) -> None:
+def test_search_equals_the_original(name: str, optimize: bool) -> None:
     case = CASES[name]
     constraints: list[Any] = []
     if case["settings"]["constraint_range"]:
@@ -89,7 +91,7 @@ def test_search_equals_the_original(name: str) -> None:
     if case["trie_words"]:
         constraints.append(AnswerTrie(case["trie_words"]))
     found = generate(
-        [generation_model(model["salt"], model["nano"]) for model in case["models"]],
+        [generation_model(model["salt"], model["nano"], optimize=optimize) for model in case["models"]],
         torch.tensor(case["src_tokens"]),
         reference_images(case["image"]),
         options_of(case["settings"]),
@@ -562,3 +564,21 @@ def test_the_models_own_limit_ends_a_target() -> None:
     model = tiny_model(9, max_target_positions=8)
     found = search(model, torch.tensor([[BOS, 5, EOS]]), num_beams=2, min_new_tokens=7, max_new_tokens=50)
     assert {len(hypothesis.tokens) for hypothesis in found[0]} == {8}
+
+
+# The largest scores, found by runs
+
+
+@pytest.mark.parametrize("length", [RUN * 4, RUN * 9, RUN * 9 + 1, RUN * 40 - 1], ids=str)
+def test_the_largest_are_what_sorting_finds(length: int) -> None:
+    torch.manual_seed(length)
+    scores = torch.randn(5, length)
+    scores[1] = -torch.inf
+    scores[1, [7, length - 1]] = torch.tensor([-2.0, -1.0])  # no more than two are possible
+    scores[2, -1] = 9.0  # in the incomplete run
+    scores[3, RUN : RUN + 4] = torch.tensor([8.0, 7.0, 6.0, 5.0])  # all in one run
+    values, places = _largest(scores, 4)
+    assert torch.equal(values, scores.sort(dim=1, descending=True).values[:, :4])
+    assert torch.equal(scores.gather(1, places), values)
+    assert all(len(set(row)) == 4 for row in places.tolist())
+    assert places[1, :2].tolist() == [length - 1, 7]

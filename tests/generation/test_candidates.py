@@ -24,11 +24,12 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, atol=SCORE_TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize("optimize", [False, True], ids=["plain", "optimized"])
 @pytest.mark.parametrize("name", CASES)
-def test_scores_equal_the_original(name: str) -> None:
+def test_scores_equal_the_original(name: str, optimize: bool) -> None:
     case = CASES[name]
     found = score_candidates(
-        generation_model(case["model"]["salt"], case["model"]["nano"]),
+        generation_model(case["model"]["salt"], case["model"]["nano"], optimize=optimize),
         torch.tensor(case["src_tokens"]),
         reference_images(case["image"]),
         case["candidates"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
@@ -39,6 +40,7 @@ SIZES = {"small": (0.13, 0.19), "medium": (0.21, 0.27), "big": (0.30, 0.42)}
 SIDES = (120, 200)
 
 Split = Literal["train", "test"]
+Point = tuple[float, float]
 #: Boxes of two shapes overlap at most this much (intersection over the smaller of them).
 MAX_OVERLAP = 0.25
 #: Scenes with fewer tries than this for one shape to find a place get along without it.
@@ -140,16 +142,23 @@ def _overlap(first: Box, second: Box) -> float:
     return width * height / min(areas)
 
 
-def draw(scene: Scene) -> Image.Image:
-    """The picture of a scene, RGB at its size, on a plain, gradient or noisy ground."""
+def draw(
+    scene: Scene,
+    colours: Mapping[str, tuple[int, int, int]] = COLOURS,
+    outlines: Mapping[str, Sequence[Point]] | None = None,
+) -> Image.Image:
+    """The picture of a scene, RGB at its size, on a plain, gradient or noisy ground.
+
+    ``colours`` are what the names of colours look like, ``outlines`` the corners of kinds in the unit square.
+    """
     random = Random(f"picture {scene.seed}")
     ground = _ground(random, scene.width, scene.height)
     scale = 2  # drawn larger and reduced, for smooth edges
     large = ground.resize((scene.width * scale, scene.height * scale))
     pen = ImageDraw.Draw(large)
     for thing in scene.things:
-        fill = _shade(random, COLOURS[thing.colour])
-        _draw_thing(pen, thing.kind, [value * scale for value in thing.box], fill)
+        fill = _shade(random, colours[thing.colour])
+        _draw_thing(pen, thing.kind, [value * scale for value in thing.box], fill, outlines or POLYGONS)
     return large.resize(scene.size, Image.Resampling.BOX)
 
 
@@ -178,32 +187,36 @@ def _ground(random: Random, width: int, height: int) -> Image.Image:
     return picture.filter(ImageFilter.BoxBlur(1)) if kind == "noise" and random.random() < 0.5 else picture
 
 
-def _draw_thing(pen: ImageDraw.ImageDraw, kind: str, box: list[float], fill: tuple[int, ...]) -> None:
+def _draw_thing(
+    pen: ImageDraw.ImageDraw,
+    kind: str,
+    box: list[float],
+    fill: tuple[int, ...],
+    outlines: Mapping[str, Sequence[Point]],
+) -> None:
     x0, y0, x1, y1 = box
-    if kind == "circle":
+    if kind in outlines:
+        pen.polygon([(x0 + x * (x1 - x0), y0 + y * (y1 - y0)) for x, y in outlines[kind]], fill=fill)
+    elif kind == "circle":
         pen.ellipse(box, fill=fill)
-    elif kind == "ring":
-        pen.ellipse(box, outline=fill, width=max(2, round((x1 - x0) * 0.2)))
     else:
-        pen.polygon([(x0 + x * (x1 - x0), y0 + y * (y1 - y0)) for x, y in POLYGONS[kind]], fill=fill)
+        pen.ellipse(box, outline=fill, width=max(2, round((x1 - x0) * 0.2)))
 
 
-def _star() -> list[tuple[float, float]]:
-    """A star of five points, stretched to touch all sides of the unit square."""
-    turns = [math.pi * i / 5 for i in range(10)]
-    points = [((1, 0.42)[i % 2] * math.sin(turn), -(1, 0.42)[i % 2] * math.cos(turn)) for i, turn in enumerate(turns)]
-    low = [min(point[axis] for point in points) for axis in (0, 1)]
-    high = [max(point[axis] for point in points) for axis in (0, 1)]
-    return [tuple((point[a] - low[a]) / (high[a] - low[a]) for a in (0, 1)) for point in points]  # type: ignore[misc]
+def outline(turns: Sequence[float], radii: Sequence[float]) -> list[Point]:
+    """Corners at these turns from the top and distances, stretched to touch all sides of the unit square."""
+    points = [(radius * math.sin(turn), -radius * math.cos(turn)) for turn, radius in zip(turns, radii, strict=True)]
+    (x0, x1), (y0, y1) = ((min(values), max(values)) for values in zip(*points, strict=True))
+    return [((x - x0) / (x1 - x0), (y - y0) / (y1 - y0)) for x, y in points]
 
 
 #: Corners in the unit square, for shapes with straight sides.
-POLYGONS: dict[str, list[tuple[float, float]]] = {
+POLYGONS: dict[str, list[Point]] = {
     "square": [(0, 0), (1, 0), (1, 1), (0, 1)],
     "triangle": [(0.5, 0), (1, 1), (0, 1)],
     "cross": [
         (0.33, 0), (0.67, 0), (0.67, 0.33), (1, 0.33), (1, 0.67), (0.67, 0.67),
         (0.67, 1), (0.33, 1), (0.33, 0.67), (0, 0.67), (0, 0.33), (0.33, 0.33),
     ],
-    "star": _star(),
+    "star": outline([math.pi * i / 5 for i in range(10)], [1, 0.42] * 5),
 }  # fmt: skip

@@ -43,7 +43,7 @@ class Evaluation:
         return dict(self._score(model, step, benchmark) for benchmark in self.benchmarks)
 
     def _score(self, model: OFAModel, step: int, benchmark: EvaluationSettings) -> tuple[str, float]:
-        ofa = OFA(model, self.tokenizer)
+        ofa = OFA(model, self.tokenizer, optimize=False)  # a model in parts (FSDP2) can be used as it is only
         settings = Settings(batch_size=benchmark.batch_size, limit=benchmark.limit)
         task = TASKS[benchmark.task]
         models = Models(ofa, ofa)

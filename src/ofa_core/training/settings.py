@@ -95,8 +95,11 @@ class NewModelSettings(_Settings):
     #: Standard deviation of the new weights of linear layers and embeddings. BERT's 0.02 suits wide models; for one of
     #: width D, D to the power -1/2 learns much sooner.
     init_std: float = Field(default=0.02, gt=0)
-    #: A safetensors file with the weights of an image stem that has learned to see already.
+    #: A safetensors file with the weights of an image stem that has learned to see already. Where it also has weights
+    #: ``words``, patches begin as the words for what they show.
     stem: Path | None = None
+    #: Begin with keys that are as queries are, so that what is alike attends to each other.
+    alike_attend: bool = False
     #: Begin with bins whose neighbours are alike, so that a nearby box is a small mistake from the start.
     smooth_bins: bool = False
     #: Begin with position vectors of patches that are alike along rows and columns, of this standard deviation. Where
