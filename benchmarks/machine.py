@@ -38,6 +38,10 @@ class Limits:
         """The time that ``work`` takes at these rates."""
         return work.products / self.product + work.convolutions / self.convolution
 
+    def mean(self, other: Limits) -> Limits:
+        """Between these and others."""
+        return Limits((self.product + other.product) / 2, (self.convolution + other.convolution) / 2)
+
 
 def synchronize(device: torch.device) -> None:
     """Wait for a GPU to have finished what it was given."""

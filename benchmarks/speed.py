@@ -4,7 +4,8 @@
 
 Every row tells the time of one call, the arithmetic it needs (counted on the plain model), how many times as long it
 took as that arithmetic would at the machine's own rates, the most memory that the process held, and, where the original
-was measured, how many times as fast it is. Rates and times of one run belong together; those of two runs may differ.
+was measured, how many times as fast it is. The rates are measured just before and after each row, since those of a
+shared machine change from minute to minute.
 """
 
 from __future__ import annotations
@@ -73,6 +74,9 @@ class Row:
     of_product_limit: float | None = None
     #: Times as fast as the original, at equal rates of products.
     of_original: float | None = None
+    #: The machine's rates just before and after.
+    product_rate: float | None = None
+    convolution_rate: float | None = None
     peak_bytes: int | None = None
 
 
@@ -82,16 +86,11 @@ def main(arguments: list[str] | None = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     device = torch.device(args.device)
-    report: dict[str, object] = {"machine": _machine(device), "limits": {}, "rows": []}
+    report: dict[str, object] = {"machine": _machine(device), "rows": []}
     for dtype in args.dtypes:
-        limits = measure_limits((device, DTYPES[dtype]))
-        print(
-            f"{dtype}: {limits.product / 1e9:.0f} GFLOP/s in products, {limits.convolution / 1e9:.0f} in convolutions"
-        )
-        report["limits"][dtype] = asdict(limits)  # type: ignore[index]
         print(_line(*HEADINGS))
         for size in args.sizes:
-            for row in _rows(args, size, dtype, (device, DTYPES[dtype]), limits):
+            for row in _rows(args, size, dtype, (device, DTYPES[dtype])):
                 print(_line(*_cells(row)), flush=True)
                 report["rows"].append(asdict(row))  # type: ignore[attr-defined]
     if args.out is not None:
@@ -121,7 +120,7 @@ def _machine(device: torch.device) -> dict[str, object]:
     return {"torch": torch.__version__, "threads": torch.get_num_threads(), "cpus": os.cpu_count(), "gpu": gpu}
 
 
-def _rows(args: argparse.Namespace, size: str, dtype: str, place: Place, limits: Limits) -> Iterator[Row]:
+def _rows(args: argparse.Namespace, size: str, dtype: str, place: Place) -> Iterator[Row]:
     side = args.image_size or IMAGE_SIZES.get(size, IMAGE_SIZE)
     plain = make_model(size).to(*place)
     model = plain if args.plain else optimized(plain)
@@ -129,7 +128,9 @@ def _rows(args: argparse.Namespace, size: str, dtype: str, place: Place, limits:
         inputs, plain_inputs = make_inputs(model, batch, side), make_inputs(plain, batch, side)
         for name in (name for name in WORKLOADS if name in args.workloads):
             work = count(_call(name, plain_inputs))
+            before = measure_limits(place)
             peak, taken = _measured(_call(name, inputs), place[0], args.repeats)
+            limits = before.mean(measure_limits(place))
             original = ORIGINAL.get((size, batch), {}).get(name) if dtype == "float32" else None
             seconds = median(taken)
             yield Row(
@@ -138,6 +139,8 @@ def _rows(args: argparse.Namespace, size: str, dtype: str, place: Place, limits:
                 of_limit=seconds / limits.seconds(work),
                 of_product_limit=seconds / Limits(limits.product, limits.product).seconds(work),
                 of_original=original and original * ORIGINAL_RATE / limits.product / seconds,
+                product_rate=limits.product,
+                convolution_rate=limits.convolution,
                 peak_bytes=peak,
             )  # fmt: skip
     if LOAD in args.workloads:
@@ -170,8 +173,10 @@ def _load(size: str, place: Place, repeats: int) -> tuple[int | None, list[float
         return _measured(lambda: load(path, device=device, dtype=dtype), device, repeats)
 
 
-HEADINGS = ("workload", "size", "batch", "seconds", "GFLOP", "× limit", "× products", "× original", "memory")
-WIDTHS = (11, 7, 5, 9, 9, 8, 10, 10, 9)
+HEADINGS = (
+    "workload", "size", "type", "batch", "seconds", "GFLOP", "× limit", "× products", "× original", "GFLOP/s", "memory",
+)  # fmt: skip
+WIDTHS = (11, 6, 8, 5, 8, 8, 7, 10, 10, 8, 9)
 
 
 def _line(*cells: str) -> str:
@@ -185,10 +190,12 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.workload,
         row.size,
+        row.dtype,
         str(row.batch),
         f"{row.seconds:.3f}",
         "" if work is None else f"{(work.products + work.convolutions) / 1e9:.1f}",
         *("" if ratio is None else f"{ratio:.2f}" for ratio in (row.of_limit, row.of_product_limit, row.of_original)),
+        "" if row.product_rate is None else f"{row.product_rate / 1e9:.0f}",
         "" if row.peak_bytes is None else f"{row.peak_bytes / 2**30:.2f} GiB",
     )
 

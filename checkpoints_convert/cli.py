@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ofa_core.command_line import DTYPES, Parser, add_dtype, run
+from ofa_core.command_line import STORED_DTYPES, Parser, add_dtype, run
 from ofa_core.config import PRESETS
 from ofa_core.errors import OFAError
 
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--strip-prefix", metavar="PREFIX", help="take this off all names; by default model. where all have it"
     )
-    add_dtype(parser, "store the weights as this; by default as they are")
+    add_dtype(parser, STORED_DTYPES, "store the weights as this; by default as they are")
     parser.add_argument(
         "--extra-tokens", type=Path, metavar="FILE", help="names of tokens added behind the bins, one a line"
     )
@@ -70,7 +70,7 @@ def _convert(args: argparse.Namespace) -> int:
         bpe_dir=args.bpe_dir,
         weights=args.weights,
         prefix=args.strip_prefix,
-        dtype=DTYPES[args.dtype] if args.dtype else None,
+        dtype=STORED_DTYPES[args.dtype] if args.dtype else None,
         extra_tokens=_lines(args.extra_tokens) if args.extra_tokens else (),
         arch=args.arch,
         overwrite=args.overwrite,

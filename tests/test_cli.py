@@ -261,7 +261,7 @@ ERRORS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     "no arguments": (nothing, ["ground"], "IMAGE"),
     "no text": (nothing, ["ground", "DIR/picture.png"], "TEXT"),
     "unknown option": (nothing, ["ground", "DIR/picture.png", TEXT, "--model", "MODEL", "--fast"], "--fast"),
-    "bad dtype": (nothing, ["ground", "DIR/picture.png", TEXT, "--model", "MODEL", "--dtype", "int8"], "int8"),
+    "bad dtype": (nothing, ["ground", "DIR/picture.png", TEXT, "--model", "MODEL", "--dtype", "int4"], "int4"),
     "no model named": (nothing, ["ground", "DIR/picture.png", TEXT], "pass --model DIR or set $OFA_MODEL"),
     "model missing": (nothing, ["ground", "DIR/picture.png", TEXT, "--model", "DIR/none"], "none does not exist"),
     "model unconverted": (

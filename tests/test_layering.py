@@ -19,6 +19,7 @@ CONVERTER = ROOT / "checkpoints_convert"
 LEVELS = {
     "errors": 0,
     "following": 0,
+    "int8": 0,
     "onednn": 0,
     "config": 0,
     "boxes": 0,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 
 from .errors import OFAError
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+#: What weights are stored in, and what is computed in.
+STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {**STORED_DTYPES, "int8": torch.int8}
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,9 +25,9 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def add_dtype(parser: argparse.ArgumentParser, meaning: str) -> None:
+def add_dtype(parser: argparse.ArgumentParser, choices: Iterable[str], meaning: str) -> None:
     """Add ``--dtype``."""
-    parser.add_argument("--dtype", choices=DTYPES, help=f"{meaning}")
+    parser.add_argument("--dtype", choices=choices, help=f"{meaning}")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +39,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="a model directory; by default $OFA_MODEL",
     )
     parser.add_argument("--device", default="cpu", help="where to run, such as cpu or cuda")
-    add_dtype(parser, "compute in this; by default float32 on a CPU and what is stored elsewhere")
+    add_dtype(parser, DTYPES, "compute in this; by default float32 on a CPU and what is stored elsewhere")
 
 
 def named_model(args: argparse.Namespace) -> Path:

@@ -18,8 +18,14 @@ class Following(Generic[Made]):
         self._made: Made | None = None
 
     def get(self, tensors: Iterable[Tensor], make: Callable[[], Made]) -> Made:
-        """``make()``, or what it returned last time if ``tensors`` are as they were then."""
-        state = [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+        """``make()``, or what it returned last time if ``tensors`` are as they were then.
+
+        Tensors that were made in ``torch.inference_mode`` do not tell of changes, so for them it is made every time.
+        """
+        tensors = tuple(tensors)
+        if any(tensor.is_inference() for tensor in tensors):
+            return make()
+        state = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
         if self._made is None or state != self._state:
             self._made, self._state = make(), state
         return self._made

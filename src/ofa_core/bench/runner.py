@@ -84,7 +84,7 @@ class _Begun(BaseModel):
 def header_of(task: Task, models: Models, settings: Settings, **named: Any) -> Header:
     """The header of a run: its settings, and ``named`` the model, its data and the comment."""
     model = models.agent.model
-    told = asdict(settings) | {"dtype": str(model.dtype).removeprefix("torch."), "device": model.device.type}
+    told = asdict(settings) | {"dtype": models.agent.dtype, "device": model.device.type}
     if not task.protocols:
         del told["protocol"]
     versions = {"ofa_core": __version__, "torch": torch.__version__, "python": platform.python_version()}

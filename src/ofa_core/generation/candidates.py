@@ -19,7 +19,7 @@ from .trie import Trie
 DecoderPrompt = Literal["none", "src", "prev_output"]
 
 #: Tree positions computed at once; beyond it the attention mask, which is square in them, would grow too large.
-MAX_TREE_POSITIONS = 1024
+MAX_TREE_POSITIONS = 256
 
 
 @dataclass(frozen=True)
