@@ -21,7 +21,7 @@ from ofa_core.weights import WEIGHTS_FILE, load_config, load_tokenizer, read_saf
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 #: The largest file that the package carries.
-LIMIT = 12_500_000
+LIMIT = 12_000_000
 
 
 def main(runs: list[Path]) -> int:
