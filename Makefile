@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint fuzz train-demo bench-demo clean
+.PHONY: demo test lint fuzz train-demo bench-demo bench-speed clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; set PYTHON=...")'
@@ -26,7 +26,7 @@ lint: $(VENV)/installed
 fuzz: $(VENV)/installed
 	$(BIN)/python scripts/fuzz_checkpoints.py $(FUZZ)
 
-# The demo model from nothing: about forty minutes on two CPU cores; goes on where it stopped.
+# The demo model from nothing: about an hour on two CPU cores; goes on where it stopped.
 train-demo: $(VENV)/installed
 	test -f runs/stem.safetensors || $(BIN)/python scripts/pretrain_stem.py runs/stem.safetensors
 	$(BIN)/ofa-core train recipes/shapes-1.toml
@@ -41,6 +41,10 @@ bench-demo: $(VENV)/installed
 	$(BIN)/ofa-core bench refcoco_grounding --model demo --data $(SHAPES)/names.tsv --comment names --out demo_output/results
 	$(BIN)/ofa-core bench all --model demo --images $(SHAPES)/images --report --out demo_output/results \
 		--data refcoco=$(SHAPES)/phrases.tsv guesswhat=$(SHAPES)/guesswhat.test.jsonl.gz invig=$(SHAPES)/invig.test.jsonl
+
+# Seconds, arithmetic and memory of every part, beside the machine's limits and the original: as in the README.
+bench-speed: $(VENV)/installed
+	$(BIN)/python -m benchmarks.speed --threads 2 --out demo_output/speed.json
 
 clean:
 	rm -rf $(VENV) demo_output

@@ -94,6 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(_line(*_cells(row)), flush=True)
                 report["rows"].append(asdict(row))  # type: ignore[attr-defined]
     if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(report, indent=1) + "\n")
     return 0
 

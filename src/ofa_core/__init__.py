@@ -22,6 +22,7 @@ from .heads.pipeline import Look
 from .heads.questioner import AgentTurn
 from .heads.results import Answer, Text
 from .model import OFAModel
+from .optimize import optimized
 from .text import Tokenizer
 from .version import __version__
 from .vision.transform import ImageTransform
@@ -55,5 +56,6 @@ __all__ = [
     "__version__",
     "generate",
     "load",
+    "optimized",
     "score_candidates",
 ]
