@@ -38,6 +38,7 @@ LEVELS = {
     "cache": 2,
     "model": 2,
     "optimize": 3,
+    "static_decoder": 3,
     "weights": 3,
     "generation": 3,
     "heads": 4,

@@ -40,6 +40,7 @@ def load(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     optimize: bool = True,
+    compile_steps: bool = False,
     **task: Any,
 ) -> OFA:
     """Load a model.
@@ -52,6 +53,7 @@ def load(
         dtype: float32, float16 or bfloat16; None means float32 on a CPU and what is stored elsewhere. int8 is float32
             with the weights of linear layers rounded to 8 bits, on CPUs: faster, but not equal.
         optimize: whether to compute faster, see :class:`OFA`.
+        compile_steps: whether decoding steps go through ``torch.compile``: on GPUs, for many pictures.
         task: settings to use instead of those the model was trained with, such as ``image_size=480``; see
             :class:`TaskSettings`.
 
@@ -73,7 +75,7 @@ def load(
         except ValidationError as error:
             raise OFAError(first_problem(error, "task settings")) from None
         model.config = model.config.model_copy(update={"task": settings})
-    return OFA(model, tokenizer, optimize=optimize, int8=int8)
+    return OFA(model, tokenizer, optimize=optimize, int8=int8, compile_steps=compile_steps)
 
 
 #: The checkpoint that ``demo`` stands for, unless there is a directory of this name.
@@ -116,9 +118,17 @@ class OFA:
     it is. ``int8`` rounds the weights of linear layers to 8 bits, which is no longer equal.
     """
 
-    def __init__(self, model: OFAModel, tokenizer: Tokenizer, *, optimize: bool = True, int8: bool = False) -> None:
-        if int8 and not optimize:
-            raise OFAError("int8 is an optimisation: it needs optimize=True")
+    def __init__(
+        self,
+        model: OFAModel,
+        tokenizer: Tokenizer,
+        *,
+        optimize: bool = True,
+        int8: bool = False,
+        compile_steps: bool = False,
+    ) -> None:
+        if (int8 or compile_steps) and not optimize:
+            raise OFAError(f"{'int8' if int8 else 'compile_steps'} is an optimisation: it needs optimize=True")
         task = model.config.task
         #: What it computes in: the type of the weights, or ``int8``.
         self.dtype = "int8" if int8 else str(model.dtype).removeprefix("torch.")
@@ -126,7 +136,7 @@ class OFA:
         self.tokenizer = tokenizer
         #: What the functions in ``heads`` take: the model with its tokenizer and picture transform.
         self.pipeline = Pipeline(
-            optimized(model, int8=int8) if optimize else model,
+            optimized(model, int8=int8, compile_steps=compile_steps) if optimize else model,
             tokenizer,
             ImageTransform(task.image_size, task.imagenet_normalization),
         )

@@ -29,7 +29,7 @@ TABLE_LENGTH = 64
 
 
 @dataclass(frozen=True)
-class _TargetPositions:
+class TargetPositions:
     """How one kind of target, text or image codes, sees the positions of a step."""
 
     vectors: Tensor  # [T, D], position vectors of the new positions, before normalisation
@@ -101,12 +101,24 @@ class Decoder(nn.Module):
         if cache.cross_position_keys is None:
             cache.cross_position_keys = self.cross_position_bias.keys(memory.positions)
         if code_mask is None and self.position_table is not None and longest <= TABLE_LENGTH and not is_grad_enabled():
-            kinds = [self._kept_positions(positions, all_positions, cache.cross_position_keys, cache)]
+            kinds = [self.kept_positions(positions, all_positions, cache)]
         else:
             kinds = [
                 self._target_positions(positions, all_positions, cache.cross_position_keys, codes)
                 for codes in ((False,) if code_mask is None else (False, True))
             ]
+        return self.run(target, memory, cache, kinds, hidden, code_mask)
+
+    def run(
+        self,
+        target: Tensor,
+        memory: Memory,
+        cache: DecoderCache,
+        kinds: list[TargetPositions],
+        hidden: Tensor | None,
+        code_mask: Tensor | None = None,
+    ) -> Tensor:
+        """What :meth:`forward` does once it is known how ``kinds`` of target, text and perhaps codes, see positions."""
         beams = target.shape[0] // memory.states.shape[0]
         of_row = None if code_mask is None else code_mask.repeat_interleave(beams)  # [B*K]
 
@@ -122,7 +134,7 @@ class Decoder(nn.Module):
             x = layer(x, memory.states, cache.layer(index), self_bias, cross_bias, prompt)
         return self.final_norm(x)
 
-    def _embed(self, target: Tensor, kinds: list[_TargetPositions], of_row: Tensor | None) -> Tensor:
+    def _embed(self, target: Tensor, kinds: list[TargetPositions], of_row: Tensor | None) -> Tensor:
         """Target tokens [B*K, T, D] as they enter the first layer."""
         entangle = self.config.entangle_decoder_positions
         norms = (self.text_norm, self.code_norm or self.text_norm)
@@ -133,7 +145,7 @@ class Decoder(nn.Module):
 
     def _target_positions(
         self, positions: Tensor, all_positions: Tensor, cross_keys: Tensor, codes: bool
-    ) -> _TargetPositions:
+    ) -> TargetPositions:
         config = self.config
         if codes:
             ids, all_ids = (
@@ -149,30 +161,34 @@ class Decoder(nn.Module):
         vectors = table(ids)
         normed = norm(vectors)
         absolute = self.self_position_bias(normed, self.self_position_bias.keys(norm(table(all_ids))))
-        return _TargetPositions(
+        return TargetPositions(
             vectors=vectors,
             self_bias=lambda layer: absolute + relative(layer, buckets),
             cross=self.cross_position_bias(normed, cross_keys),
         )
 
-    def _kept_positions(
-        self, positions: Tensor, all_positions: Tensor, cross_keys: Tensor, cache: DecoderCache
-    ) -> _TargetPositions:
+    def kept_positions(self, positions: Tensor, all_positions: Tensor, cache: DecoderCache) -> TargetPositions:
         """What :meth:`_target_positions` gives for text, read off tables of all positions up to a length."""
+        table = self.kept_table()
+        if cache.cross_bias is None:
+            cache.cross_bias = self.cross_position_bias(table.normed, cache.cross_position_keys)
+        self_bias = table.self_bias.index_select(3, positions).index_select(4, all_positions)
+        return TargetPositions(
+            vectors=self.text_positions(positions),
+            self_bias=lambda layer: self_bias[layer],
+            cross=cache.cross_bias.index_select(2, positions),
+        )
+
+    def kept_table(self) -> PositionTable:
+        """The table of the first :data:`TABLE_LENGTH` positions, from earlier if there is a place to keep it."""
+        if self.position_table is None:
+            return self._make_position_table()
         sources = (
             self.text_positions, self.text_position_norm, self.self_position_bias, self.cross_position_bias,
             self.text_relative,
         )  # fmt: skip
         weights = (weight for module in sources for weight in module.parameters())
-        table = self.position_table.get(weights, self._make_position_table)  # type: ignore[union-attr]
-        if cache.cross_bias is None:
-            cache.cross_bias = self.cross_position_bias(table.normed, cross_keys)
-        self_bias = table.self_bias.index_select(3, positions).index_select(4, all_positions)
-        return _TargetPositions(
-            vectors=self.text_positions(positions),
-            self_bias=lambda layer: self_bias[layer],
-            cross=cache.cross_bias.index_select(2, positions),
-        )
+        return self.position_table.get(weights, self._make_position_table)
 
     def _make_position_table(self) -> PositionTable:
         at = torch.arange(min(TABLE_LENGTH, self.config.max_target_positions), device=self.text_positions.weight.device)

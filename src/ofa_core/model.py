@@ -6,6 +6,9 @@ D width, H heads, E = D/H width of a head, K beams, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,6 +61,8 @@ class OFAModel(nn.Module):
                 for name, head in config.classification_heads.items()
             }
         )
+        #: How a :class:`~ofa_core.static_decoder.StaticDecoder` takes a step, in a model that decodes in static shapes.
+        self.static_step: Callable[[Any], Tensor] | None = None
         self.initialize()
 
     @property

@@ -36,6 +36,8 @@ def beam_search(stepper: Stepper, options: GenerationOptions) -> list[list[Hypot
         kept = [i for i, sample in enumerate(stepper.samples.tolist()) if len(ended[sample]) < beams]
         if not kept or step == stepper.max_length:
             break
+        if stepper.is_static:
+            kept = list(range(len(stepper.samples)))
 
         going_on = ends.int().argsort(dim=1, stable=True)[:, :beams]  # the best K that have not ended
         scores, tokens, origins = (part.gather(1, going_on)[kept] for part in (scores, tokens, origins))

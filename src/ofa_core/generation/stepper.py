@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..cache import DecoderCache
+from ..decoder import TABLE_LENGTH
 from ..encoder import ImageFeatures
 from ..errors import OFAError
 from ..model import OFAModel
+from ..static_decoder import StaticDecoder
 from ..text.vocabulary import PAD
 from . import constraints as rules
 from .constraints import Constraint, Step
@@ -69,6 +71,7 @@ class Stepper:
         self.rules = rules_of(options, constraints)
         self.memories = [model.encode(tokens, images, image_mask) for model in models]
         self.caches = [DecoderCache() for _ in models]
+        self.static: list[StaticDecoder] = []
         self.samples = torch.arange(tokens.shape[0], device=tokens.device)
         self.forced = None if forced is None else forced.to(tokens.device)
         self.max_length = options.max_length(
@@ -77,19 +80,43 @@ class Stepper:
         if options.min_new_tokens > self.max_length:
             raise OFAError(f"min_new_tokens {options.min_new_tokens} is more than the {self.max_length} tokens allowed")
 
+    @property
+    def is_static(self) -> bool:
+        """Whether all steps have one shape: no sample leaves before the others."""
+        return (
+            all(model.static_step is not None for model in self.models)
+            and not self.options.image_codes
+            and self.max_length < TABLE_LENGTH
+        )
+
     def log_probs(self, prefixes: Tensor) -> Tensor:
-        """Log-probabilities [B, K, V], in float32, of what follows ``prefixes`` [B, K, t]."""
+        """Log-probabilities [B, K, V], in float32, of what follows ``prefixes`` [B, K, t].
+
+        Each call has prefixes that are one token longer than those of the call before.
+        """
         step = Step(prefixes, self.samples, self.max_length, self.forced)
-        code_mask = torch.ones_like(self.samples, dtype=torch.bool) if self.options.image_codes else None
         each = []
-        for model, memory, cache in zip(self.models, self.memories, self.caches, strict=True):
-            states = model.decode_states(memory, prefixes.flatten(0, 1), cache, code_mask)[:, -1]
-            logits = model.logits(states).float().unflatten(0, prefixes.shape[:2])
+        for logits in self._static_logits(prefixes) if self.is_static else self._logits(prefixes):
+            logits = logits.float().unflatten(0, prefixes.shape[:2])
             if self.options.temperature != 1:
                 logits = logits / self.options.temperature
             each.append(self._normalize(logits, step))
         scores = each[0] if len(each) == 1 else torch.stack(each).logsumexp(0) - math.log(len(each))
         return self._apply("log_probs", scores, step)
+
+    def _logits(self, prefixes: Tensor) -> Iterator[Tensor]:
+        """Logits [B*K, V] of each model."""
+        code_mask = torch.ones_like(self.samples, dtype=torch.bool) if self.options.image_codes else None
+        for model, memory, cache in zip(self.models, self.memories, self.caches, strict=True):
+            yield model.logits(model.decode_states(memory, prefixes.flatten(0, 1), cache, code_mask)[:, -1])
+
+    def _static_logits(self, prefixes: Tensor) -> Iterator[Tensor]:
+        rows, length = prefixes.flatten(0, 1).shape
+        if not self.static:
+            pairs = zip(self.models, self.memories, strict=True)
+            self.static = [StaticDecoder(model, memory, rows, self.max_length + 1) for model, memory in pairs]
+        for decoder in self.static:
+            yield decoder.step(prefixes[..., -1].flatten(), length - 1)
 
     def still_forced(self, number: int) -> Tensor:
         """[B], True where token ``number`` of the target, from 0, is forced: a ``</s>`` there ends nothing."""
@@ -110,6 +137,8 @@ class Stepper:
 
     def reorder(self, rows: Tensor) -> None:
         """Go on with the beams ``rows`` (indices into B*K)."""
+        for decoder in self.static:
+            decoder.reorder(rows)
         for cache in self.caches:
             cache.reorder(rows)
 
