@@ -193,7 +193,7 @@ def test_each_side_speaks_through_its_own_model(ofa: OFA, monkeypatch: pytest.Mo
 
 
 def _counted(ofa: OFA, seen: list[int]) -> Callable[[], None]:
-    stem = ofa.model.encoder.image_stem
+    stem = ofa.pipeline.model.encoder.image_stem
     return stem.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0]))).remove
 
 

@@ -190,7 +190,7 @@ def test_heads_search_as_they_do_but_for_what_is_asked(
 @pytest.mark.parametrize("task", ["guesswhat_oracle", "invig_oracle"])
 def test_questions_about_one_picture_run_the_stem_once(ofa: OFA, task: str) -> None:
     seen: list[int] = []
-    handle = ofa.model.encoder.image_stem.register_forward_hook(
+    handle = ofa.pipeline.model.encoder.image_stem.register_forward_hook(
         lambda module, inputs, output: seen.append(len(inputs[0]))
     )
     asked(ofa, task, Settings(num_beams=1, max_new_tokens=2), turns=GAME)

@@ -105,8 +105,8 @@ def test_symbols_typed_by_a_user_are_plain_text(ofa: OFA, sources: list[Tensor])
 
 def test_a_model_sees_the_picture_in_its_own_size(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
-    features = ofa.model.image_features
-    monkeypatch.setattr(ofa.model, "image_features", lambda pixels: (seen.append(pixels), features(pixels))[1])
+    features = ofa.pipeline.model.image_features
+    monkeypatch.setattr(ofa.pipeline.model, "image_features", lambda pixels: (seen.append(pixels), features(pixels))[1])
     ofa.ground(Image.new("RGB", (31, 200), (255, 0, 51)), "red", num_beams=1)
     assert seen[0].shape == (1, 3, 64, 64)
     torch.testing.assert_close(seen[0][0, :, 5, 5], torch.tensor([1.0, -1.0, -0.6]))

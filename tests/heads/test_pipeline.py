@@ -23,14 +23,16 @@ SHORT = GenerationOptions(num_beams=2, max_new_tokens=4)
 
 @pytest.fixture(scope="module")
 def pipeline(ofa: OFA) -> Pipeline:
-    return Pipeline(ofa.model, ofa.tokenizer, ImageTransform(64))
+    return Pipeline(ofa.pipeline.model, ofa.tokenizer, ImageTransform(64))
 
 
 @pytest.fixture
 def stem(ofa: OFA) -> Iterator[list[Tensor]]:
     """The pixels of each call of the image stem from here on."""
     calls: list[Tensor] = []
-    handle = ofa.model.encoder.image_stem.register_forward_hook(lambda module, inputs, output: calls.append(inputs[0]))
+    handle = ofa.pipeline.model.encoder.image_stem.register_forward_hook(
+        lambda module, inputs, output: calls.append(inputs[0])
+    )
     yield calls
     handle.remove()
 

@@ -17,7 +17,9 @@ SHORT = {"num_beams": 2, "max_new_tokens": 4}
 def stem_runs(ofa: OFA) -> Iterator[list[int]]:
     """How many pictures each call of the image stem sees from here on."""
     counts: list[int] = []
-    handle = ofa.model.encoder.image_stem.register_forward_hook(lambda stem, inputs, out: counts.append(len(inputs[0])))
+    handle = ofa.pipeline.model.encoder.image_stem.register_forward_hook(
+        lambda stem, inputs, out: counts.append(len(inputs[0]))
+    )
     yield counts
     handle.remove()
 
