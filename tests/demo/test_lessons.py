@@ -11,7 +11,7 @@ from reference import lively_ofa, scripted
 
 from ofa_core import OFA, BoxCodec, OFAError, TaskSettings
 from ofa_core.demo.language import phrase, picture_question
-from ofa_core.demo.lessons import LESSONS, Lessons
+from ofa_core.demo.lessons import LESSONS, NAMED, Lessons
 from ofa_core.demo.world import Scene, draw, make_scene
 from ofa_core.heads.grounding import invig_codec
 from ofa_core.text.vocabulary import BOS, EOS
@@ -64,6 +64,7 @@ def box_of(source: list[int], codec: BoxCodec, scene: Scene) -> tuple[float, ...
 Ask = Callable[[OFA, Scene, Random, list[int]], object]
 ASKED: dict[str, Ask] = {
     "ground": lambda ofa, scene, random, _: ofa.ground(draw(scene), (phrase(scene, random) or ("", "", ""))[2]),
+    "named": lambda ofa, scene, random, _: ofa.ground(draw(scene), (phrase(scene, random, NAMED) or ("", "", ""))[2]),
     "region": lambda ofa, scene, random, _: ofa.describe_region(draw(scene), random.choice(scene.things).box),
     "caption": lambda ofa, scene, random, _: ofa.caption(draw(scene)),
     "answer": lambda ofa, scene, random, _: ofa.answer(draw(scene), picture_question(scene, random)[0]),
@@ -135,5 +136,5 @@ def test_rows_are_the_same_whenever_they_are_asked_for() -> None:
 
 
 def test_an_unknown_lesson_is_an_error() -> None:
-    with pytest.raises(OFAError, match="there is no lesson 'grond'; there are ground, listing"):
+    with pytest.raises(OFAError, match="there is no lesson 'grond'; there are ground, named, listing"):
         Lessons(PIPELINE, {"grond": 1})

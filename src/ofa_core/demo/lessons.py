@@ -19,6 +19,9 @@ from .world import Scene, Split, Thing, draw, make_scene
 #: What is asked for in the listing task, which supervises every shape of a picture at once.
 LISTING = " what are the objects in the image?"
 
+#: Kinds of phrase that come first.
+NAMED = ("name", "partial")
+
 SourceTarget = tuple[list[int], list[int]]
 
 
@@ -29,7 +32,7 @@ def ground(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | N
 
 def named(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
     """A phrase of colour, kind or both, and its box: what to begin with."""
-    return _ground(pipeline, scene, random, ("name", "partial"))
+    return _ground(pipeline, scene, random, NAMED)
 
 
 def _ground(pipeline: Pipeline, scene: Scene, random: Random, kinds: Sequence[str]) -> SourceTarget | None:
