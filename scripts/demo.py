@@ -15,7 +15,7 @@ from ofa_core.api import DEMO_CHECKPOINT
 
 OUT = Path("demo_output")
 #: Phrases to ground, and the picture that each one's box is drawn on.
-PHRASES = {"the red circle": "result.png", "the shape right of the red circle": "result2.png"}
+PHRASES = {"the red circle": "result.png", "the lowest shape": "result2.png"}
 BLUE_SQUARE = (190, 40, 270, 120)
 
 
