@@ -23,6 +23,7 @@ from statistics import median
 import torch
 
 from ofa_core import Tokenizer, load
+from ofa_core.command_line import STORED_DTYPES
 from ofa_core.config import PRESETS
 from ofa_core.optimize import optimized
 from ofa_core.text import small_vocabulary_dir
@@ -31,7 +32,6 @@ from ofa_core.weights import save_directory
 from .machine import Limits, PeakMemory, Place, Work, count, measure_limits, times
 from .workloads import IMAGE_SIZE, IMAGE_SIZES, WORKLOADS, Inputs, make_inputs, make_model
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LOAD = "load"
 
 #: Seconds of the original (fairseq, float32, two threads) by size, batch and workload; its candidates were timed one by
@@ -86,16 +86,16 @@ def main(arguments: list[str] | None = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     device = torch.device(args.device)
-    report: dict[str, object] = {"machine": _machine(device), "rows": []}
+    rows = []
     for dtype in args.dtypes:
         print(_line(*HEADINGS))
         for size in args.sizes:
-            for row in _rows(args, size, dtype, (device, DTYPES[dtype])):
+            for row in _rows(args, size, dtype, (device, STORED_DTYPES[dtype])):
                 print(_line(*_cells(row)), flush=True)
-                report["rows"].append(asdict(row))  # type: ignore[attr-defined]
+                rows.append(asdict(row))
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(report, indent=1) + "\n")
+        args.out.write_text(json.dumps({"machine": _machine(device), "rows": rows}, indent=1) + "\n")
     return 0
 
 
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sizes", nargs="+", choices=PRESETS, default=["tiny", "base"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--workloads", nargs="+", choices=[*WORKLOADS, LOAD], default=[*WORKLOADS, LOAD])
-    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["float32"])
+    parser.add_argument("--dtypes", nargs="+", choices=STORED_DTYPES, default=["float32"])
     parser.add_argument(
         "--image-size", type=int, help="pixels a side; 256 for tiny and 512 for the others if not given"
     )

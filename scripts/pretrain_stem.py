@@ -32,14 +32,14 @@ from ofa_core.config import STEM_DEPTHS
 from ofa_core.demo.world import COLOURS, KINDS, Point, Scene, Thing, draw, make_scene, outline
 from ofa_core.positions import PATCH_SIZE
 from ofa_core.progress import progress
+from ofa_core.training.beginnings import WORDS
 from ofa_core.vision.resnet import OUT_CHANNELS, Bottleneck, ResNetStem
 from ofa_core.vision.transform import ImageTransform
+from ofa_core.whole_files import written_beside
 
 SIDE = 128
 #: Labels of a patch: nothing, or a colour and a kind.
 COLOUR_LABELS, KIND_LABELS = ("", *COLOURS), ("", *KINDS)
-
-
 #: Waves along an axis that say where an edge is, as the embeddings of bins do.
 WAVES = 8
 #: A label that teaches nothing.
@@ -66,7 +66,7 @@ class Patches(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
                 colours[index] = IGNORED
                 pictures.append(draw(scene, colours={name: _any_colour(random) for name in COLOURS}))
             elif picture == "any outlines":
-                kinds[index] = kinds[index].clamp(max=0) + IGNORED * (kinds[index] > 0)
+                kinds[index][kinds[index] > 0] = IGNORED
                 pictures.append(draw(scene, outlines={kind: _any_outline(random) for kind in KINDS}))
             else:
                 pictures.append(draw(scene))
@@ -203,11 +203,10 @@ def write(path: Path, stem: ResNetStem, head: nn.Conv2d, done: int) -> None:
     _centre(head, [len(COLOUR_LABELS), len(KIND_LABELS)])
     words = [*COLOUR_LABELS, *KIND_LABELS, *[""] * EDGES]
     state = {name: tensor.contiguous() for name, tensor in stem.state_dict().items()}
-    state |= {f"words.{name}": tensor.detach().squeeze() for name, tensor in head.named_parameters()}
+    state |= {f"{WORDS}.{name}": tensor.detach().squeeze() for name, tensor in head.named_parameters()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.part")
-    save_file(state, beside, metadata={"words": json.dumps(words), "phases": str(done)})
-    beside.replace(path)
+    with written_beside(path) as temporary:
+        save_file(state, temporary, metadata={WORDS: json.dumps(words), "phases": str(done)})
 
 
 def read(path: Path, stem: ResNetStem, head: nn.Conv2d) -> int:
@@ -219,7 +218,7 @@ def read(path: Path, stem: ResNetStem, head: nn.Conv2d) -> int:
         done = int(file.metadata()["phases"])
     with torch.no_grad():
         for name, parameter in head.named_parameters():
-            parameter.copy_(state.pop(f"words.{name}").view_as(parameter))
+            parameter.copy_(state.pop(f"{WORDS}.{name}").view_as(parameter))
     stem.load_state_dict(state)
     return done
 

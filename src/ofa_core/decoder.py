@@ -173,10 +173,15 @@ class Decoder(nn.Module):
         if cache.cross_bias is None:
             cache.cross_bias = self.cross_position_bias(table.normed, cache.cross_position_keys)
         self_bias = table.self_bias.index_select(3, positions).index_select(4, all_positions)
+        return self.table_positions(positions, self_bias, cache.cross_bias)
+
+    def table_positions(self, positions: Tensor, self_bias: Tensor, cross_bias: Tensor) -> TargetPositions:
+        """How text at ``positions`` [T] sees: ``self_bias`` [layers, 1, H, T, ·] is theirs, ``cross_bias`` [1, H, L, S]
+        that of the whole table."""
         return TargetPositions(
             vectors=self.text_positions(positions),
             self_bias=lambda layer: self_bias[layer],
-            cross=cache.cross_bias.index_select(2, positions),
+            cross=cross_bias.index_select(2, positions),
         )
 
     def kept_table(self) -> PositionTable:

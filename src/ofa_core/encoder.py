@@ -113,15 +113,15 @@ class Encoder(nn.Module):
         if has_padding:
             x = x.masked_fill(padding[..., None], 0)
 
-        layer_bias = self._layer_bias(length, grid)
-        lengths = self._key_counts(padding) if has_padding else None
+        positions = self._normalized_positions(text_vectors, image_vectors)
+        layer_bias = self._layer_bias(length, grid, positions)
+        key_counts = self._key_counts(padding) if has_padding else None
         prompts = self.prompt() if self.prompt is not None else [None] * len(self.layers)
         for index, (layer, prompt) in enumerate(zip(self.layers, prompts, strict=True)):
             bias = layer_bias(index)
-            if has_padding and lengths is None:
+            if has_padding and key_counts is None:
                 bias = bias.masked_fill(padding[:, None, None, :], -torch.inf)  # [B, H, S, S]
-            x = layer(x, bias, prompt, lengths)
-        positions = self._normalized_positions(text_vectors, image_vectors)
+            x = layer(x, bias, prompt, key_counts)
         return Memory(self.final_norm(x), padding if has_padding else None, positions)
 
     def _embed(self, x: Tensor, vectors: Tensor, kind: int) -> Tensor:
@@ -153,10 +153,10 @@ class Encoder(nn.Module):
         normed = self.text_position_norm(text)
         return normed if image is None else torch.cat([self.image_position_norm(image), normed])
 
-    def _layer_bias(self, length: int, grid: Grid) -> LayerBias:
+    def _layer_bias(self, length: int, grid: Grid, positions: Tensor) -> LayerBias:
         """What gives the position bias [1, H, S, S] of a layer: kept from earlier where there is a cache."""
         if self.bias_cache is None or torch.is_grad_enabled():
-            return self._computed_bias(length, grid)
+            return self._computed_bias(length, grid, positions)
         sources = (
             self.text_positions, self.image_positions, self.text_position_norm, self.image_position_norm,
             self.position_bias, self.text_relative, self.image_relative,
@@ -165,9 +165,13 @@ class Encoder(nn.Module):
         longest = self.config.max_source_positions
         return self.bias_cache.get(weights, grid, length, longest, lambda whole: self._computed_bias(whole, grid))
 
-    def _computed_bias(self, length: int, grid: Grid) -> LayerBias:
-        """An absolute part, the same for all layers, and a relative one inside the text and patch blocks."""
-        positions = self._normalized_positions(*self._position_vectors(length, grid))
+    def _computed_bias(self, length: int, grid: Grid, positions: Tensor | None = None) -> LayerBias:
+        """An absolute part, the same for all layers, and a relative one inside the text and patch blocks.
+
+        ``positions`` [S, D] are the normalised position vectors, where they are at hand.
+        """
+        if positions is None:
+            positions = self._normalized_positions(*self._position_vectors(length, grid))
         absolute = self.position_bias(positions, self.position_bias.keys(positions))  # [1, H, S, S]
         first_text = len(positions) - length
         at = torch.arange(length, device=positions.device)

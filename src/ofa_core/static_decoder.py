@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .attention import KeysValues
 from .cache import DecoderCache, LayerCache
-from .decoder import TABLE_LENGTH, TargetPositions
+from .decoder import TABLE_LENGTH
 from .encoder import Memory
 from .errors import OFAError
 from .model import OFAModel
@@ -83,12 +83,7 @@ class StaticDecoder:
 def static_step(static: StaticDecoder) -> Tensor:
     """The step itself: tensors of fixed shapes in, logits out; this is what can be compiled."""
     decoder, cache, at = static.model.decoder, static.cache, static.at
-    self_bias = static.table.index_select(3, at)
-    positions = TargetPositions(
-        vectors=decoder.text_positions(at),
-        self_bias=lambda layer: self_bias[layer],
-        cross=static.cross_bias.index_select(2, at),
-    )
+    positions = decoder.table_positions(at, static.table.index_select(3, at), static.cross_bias)
     hidden = static.everywhere[None] > at[:, None]
     target = static.model.token_embedding(static.tokens)[:, None]
     states = decoder.run(target, static.memory, cache, [positions], hidden)

@@ -18,7 +18,7 @@ from .trie import Trie
 
 DecoderPrompt = Literal["none", "src", "prev_output"]
 
-#: Tree positions computed at once; beyond it the attention mask, which is square in them, would grow too large.
+#: Tree positions computed at once: the attention mask is square in them, and larger trees are slower for it.
 MAX_TREE_POSITIONS = 256
 
 

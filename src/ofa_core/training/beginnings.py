@@ -1,4 +1,4 @@
-"""New models, and beginnings that make a small one learn in an hour what random weights learn in days."""
+"""New models, and beginnings from which a small one learns sooner than from random weights."""
 
 from __future__ import annotations
 
