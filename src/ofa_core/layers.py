@@ -35,6 +35,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: OFAConfig) -> None:
         super().__init__()
         self.fc1 = nn.Linear(config.embed_dim, config.ffn_dim)
+        self.activation = nn.GELU()
         self.activation_dropout = nn.Dropout(config.activation_dropout)
         self.norm = _optional_norm(config.ffn_dim, config.scale_fc)
         self.fc2 = nn.Linear(config.ffn_dim, config.embed_dim)
@@ -43,7 +44,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., D] to [..., D]."""
-        x = self.norm(self.activation_dropout(F.gelu(self.fc1(x))))
+        x = self.norm(self.activation_dropout(self.activation(self.fc1(x))))
         return self.adapter(self.dropout(self.fc2(x)))
 
 

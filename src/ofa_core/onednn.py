@@ -26,12 +26,14 @@ def available(dtype: torch.dtype) -> bool:
         if dtype == torch.bfloat16 and not _ops._is_mkldnn_bf16_supported():
             return False
         four = linear(x, packed(weight, 2), bias)
-        minus = convolution(image, -kernel, bias, (1, 1), (0, 0), relu=False)
-        none = convolution(image, -kernel, bias, (1, 1), (0, 0), relu=True)
-        six = add_convolution_(torch.full_like(none, 2), image, kernel, bias, (1, 1), (0, 0))
+        zero = linear(x, packed(weight, 2), -3 * bias, gelu=True)
+        there, back = (packed_kernel(k, (1, 1), (0, 0), image.shape) for k in (kernel, -kernel))
+        minus = convolution(image, back, bias, (1, 1), (0, 0), relu=False)
+        none = convolution(image, back, bias, (1, 1), (0, 0), relu=True)
+        six = add_convolution_(torch.full_like(none, 2), image, there, bias, (1, 1), (0, 0))
     except (RuntimeError, AttributeError, NotImplementedError, TypeError):
         return False
-    results = ((four, 4), (minus, -2), (none, 0), (six, 6))
+    results = ((four, 4), (zero, 0), (minus, -2), (none, 0), (six, 6))
     return all(torch.equal(result, torch.full_like(result, value)) for result, value in results)
 
 
@@ -40,15 +42,20 @@ def packed(weight: Tensor, rows: int) -> Tensor:
     return _ops._reorder_linear_weight(weight, rows)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``x`` [..., in] times a :func:`packed` weight, plus ``bias`` [out]."""
-    return _ops._linear_pointwise(x, weight, bias, "none", [], "")
+def packed_kernel(weight: Tensor, stride: Sequence[int], padding: Sequence[int], size: Sequence[int]) -> Tensor:
+    """A convolution's ``weight`` in the layout that is best for inputs of this ``size``; good for any size."""
+    return _ops._reorder_convolution_weight(weight, padding, stride, [1, 1], 1, size)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
+    """``x`` [..., in] times a :func:`packed` weight, plus ``bias`` [out]; and GELU (the exact one) if wanted."""
+    return _ops._linear_pointwise(x, weight, bias, *(("gelu", [], "none") if gelu else ("none", [], "")))
 
 
 def convolution(
     x: Tensor, weight: Tensor, bias: Tensor, stride: Sequence[int], padding: Sequence[int], *, relu: bool
 ) -> Tensor:
-    """A convolution of ``x`` [B, C, h, w], and ReLU if wanted."""
+    """A convolution of ``x`` [B, C, h, w] with a :func:`packed_kernel`, and ReLU if wanted."""
     then = "relu" if relu else "none"
     return _ops._convolution_pointwise(x, weight, bias, padding, stride, [1, 1], 1, then, [], "")
 

@@ -18,6 +18,7 @@ from . import onednn
 from .bias_cache import BiasCache
 from .following import Following
 from .int8 import Int8Linear, check_int8
+from .layers import FeedForward
 from .model import OFAModel, TokenEmbedding
 from .static_decoder import static_step
 from .vision.folded import FoldedStem
@@ -46,7 +47,10 @@ def optimized(model: OFAModel, *, int8: bool = False, compile_steps: bool = Fals
     for module in model.modules():
         if isinstance(module, ResNetStem):
             memo[id(module)] = FoldedStem(module)
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, FeedForward) and id(module) not in rounded:
+            memo[id(module.fc1)] = FastLinear(module.fc1.weight, module.fc1.bias, gelu=True)
+            memo[id(module.activation)] = nn.Identity()
+        elif isinstance(module, nn.Linear) and id(module) not in memo:
             kind = Int8Linear if id(module) in rounded else FastLinear
             memo[id(module)] = kind(module.weight, module.bias)
         elif isinstance(module, TokenEmbedding):
@@ -61,9 +65,10 @@ def optimized(model: OFAModel, *, int8: bool = False, compile_steps: bool = Fals
 
 
 class _Product:
-    """x · weightᵀ + bias through oneDNN where that is possible."""
+    """x · weightᵀ + bias, and GELU if wanted, through oneDNN where that is possible."""
 
-    def __init__(self) -> None:
+    def __init__(self, gelu: bool = False) -> None:
+        self.gelu = gelu
         self._packed: Following[Tensor] = Following()
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -76,17 +81,20 @@ class _Product:
             or torch.is_autocast_enabled("cpu")
             or not onednn.available(x.dtype)
         ):
-            return F.linear(x, weight, bias)
-        return onednn.linear(x, self._packed.get((weight,), lambda: onednn.packed(weight, rows)), bias)
+            out = F.linear(x, weight, bias)
+            return F.gelu(out) if self.gelu else out
+        return onednn.linear(
+            x, self._packed.get((weight,), lambda: onednn.packed(weight, rows)), bias, gelu=self.gelu
+        )
 
 
 class FastLinear(nn.Module):
-    """A linear layer with the weights of a plain one."""
+    """A linear layer with the weights of a plain one, and GELU behind it if wanted."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> None:
         super().__init__()
         self.weight, self.bias = weight, bias
-        self._product = _Product()
+        self._product = _Product(gelu)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., in] to [..., out]."""

@@ -293,7 +293,7 @@ def test_the_memory_of_a_sample_is_never_copied_for_its_beams(monkeypatch: pytes
 
     monkeypatch.setattr(model.decoder, "forward", spy)
     search(model, torch.tensor([[BOS, 5, EOS], [BOS, 6, EOS]]), num_beams=7, max_new_tokens=4, min_new_tokens=4)
-    assert set(rows) == {(14, 2, 2)}
+    assert set(rows) == {(2, 2, 2), (14, 2, 2)}  # before the first step beams are alike, and computed once
 
 
 # Hypotheses

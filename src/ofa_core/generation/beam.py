@@ -21,10 +21,13 @@ def beam_search(stepper: Stepper, options: GenerationOptions) -> list[list[Hypot
     """
     batch, beams = len(stepper.samples), options.num_beams
     ended: list[list[Hypothesis]] = [[] for _ in range(batch)]
-    prefixes = torch.full((batch, beams, 1), BOS, device=stepper.samples.device)
+    first = beams if stepper.is_static else 1  # all beams are alike at the first step
+    prefixes = torch.full((batch, first, 1), BOS, device=stepper.samples.device)
     totals = torch.zeros(batch, beams, 0, device=stepper.samples.device)  # cumulative score after each token
     for step in range(stepper.max_length + 1):
-        scores, tokens, origins = _candidates(stepper.log_probs(prefixes), totals, options)  # [B, 2K] each
+        log_probs = stepper.log_probs(prefixes).expand(-1, beams, -1)
+        scores, tokens, origins = _candidates(log_probs, totals, options)  # [B, 2K] each
+        origins = origins.clamp(max=prefixes.shape[1] - 1)
         ends = tokens.eq(EOS) & scores.gt(-torch.inf) & ~stepper.still_forced(step)[:, None]
         for sample, rank in ends[:, :beams].nonzero().tolist():
             finished = ended[int(stepper.samples[sample])]
@@ -42,7 +45,7 @@ def beam_search(stepper: Stepper, options: GenerationOptions) -> list[list[Hypot
         going_on = ends.int().argsort(dim=1, stable=True)[:, :beams]  # the best K that have not ended
         scores, tokens, origins = (part.gather(1, going_on)[kept] for part in (scores, tokens, origins))
         rows = torch.tensor(kept, device=origins.device)[:, None]
-        stepper.reorder((rows * beams + origins).flatten())
+        stepper.reorder((rows * prefixes.shape[1] + origins).flatten())
         if len(kept) < len(stepper.samples):
             stepper.keep_samples(rows[:, 0])
         prefixes = torch.cat([prefixes[rows, origins], tokens[..., None]], dim=-1)

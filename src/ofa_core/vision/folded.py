@@ -14,7 +14,7 @@ from ..following import Following
 from .resnet import Bottleneck, ResNetStem
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Convolution:
     """A convolution with the BatchNorm behind it."""
 
@@ -22,6 +22,8 @@ class _Convolution:
     bias: Tensor
     stride: tuple[int, ...]
     padding: tuple[int, ...]
+    #: Whether ``weight`` is laid out for oneDNN, which the first input decides.
+    packed: bool = False
 
     @classmethod
     def of(cls, plain: nn.Conv2d, norm: nn.BatchNorm2d) -> _Convolution:
@@ -34,20 +36,23 @@ class _Convolution:
         return cls(weight.contiguous(memory_format=torch.channels_last), bias, plain.stride, plain.padding)
 
     def __call__(self, x: Tensor, *, relu: bool = True) -> Tensor:
-        if self._fused(x):
+        if self._fuses(x):
             return onednn.convolution(x, self.weight, self.bias, self.stride, self.padding, relu=relu)
         out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
         return out.relu_() if relu else out
 
     def added_to(self, total: Tensor, x: Tensor) -> Tensor:
         """relu(total + convolution of x), in the place of ``total``."""
-        if self._fused(x):
+        if self._fuses(x):
             return onednn.add_convolution_(total, x, self.weight, self.bias, self.stride, self.padding)
         return total.add_(F.conv2d(x, self.weight, self.bias, self.stride, self.padding)).relu_()
 
-    @staticmethod
-    def _fused(x: Tensor) -> bool:
-        return x.device.type == "cpu" and onednn.available(x.dtype)
+    def _fuses(self, x: Tensor) -> bool:
+        """Whether oneDNN computes this, with the weights laid out for it."""
+        if not self.packed and x.device.type == "cpu" and onednn.available(x.dtype):
+            self.weight = onednn.packed_kernel(self.weight, self.stride, self.padding, x.shape)
+            self.packed = True
+        return self.packed
 
 
 class _Block:
