@@ -1,6 +1,6 @@
 """Put a trained demo model into the package: float16, in fairseq's file format, with its vocabulary files.
 
-    python scripts/package_demo.py runs/shapes-1 runs/shapes-2
+    python scripts/package_demo.py runs/shapes-1 runs/shapes-2 ...
 
 The model is the last run's; the runs' logs and plots go to recipes/.
 """

@@ -10,7 +10,7 @@ import pytest
 from reference import lively_ofa, scripted
 
 from ofa_core import OFA, BoxCodec, OFAError, TaskSettings
-from ofa_core.demo.language import phrase, picture_question
+from ofa_core.demo.language import CLAIMS, phrase, picture_question
 from ofa_core.demo.lessons import LESSONS, NAMED, Lessons
 from ofa_core.demo.world import Scene, draw, make_scene
 from ofa_core.heads.grounding import invig_codec
@@ -68,8 +68,11 @@ ASKED: dict[str, Ask] = {
     "region": lambda ofa, scene, random, _: ofa.describe_region(draw(scene), random.choice(scene.things).box),
     "caption": lambda ofa, scene, random, _: ofa.caption(draw(scene)),
     "answer": lambda ofa, scene, random, _: ofa.answer(draw(scene), picture_question(scene, random)[0]),
-    "closed_oracle": lambda ofa, scene, _, source: ofa.oracle(
-        draw(scene), box_of(source, ofa_codec(ofa), scene), turns_in(source)[:-1], turns_in(source)[-1]
+    **dict.fromkeys(
+        ("claim", "game", "closed_oracle"),
+        lambda ofa, scene, _, source: ofa.oracle(
+            draw(scene), box_of(source, ofa_codec(ofa), scene), turns_in(source)[:-1], turns_in(source)[-1]
+        ),
     ),
     "closed_grounding": lambda ofa, scene, _, source: ofa.ground_dialog(draw(scene), turns_in(source)),
     "closed_question": lambda ofa, scene, _, source: ofa.ask(draw(scene), turns_in(source)),
@@ -113,6 +116,23 @@ def test_sources_are_those_that_the_head_feeds_the_model(name: str, monkeypatch:
     assert compared > 3
 
 
+@pytest.mark.parametrize("name", ["claim", "game"])
+def test_closed_questions_are_answered_as_the_region_is(name: str) -> None:
+    holds = {claim.question: claim.holds for claim in CLAIMS}
+    answers, behind = [], []
+    for seed in range(60):
+        scene = make_scene(seed)
+        source, target = LESSONS[name](PIPELINE, scene, Random(seed)) or ([], [])
+        *before, question = turns_in(source) if source else [""]
+        if question in holds:  # not one that tells the last two apart
+            thing = next(t for t in scene.things if t.box == box_of(source, invig_codec(PIPELINE), scene))
+            answers.append(TOKENIZER.decode(target).strip())
+            assert holds[question](scene, thing) is (answers[-1] == "yes")
+            behind.append(len(before))
+    assert 15 < answers.count("yes") < len(answers) - 15
+    assert (max(behind) > 0) == (name == "game")
+
+
 def test_listings_name_every_shape_with_its_box() -> None:
     scene = make_scene(3)
     _, target = LESSONS["listing"](PIPELINE, scene, Random(0)) or ([], [])
@@ -135,6 +155,19 @@ def test_rows_are_the_same_whenever_they_are_asked_for() -> None:
     assert [(e.source, e.target) for e in first] != other
 
 
+def test_an_emphasis_weighs_what_a_lesson_teaches() -> None:
+    weights = {"region": 1, "claim": 1}
+    plain, weighed = (
+        [example for index in range(5) for example in Lessons(PIPELINE, weights, emphasis=emphasis).examples(index)]
+        for emphasis in (None, {"claim": 4.0})
+    )
+    assert {example.weight for example in plain} == {1.0}
+    assert [e.weight for e in weighed] == [4 if "#context" in TOKENIZER.decode(e.source) else 1 for e in plain]
+    assert [(e.source, e.target) for e in weighed] == [(e.source, e.target) for e in plain]
+
+
 def test_an_unknown_lesson_is_an_error() -> None:
     with pytest.raises(OFAError, match="there is no lesson 'grond'; there are ground, named, listing"):
         Lessons(PIPELINE, {"grond": 1})
+    with pytest.raises(OFAError, match="there is no lesson 'clam'"):
+        Lessons(PIPELINE, {"ground": 1}, emphasis={"clam": 2})

@@ -185,25 +185,31 @@ def phrase(scene: Scene, random: Random, kinds: Sequence[str] = tuple(PHRASES)) 
     return None
 
 
-def question(scene: Scene, thing: Thing, random: Random) -> tuple[str, str]:
+#: What closed questions ask about.
+QUESTIONS = ("colour", "kind", "name", "side", "size", "relation", "superlative")
+
+
+def question(scene: Scene, thing: Thing, random: Random, kinds: Sequence[str] = QUESTIONS) -> tuple[str, str]:
     """A closed question about a shape and its answer: yes, no, or n/a where it speaks of something that is not there.
 
-    Yes and no are equally likely.
+    ``kinds`` (of :data:`QUESTIONS`) come alike; yes and no are equally likely.
     """
     wanted = random.random()
-    if wanted < 0.1 and (absent := _absent(scene, random)):
+    if wanted < 0.1 and "relation" in kinds and (absent := _absent(scene, random)):
         return f"is it {random.choice(list(RELATIONS))} the {absent}?", "n/a"
     answer = wanted < 0.55
     for _ in range(50):
-        words, holds = _any_claim(scene, thing, random, answer)
+        words, holds = _any_claim(scene, thing, random, answer, kinds)
         if holds is answer:
             return words, "yes" if answer else "no"
     return f"is it {thing.colour}?", "yes"
 
 
-def _any_claim(scene: Scene, thing: Thing, random: Random, answer: bool) -> tuple[str, bool | None]:
-    """A question and whether it is true, from all kinds of question alike."""
-    kind = random.choice(("colour", "kind", "name", "side", "size", "relation", "superlative"))
+def _any_claim(
+    scene: Scene, thing: Thing, random: Random, answer: bool, kinds: Sequence[str]
+) -> tuple[str, bool | None]:
+    """A question and whether it is true, from all ``kinds`` of question alike."""
+    kind = random.choice(kinds)
     if kind == "relation":
         others = [other for other in scene.things if other is not thing and name_phrases(scene, other)]
         if not others:

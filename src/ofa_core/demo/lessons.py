@@ -21,6 +21,8 @@ LISTING = " what are the objects in the image?"
 
 #: Kinds of phrase that come first.
 NAMED = ("name", "partial")
+#: Kinds of closed question that come first.
+CLAIMED = ("colour", "kind", "side", "size")
 
 SourceTarget = tuple[list[int], list[int]]
 
@@ -73,6 +75,29 @@ def answer(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
     return source, text_target(pipeline, reply)
 
 
+def claim(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
+    """A closed question about a region, with nothing before it and no other shape in it: what to begin with."""
+    thing = random.choice(scene.things)
+    return _closed_answer(pipeline, scene, thing, [], *language.question(scene, thing, random, CLAIMED))
+
+
+def game(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
+    """A question of a game of GuessWhat?!, behind those before it."""
+    talk = dialogs.closed_dialog(scene, random.choice(scene.things), random)
+    if not talk.questions:
+        return None
+    at = random.randrange(len(talk.questions))
+    before = [turn for pair in talk.questions[:at] for turn in pair]
+    return _closed_answer(pipeline, scene, talk.target, before, *talk.questions[at])
+
+
+def _closed_answer(
+    pipeline: Pipeline, scene: Scene, thing: Thing, before: list[str], question: str, reply: str
+) -> SourceTarget:
+    (source,) = oracle.oracle_sources(pipeline, [scene.size], [thing.box], [before], [question])
+    return source, text_target(pipeline, reply)
+
+
 def closed_oracle(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
     """A closed question about a region, sometimes late in a dialog."""
     thing = random.choice(scene.things)
@@ -85,8 +110,7 @@ def closed_oracle(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTar
     if not turns or random.random() < 0.5:
         turns += language.question(scene, thing, random)
     *before, question, reply = turns
-    (source,) = oracle.oracle_sources(pipeline, [scene.size], [thing.box], [before], [question])
-    return source, text_target(pipeline, reply)
+    return _closed_answer(pipeline, scene, thing, before, question, reply)
 
 
 def closed_grounding(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
@@ -163,14 +187,17 @@ Lesson = Callable[[Pipeline, Scene, Random], SourceTarget | None]
 LESSONS: dict[str, Lesson] = {
     lesson.__name__: lesson
     for lesson in (
-        ground, named, listing, region, caption, answer, closed_oracle, closed_grounding, closed_question,
-        open_grounding, open_oracle, open_question, agent,
+        ground, named, listing, region, caption, answer, claim, game, closed_oracle, closed_grounding,
+        closed_question, open_grounding, open_oracle, open_question, agent,
     )
 }  # fmt: skip
 
 
 class Lessons:
     """Scenes to learn from, without end: row ``index`` is always the same scene with the same questions.
+
+    ``weights`` tell how often each lesson comes, ``emphasis`` how much its tokens count (1 if not named): a yes or no is
+    one token among the dozens of other lessons.
 
     Raises:
         OFAError: a lesson that does not exist.
@@ -181,12 +208,14 @@ class Lessons:
         pipeline: Pipeline,
         weights: Mapping[str, float],
         *,
+        emphasis: Mapping[str, float] | None = None,
         questions: int = 6,
         things: tuple[int, int] = (2, 6),
         split: Split = "train",
         seed: int = 0,
     ) -> None:
-        if unknown := [name for name in weights if name not in LESSONS]:
+        self.emphasis = dict(emphasis or {})
+        if unknown := [name for name in (*weights, *self.emphasis) if name not in LESSONS]:
             raise OFAError(f"there is no lesson {unknown[0]!r}; there are {', '.join(LESSONS)}")
         self.pipeline = pipeline
         self.weights = dict(weights)
@@ -203,5 +232,5 @@ class Lessons:
         for name in random.choices(list(self.weights), list(self.weights.values()), k=self.questions):
             learned = LESSONS[name](self.pipeline, scene, random)
             if learned is not None:
-                examples.append(Example(*learned, image))
+                examples.append(Example(*learned, image, weight=self.emphasis.get(name, 1.0)))
         return examples
