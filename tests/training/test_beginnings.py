@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -81,27 +80,6 @@ def test_patches_can_begin_as_the_words_they_show(tmp_path: Path) -> None:
     shown = trainer.model.encoder.image_proj(patch).detach()
     other = shown - scores[0] * red - scores[1] * circle  # the score without a word, in a direction of its own
     assert float(other.norm()) == pytest.approx(abs(float(scores[2])), rel=1e-3)
-
-
-def test_bins_can_begin_alike_to_the_patches_with_an_edge_there(tmp_path: Path) -> None:
-    stem = begun(tmp_path / "other").model.encoder.image_stem.state_dict()
-    words = [f"~{wave} {number}" for wave in ("cos", "sin") for number in range(1, 9)] * 2
-    path = tmp_path / "stem.safetensors"
-    state = {name: tensor.contiguous() for name, tensor in stem.items()}
-    for place in (0.1, 0.5, 0.8):
-        waves = torch.tensor([getattr(math, w[1:4])(int(w[5:]) * math.pi * place) / int(w[5:]) for w in words])
-        waves[16:] = 0  # one of two edges
-        save_file(
-            state | {"words.weight": torch.zeros(len(words), 1024), "words.bias": waves},
-            path,
-            {"words": json.dumps(words)},
-        )
-        trainer = begun(tmp_path / f"{place}", stem=path)
-        vocabulary = trainer.tokenizer.vocabulary
-        bins = trainer.model.token_embedding.weight[vocabulary.bin_start : vocabulary.bin_end].detach()
-        patch = trainer.model.encoder.image_proj(torch.zeros(1024)).detach()
-        assert float((bins @ patch).argmax()) == pytest.approx(place * 999, abs=60)
-        assert float(bins.std()) == pytest.approx(float(trainer.model.token_embedding.weight.detach().std()), rel=0.3)
 
 
 def test_keys_can_begin_as_queries_do(tmp_path: Path) -> None:

@@ -196,8 +196,8 @@ LESSONS: dict[str, Lesson] = {
 class Lessons:
     """Scenes to learn from, without end: row ``index`` is always the same scene with the same questions.
 
-    ``weights`` tell how often each lesson comes, ``emphasis`` how much its tokens count (1 if not named): a yes or no is
-    one token among the dozens of other lessons.
+    ``weights`` tell how often each lesson comes, ``emphasis`` how much its tokens count (1 if not named): a yes or no
+    is one token among the dozens of other lessons.
 
     Raises:
         OFAError: a lesson that does not exist.

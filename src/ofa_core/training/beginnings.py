@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from pathlib import Path
 
 import torch
@@ -22,8 +21,6 @@ from .settings import NewModelSettings
 
 #: Entries of a stem's file that are not the stem's: what it says of patches, and the words it says it in.
 WORDS = "words"
-#: How a stem says where an edge is: ``~cos 2`` is cos(2π · place) / 2, the place being 0 to 1.
-WAVE = re.compile(r"~(cos|sin) (\d+)")
 
 
 def new_model(new: NewModelSettings, changes: dict[str, object]) -> tuple[OFAModel, Tokenizer]:
@@ -82,32 +79,16 @@ def speak_words(model: OFAModel, tokenizer: Tokenizer, words: list[str], weight:
     """Let a patch begin as the sum of the words that it shows, each as long as its score, so that text can find it.
 
     ``weight`` [L, 1024] and ``bias`` [L] give the scores of ``words`` [L]. Scores without a word (``""``) get
-    directions of their own. So do waves of an edge's place (:data:`WAVE`); bins begin as sums of the same waves in the
-    same directions, so that a bin is alike to the patches with an edge at its place.
+    directions of their own.
     """
     directions = torch.randn(len(words), model.config.embed_dim)
     for row, word in enumerate(words):
-        if word and not WAVE.fullmatch(word):
+        if word:
             directions[row] = model.token_embedding.weight[tokenizer.encode(f" {word}")].mean(0)
     directions = directions / directions.norm(dim=1, keepdim=True)
-    _waves_as_bins(model, tokenizer, words, directions)
     projection = model.encoder.image_proj
     projection.weight.copy_(directions.t() @ weight)
     projection.bias.copy_(directions.t() @ bias)
-
-
-def _waves_as_bins(model: OFAModel, tokenizer: Tokenizer, words: list[str], directions: Tensor) -> None:
-    """Embed the bins in the ``directions`` [L, D] of the waves among ``words`` [L], as large as other embeddings."""
-    vocabulary, weight = tokenizer.vocabulary, model.token_embedding.weight
-    place = torch.linspace(0, math.pi, vocabulary.num_bins)
-    bins = torch.zeros(vocabulary.num_bins, directions.shape[1])
-    for wave, direction in zip(map(WAVE.fullmatch, words), directions, strict=True):
-        if wave:
-            number = int(wave[2])
-            value = (number * place).cos() if wave[1] == "cos" else (number * place).sin()
-            bins += (value / number)[:, None] * direction
-    if bins.any():
-        weight[vocabulary.bin_start : vocabulary.bin_end] = bins / bins.std() * weight.std()
 
 
 @torch.no_grad()
