@@ -6,6 +6,7 @@ Against the original's outputs it stands in test_model.py and in generation/, be
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -167,6 +168,18 @@ def test_a_onednn_that_computes_something_else_is_not_used(monkeypatch: pytest.M
 
 
 # The same weights
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"]
+)
+def test_a_model_that_has_answered_can_be_copied(plain: OFAModel, copied: Callable[[OFAModel], OFAModel]) -> None:
+    fast = optimized(plain)
+    assert_equal_models(plain, fast)
+    twin = copied(fast)
+    assert_equal_models(plain, twin)
+    _add(lambda m: m.encoder.layers[0].ffn.fc1.weight)(twin)
+    assert_equal_models(plain, fast)
 
 
 def test_the_weights_are_shared_and_named_as_before(plain: OFAModel) -> None:

@@ -17,6 +17,10 @@ class Following(Generic[Made]):
         self._state: list[tuple[int, int]] = []
         self._made: Made | None = None
 
+    def __reduce__(self) -> tuple[type[Following[Made]], tuple[()]]:
+        """Copied and pickled empty: what was made may have no storage to copy, and is made again where it is needed."""
+        return type(self), ()
+
     def get(self, tensors: Iterable[Tensor], make: Callable[[], Made]) -> Made:
         """``make()``, or what it returned last time if ``tensors`` are as they were then.
 
