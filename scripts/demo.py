@@ -1,6 +1,6 @@
 """The two programs on the small model that comes with the package, from fairseq's file format to boxes and answers.
 
-The model was trained on drawn shapes for about an hour (recipes/); the README says what it has learned.
+The model was trained on drawn shapes for about two hours (recipes/); the README says what it has learned.
 """
 
 from __future__ import annotations

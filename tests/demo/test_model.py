@@ -13,11 +13,12 @@ from ofa_core import OFA
 from ofa_core.api import DEMO_CHECKPOINT
 from ofa_core.boxes import box_iou
 from ofa_core.cli import main
+from ofa_core.demo.dialogs import closed_dialog
 from ofa_core.demo.language import PHRASES, phrase, region_caption
 from ofa_core.demo.world import draw, make_scene
 
 #: The least shares that must be right: well below the published figures, far above chance.
-GROUNDING, NAMES, REGIONS = 0.75, 0.85, 0.4
+GROUNDING, NAMES, REGIONS, ORACLE = 0.75, 0.85, 0.6, 0.8
 #: Pictures that are asked about, far from those of the published figures.
 SCENES = [make_scene(seed, "test") for seed in range(5_000_000, 5_000_060)]
 
@@ -65,6 +66,21 @@ def test_it_names_what_regions_show(demo: OFA) -> None:
     said = demo.describe_region([draw(scene) for scene in SCENES], [thing.box for thing in things], num_beams=1)
     right = [text.text == region_caption(thing) for text, thing in zip(said, things, strict=True)]
     assert sum(right) / len(right) >= REGIONS
+
+
+def test_it_answers_the_questions_of_games(demo: OFA) -> None:
+    pictures, boxes, dialogs, questions, answers = [], [], [], [], []
+    for number, scene in enumerate(SCENES):
+        talk = closed_dialog(scene, Random(number).choice(scene.things), Random(number))
+        for turn, (question, answer) in enumerate(talk.questions):
+            pictures.append(draw(scene))
+            boxes.append(talk.target.box)
+            dialogs.append(talk.questions[:turn])
+            questions.append(question)
+            answers.append(answer)
+    found = demo.oracle(pictures, boxes, dialogs, questions)
+    right = [one.answer == answer for one, answer in zip(found, answers, strict=True)]
+    assert sum(right) / len(right) >= ORACLE
 
 
 def test_the_shapes_command_writes_what_the_benchmarks_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
