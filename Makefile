@@ -27,7 +27,7 @@ fuzz: $(VENV)/installed
 	$(BIN)/python scripts/fuzz_checkpoints.py $(FUZZ)
 
 # The demo model from nothing: about two hours on two CPU cores; goes on where it stopped.
-PARTS := shapes-1 shapes-2 shapes-3 shapes-4
+PARTS := shapes-1 shapes-2 shapes-3 shapes-4 shapes-5
 train-demo: $(VENV)/installed
 	test -f runs/stem.safetensors || $(BIN)/python scripts/pretrain_stem.py runs/stem.safetensors
 	for part in $(PARTS); do $(BIN)/ofa-core train recipes/$$part.toml || exit; done
