@@ -147,7 +147,7 @@ class Phase:
 #: Plain pictures make the beginning easier; without them nothing speaks for guessing a kind from a colour.
 PHASES = (
     Phase(("plain", "any colours", "any outlines"), 650, 2e-3),
-    Phase(("any colours", "any outlines"), 400, 1.2e-3),
+    Phase(("any colours", "any outlines"), 250, 1.2e-3),
 )
 BATCH_SIZE = 48
 EDGES = 4 + 8 * WAVES
@@ -201,8 +201,7 @@ def learn(stem: ResNetStem, head: nn.Conv2d, phase: Phase, steps: range) -> None
 def write(path: Path, stem: ResNetStem, head: nn.Conv2d, done: int) -> None:
     """Store the stem and what it says of patches, with the number of phases that are done."""
     _centre(head, [len(COLOUR_LABELS), len(KIND_LABELS)])
-    waves = [f"~{wave} {number}" for wave in ("cos", "sin") for number in range(1, WAVES + 1)]
-    words = [*COLOUR_LABELS, *KIND_LABELS, *[""] * 4, *waves * 4]
+    words = [*COLOUR_LABELS, *KIND_LABELS, *[""] * EDGES]
     state = {name: tensor.contiguous() for name, tensor in stem.state_dict().items()}
     state |= {f"{WORDS}.{name}": tensor.detach().squeeze() for name, tensor in head.named_parameters()}
     path.parent.mkdir(parents=True, exist_ok=True)
