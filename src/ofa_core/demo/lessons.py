@@ -10,6 +10,7 @@ from ..heads import caption as captions
 from ..heads import grounding, oracle, questioner, vqa
 from ..heads.box_codec import Box
 from ..heads.pipeline import Pipeline
+from ..text.dialog import Dialog
 from ..text.vocabulary import EOS
 from ..training.examples import Example
 from ..training.targets import region_target, text_target
@@ -83,16 +84,20 @@ def claim(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
 
 def game(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
     """A question of a game of GuessWhat?!, behind those before it."""
-    talk = dialogs.closed_dialog(scene, random.choice(scene.things), random)
-    if not talk.questions:
+    talk, at = _within_game(scene, random)
+    if at is None:
         return None
-    at = random.randrange(len(talk.questions))
-    before = [turn for pair in talk.questions[:at] for turn in pair]
-    return _closed_answer(pipeline, scene, talk.target, before, *talk.questions[at])
+    return _closed_answer(pipeline, scene, talk.target, talk.questions[:at], *talk.questions[at])
+
+
+def _within_game(scene: Scene, random: Random) -> tuple[dialogs.Talk, int | None]:
+    """A game of GuessWhat?! and the number of one of its questions, if it has any."""
+    talk = dialogs.closed_dialog(scene, random.choice(scene.things), random)
+    return talk, random.randrange(len(talk.questions)) if talk.questions else None
 
 
 def _closed_answer(
-    pipeline: Pipeline, scene: Scene, thing: Thing, before: list[str], question: str, reply: str
+    pipeline: Pipeline, scene: Scene, thing: Thing, before: Dialog, question: str, reply: str
 ) -> SourceTarget:
     (source,) = oracle.oracle_sources(pipeline, [scene.size], [thing.box], [before], [question])
     return source, text_target(pipeline, reply)
@@ -116,21 +121,18 @@ def closed_oracle(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTar
 def closed_grounding(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
     """The shape a whole game is about."""
     talk = dialogs.closed_dialog(scene, random.choice(scene.things), random)
-    turns = [turn for pair in talk.questions for turn in pair]
-    if not turns:
+    if not talk.questions:
         return None
-    (source,) = grounding.dialog_sources(pipeline, [turns])
+    (source,) = grounding.dialog_sources(pipeline, [talk.questions])
     return source, _region(pipeline, scene, talk.target.box, questioner.REGION)
 
 
 def closed_question(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
     """The next question of a game."""
-    talk = dialogs.closed_dialog(scene, random.choice(scene.things), random)
-    if not talk.questions:
+    talk, at = _within_game(scene, random)
+    if at is None:
         return None
-    at = random.randrange(len(talk.questions))
-    turns = [turn for pair in talk.questions[:at] for turn in pair]
-    (source,) = questioner.question_sources(pipeline, [turns])
+    (source,) = questioner.question_sources(pipeline, [talk.questions[:at]])
     return source, text_target(pipeline, talk.questions[at][0])
 
 

@@ -16,14 +16,12 @@ from .resnet import Bottleneck, ResNetStem
 
 @dataclass
 class _Convolution:
-    """A convolution with the BatchNorm behind it."""
+    """A convolution with the BatchNorm behind it; its weight is laid out for oneDNN when the first input comes."""
 
     weight: Tensor
     bias: Tensor
     stride: tuple[int, ...]
     padding: tuple[int, ...]
-    #: Whether ``weight`` is laid out for oneDNN, which the first input decides.
-    packed: bool = False
 
     @classmethod
     def of(cls, plain: nn.Conv2d, norm: nn.BatchNorm2d) -> _Convolution:
@@ -49,10 +47,9 @@ class _Convolution:
 
     def _fuses(self, x: Tensor) -> bool:
         """Whether oneDNN computes this, with the weights laid out for it."""
-        if not self.packed and x.device.type == "cpu" and onednn.available(x.dtype):
+        if not self.weight.is_mkldnn and x.device.type == "cpu" and onednn.available(x.dtype):
             self.weight = onednn.packed_kernel(self.weight, self.stride, self.padding, x.shape)
-            self.packed = True
-        return self.packed
+        return self.weight.is_mkldnn
 
 
 class _Block:
