@@ -83,7 +83,7 @@ class _Product:
         ):
             out = F.linear(x, weight, bias)
             return F.gelu(out) if self.gelu else out
-        return onednn.linear(x, self._packed.get((weight,), lambda: onednn.packed(weight, rows)), bias, gelu=self.gelu)
+        return onednn.linear(x, self._packed.get((weight,), lambda: onednn.packed(weight)), bias, gelu=self.gelu)
 
 
 class FastLinear(nn.Module):
