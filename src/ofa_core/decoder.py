@@ -101,7 +101,7 @@ class Decoder(nn.Module):
         if cache.cross_position_keys is None:
             cache.cross_position_keys = self.cross_position_bias.keys(memory.positions)
         if code_mask is None and self.position_table is not None and longest <= TABLE_LENGTH and not is_grad_enabled():
-            kinds = [self.kept_positions(positions, all_positions, cache)]
+            kinds = [self.kept_positions(positions, all_positions, longest, cache)]
         else:
             kinds = [
                 self._target_positions(positions, all_positions, cache.cross_position_keys, codes)
@@ -127,10 +127,11 @@ class Decoder(nn.Module):
         if memory.padding is not None:
             cross_bias = cross_bias.masked_fill(memory.padding[:, None, None, :], -torch.inf)
         prompts = self.prompt() if self.prompt is not None else [None] * len(self.layers)
+        hiding = None if hidden is None else target.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
         for index, (layer, prompt) in enumerate(zip(self.layers, prompts, strict=True)):
             self_bias = _choose([kind.self_bias(index) for kind in kinds], of_row)
-            if hidden is not None:
-                self_bias = self_bias.masked_fill(hidden, -torch.inf)
+            if hiding is not None:
+                self_bias = self_bias + hiding
             x = layer(x, memory.states, cache.layer(index), self_bias, cross_bias, prompt)
         return self.final_norm(x)
 
@@ -167,12 +168,17 @@ class Decoder(nn.Module):
             cross=self.cross_position_bias(normed, cross_keys),
         )
 
-    def kept_positions(self, positions: Tensor, all_positions: Tensor, cache: DecoderCache) -> TargetPositions:
-        """What :meth:`_target_positions` gives for text, read off tables of all positions up to a length."""
+    def kept_positions(
+        self, positions: Tensor, all_positions: Tensor, longest: int, cache: DecoderCache
+    ) -> TargetPositions:
+        """What :meth:`_target_positions` gives for text, read off tables of all positions up to a length.
+
+        All positions are below ``longest``.
+        """
         table = self.kept_table()
         if cache.cross_bias is None:
             cache.cross_bias = self.cross_position_bias(table.normed, cache.cross_position_keys)
-        self_bias = table.self_bias.index_select(3, positions).index_select(4, all_positions)
+        self_bias = _rows_and_columns(table.self_bias[..., :longest, :longest], positions, all_positions)
         return self.table_positions(positions, self_bias, cache.cross_bias)
 
     def table_positions(self, positions: Tensor, self_bias: Tensor, cross_bias: Tensor) -> TargetPositions:
@@ -202,6 +208,13 @@ class Decoder(nn.Module):
         buckets = token_buckets(at, at, self.config.token_bucket_size, self.config.max_target_positions)
         layers = range(len(self.layers))
         return PositionTable(normed, torch.stack([absolute + self.text_relative(layer, buckets) for layer in layers]))
+
+
+def _rows_and_columns(table: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """``table[..., rows, columns]`` of a table [..., R, C]: picking columns is slow, so of as few rows as possible."""
+    if len(rows) < table.shape[-2]:
+        return table.index_select(-2, rows).index_select(-1, columns)
+    return table.index_select(-1, columns).index_select(-2, rows)
 
 
 def _choose(versions: list[Tensor], code_mask: Tensor | None) -> Tensor:
