@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from reference import TOLERANCE, lively_ofa, picture, tiny_model
 from torch import Tensor, nn
 
-from ofa_core import OFA, DecoderCache, GenerationOptions, OFAModel, generate, onednn, score_candidates
+from ofa_core import OFA, DecoderCache, GenerationOptions, OFAModel, generate, onednn, optimize, score_candidates
 from ofa_core.bias_cache import LENGTH_STEP, BiasCache
 from ofa_core.decoder import TABLE_LENGTH
 from ofa_core.encoder import Encoder
@@ -106,6 +106,18 @@ def test_a_batch_is_its_samples_one_by_one(plain: OFAModel) -> None:
     for row, length in enumerate((9, 5, 7)):
         one = fast.encode(tokens[row : row + 1, :length], pixels[row : row + 1]).states
         assert_same(together[row : row + 1, : one.shape[1]], one)
+
+
+@torch.inference_mode()
+def test_feed_forwards_of_large_batches_run_piece_by_piece(plain: OFAModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = plain.config
+    monkeypatch.setattr(optimize, "INNER_BYTES", 5 * 4 * config.ffn_dim)  # five positions
+    fast = optimized(plain)
+    rows: list[int] = []
+    fast.encoder.layers[0].ffn.fc2.register_forward_hook(lambda _, inputs, __: rows.append(inputs[0].numel()))
+    assert_equal_models(plain, fast)
+    assert len(rows) > 1
+    assert max(rows) <= 5 * config.ffn_dim
 
 
 @torch.inference_mode()

@@ -41,9 +41,18 @@ class FeedForward(nn.Module):
         self.fc2 = nn.Linear(config.ffn_dim, config.embed_dim)
         self.dropout = nn.Dropout(config.dropout)
         self.adapter = Adapter(config.embed_dim, config.adapter_dim) if config.adapter_dim else nn.Identity()
+        #: How much of what fc1 makes is held at a time, in bytes, if not all of it; see :mod:`ofa_core.optimize`.
+        self.inner_bytes: int | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., D] to [..., D]."""
+        if self.inner_bytes is None:
+            return self._all(x)
+        size = x.numel() // x.shape[-1] * self.fc2.weight.shape[1] * x.element_size()
+        pieces = x.flatten(0, -2).chunk(max(1, -(-size // self.inner_bytes)))
+        return self._all(x) if len(pieces) == 1 else torch.cat([self._all(piece) for piece in pieces]).view_as(x)
+
+    def _all(self, x: Tensor) -> Tensor:
         x = self.norm(self.activation_dropout(self.activation(self.fc1(x))))
         return self.adapter(self.dropout(self.fc2(x)))
 

@@ -35,11 +35,13 @@ def available(dtype: torch.dtype) -> bool:
         minus = convolution(image, back, bias, (1, 1), (0, 0), relu=False)
         none = convolution(image, back, bias, (1, 1), (0, 0), relu=True)
         six = add_convolution_(torch.full_like(none, 2), image, there, bias, (1, 1), (0, 0))
+        apart = packed_kernel(torch.ones(3, 1, 1, 1, dtype=dtype), (1, 1), (0, 0), image.shape, groups=3)
+        two = convolution(image, apart, bias[:3], (1, 1), (0, 0), relu=False, groups=3)
     except (RuntimeError, AttributeError, NotImplementedError, TypeError):
         return False
     if not torch.allclose(gelu_of_one, F.gelu(torch.ones_like(four)), rtol=0, atol=1e-5):
         return False
-    results = ((four, 4), (minus, -2), (none, 0), (six, 6))
+    results = ((four, 4), (minus, -2), (none, 0), (six, 6), (two, 2))
     return all(torch.equal(result, torch.full_like(result, value)) for result, value in results)
 
 
@@ -48,9 +50,11 @@ def packed(weight: Tensor) -> Tensor:
     return _ops._reorder_linear_weight(weight, ROWS)
 
 
-def packed_kernel(weight: Tensor, stride: Sequence[int], padding: Sequence[int], size: Sequence[int]) -> Tensor:
+def packed_kernel(
+    weight: Tensor, stride: Sequence[int], padding: Sequence[int], size: Sequence[int], *, groups: int = 1
+) -> Tensor:
     """A convolution's ``weight`` in the layout that is best for inputs of this ``size``; good for any size."""
-    return _ops._reorder_convolution_weight(weight, padding, stride, [1, 1], 1, size)
+    return _ops._reorder_convolution_weight(weight, padding, stride, [1, 1], groups, size)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
@@ -59,11 +63,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False
 
 
 def convolution(
-    x: Tensor, weight: Tensor, bias: Tensor, stride: Sequence[int], padding: Sequence[int], *, relu: bool
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    *,
+    relu: bool,
+    groups: int = 1,
 ) -> Tensor:
     """A convolution of ``x`` [B, C, h, w] with a :func:`packed_kernel`, and ReLU if wanted."""
     then = "relu" if relu else "none"
-    return _ops._convolution_pointwise(x, weight, bias, padding, stride, [1, 1], 1, then, [], "")
+    return _ops._convolution_pointwise(x, weight, bias, padding, stride, [1, 1], groups, then, [], "")
 
 
 def add_convolution_(

@@ -76,29 +76,35 @@ def _candidates(log_probs: Tensor, totals: Tensor, options: GenerationOptions) -
 
 
 def _best(log_probs: Tensor, totals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The best 2K of one group's K beams; at the first step all beams are alike and the first one speaks for all."""
-    beams, vocabulary = log_probs.shape[1:]
-    scores = log_probs[:, :1] if totals.shape[-1] == 0 else log_probs + totals[..., -1:]
-    flat = scores.flatten(1)
-    best, index = _largest(flat, min(2 * beams, flat.shape[1]))
+    """The best 2K of one group's K beams; at the first step all beams are alike and the first one speaks for all.
+
+    The best of all are among the best of each beam, so what the beams have so far is added to few scores.
+    """
+    beams, first = log_probs.shape[1], totals.shape[-1] == 0
+    own = log_probs[:, :1] if first else log_probs
+    scores, tokens = (part.unflatten(0, own.shape[:2]) for part in _largest(own.flatten(0, 1), 2 * beams))
+    scores = scores if first else scores + totals[..., -1:]  # [B, K, 2K]
+    each = scores.shape[2]
+    best, index = scores.flatten(1).topk(min(2 * beams, scores[0].numel()), dim=1)
+    tokens, origins = tokens.flatten(1).gather(1, index), index // each
     if missing := 2 * beams - best.shape[1]:  # a vocabulary smaller than the beam
         best = torch.nn.functional.pad(best, (0, missing), value=-torch.inf)
-        index = torch.nn.functional.pad(index, (0, missing))
-    return best, index % vocabulary, index // vocabulary
+        tokens, origins = (torch.nn.functional.pad(part, (0, missing)) for part in (tokens, origins))
+    return best, tokens, origins
 
 
 def _largest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` largest of each row and their places, [B, count], largest first.
+    """The ``count`` largest of each row and their places, [N, count] or all there are, largest first.
 
     A row's largest are in those of its runs whose maxima are largest, and maxima are found several times faster.
     """
-    if scores.shape[1] < RUN * count:
-        return scores.topk(count, dim=1)
-    whole = scores.shape[1] - scores.shape[1] % RUN
-    places = torch.arange(scores.shape[1], device=scores.device)
-    runs = scores[:, :whole].unflatten(1, (-1, RUN)).amax(2).topk(count, dim=1).indices  # [B, count]
-    among = places[:whole].unflatten(0, (-1, RUN))[runs].flatten(1)  # [B, count * RUN]
-    among = torch.cat([among, places[whole:].expand(len(scores), -1)], dim=1)  # and the incomplete last run
+    length = scores.shape[1]
+    if length < RUN * count:
+        return scores.topk(min(count, length), dim=1)
+    runs = scores[:, : length - length % RUN].unflatten(1, (-1, RUN)).amax(2).topk(count, dim=1).indices  # [N, count]
+    among = (runs[..., None] * RUN + torch.arange(RUN, device=scores.device)).flatten(1)
+    rest = torch.arange(length - length % RUN, length, device=scores.device)  # the incomplete last run
+    among = torch.cat([among, rest.expand(len(scores), -1)], dim=1)
     best, index = scores.gather(1, among).topk(count, dim=1)
     return best, among.gather(1, index)
 
