@@ -49,10 +49,10 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def times(work: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
-    """Seconds of each of ``repeats`` runs, after one that does not count."""
-    taken = []
-    for _ in range(repeats + 1):
+def times(work: Callable[[], object], device: torch.device, repeats: int, at_least: float = 0) -> list[float]:
+    """Seconds of each of ``repeats`` runs or more, ``at_least`` so many seconds in all, after one that does not count."""
+    taken: list[float] = []
+    while len(taken) <= repeats or sum(taken[1:]) < at_least:
         synchronize(device)
         start = time.perf_counter()
         work()

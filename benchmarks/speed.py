@@ -110,7 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice if not given")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeats", type=int, default=3, help="timed calls, behind one that does not count")
+    parser.add_argument("--repeats", type=int, default=3, help="timed calls at least, behind one that does not count")
+    parser.add_argument("--seconds", type=float, default=3, help="time short calls for so long, again and again")
     parser.add_argument("--plain", action="store_true", help="the plain model, without optimisations")
     parser.add_argument("--out", type=Path, help="where to write everything as JSON")
     return parser
@@ -130,7 +131,7 @@ def _rows(args: argparse.Namespace, size: str, dtype: str, place: Place) -> Iter
         for name in (name for name in WORKLOADS if name in args.workloads):
             work = count(_call(name, plain_inputs))
             before = measure_limits(place)
-            peak, taken = _measured(_call(name, inputs), place[0], args.repeats)
+            peak, taken = _measured(_call(name, inputs), place[0], args)
             limits = before.mean(measure_limits(place))
             original = ORIGINAL.get((size, batch), {}).get(name) if dtype == "float32" else None
             seconds = median(taken)
@@ -145,7 +146,7 @@ def _rows(args: argparse.Namespace, size: str, dtype: str, place: Place) -> Iter
                 peak_bytes=peak,
             )  # fmt: skip
     if LOAD in args.workloads:
-        peak, taken = _load(size, place, args.repeats)
+        peak, taken = _load(size, place, args)
         yield Row(LOAD, size, side, 1, dtype, not args.plain, median(taken), min(taken), peak_bytes=peak)
 
 
@@ -157,13 +158,15 @@ def _call(name: str, inputs: Inputs) -> Callable[[], object]:
     return call
 
 
-def _measured(call: Callable[[], object], device: torch.device, repeats: int) -> tuple[int | None, list[float]]:
+def _measured(
+    call: Callable[[], object], device: torch.device, args: argparse.Namespace
+) -> tuple[int | None, list[float]]:
     with PeakMemory(device) as peak:
-        taken = times(call, device, repeats)
+        taken = times(call, device, args.repeats, args.seconds)
     return peak.bytes, taken
 
 
-def _load(size: str, place: Place, repeats: int) -> tuple[int | None, list[float]]:
+def _load(size: str, place: Place, args: argparse.Namespace) -> tuple[int | None, list[float]]:
     """Loading a model of this size from a directory, its files being in the system's cache."""
     device, dtype = place
     tokenizer = Tokenizer.from_dir(small_vocabulary_dir())
@@ -171,7 +174,7 @@ def _load(size: str, place: Place, repeats: int) -> tuple[int | None, list[float
         path = Path(directory) / size
         model = make_model(size, vocab_size=len(tokenizer)).to(dtype)
         save_directory(path, model.state_dict(), model.config, tokenizer)
-        return _measured(lambda: load(path, device=device, dtype=dtype), device, repeats)
+        return _measured(lambda: load(path, device=device, dtype=dtype), device, args)
 
 
 HEADINGS = (
