@@ -50,7 +50,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def times(work: Callable[[], object], device: torch.device, repeats: int, at_least: float = 0) -> list[float]:
-    """Seconds of each of ``repeats`` runs or more, ``at_least`` so many seconds in all, after one that does not count."""
+    """Seconds of each of ``repeats`` runs or more, ``at_least`` so long in all, after one that does not count."""
     taken: list[float] = []
     while len(taken) <= repeats or sum(taken[1:]) < at_least:
         synchronize(device)
