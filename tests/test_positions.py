@@ -154,15 +154,18 @@ def test_absolute_bias_is_the_scaled_product_of_two_projections() -> None:
         torch.testing.assert_close(found[0, head], expected, atol=TOLERANCE[torch.float32], rtol=0)
 
 
-def test_relative_bias_reads_the_layers_own_table() -> None:
+@pytest.mark.parametrize("grad", [True, False])
+def test_relative_bias_reads_the_layers_own_table(grad: bool) -> None:
     torch.manual_seed(0)
     module = RelativeBias(layers=3, buckets=7, heads=2)
     for table in module.parameters():
         torch.nn.init.normal_(table)
     buckets = torch.tensor([[0, 6, 3], [2, 2, 5]])
     for layer in range(3):
-        found = module(layer, buckets)
+        with torch.set_grad_enabled(grad):
+            found = module(layer, buckets)
         assert found.shape == (1, 2, 2, 3)
+        assert found.requires_grad is grad
         for head in range(2):
             for query in range(2):
                 for key in range(3):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from torch._dynamo.testing import CompileCounter
 
 from ofa_core import OFA, DecoderCache, GenerationOptions, OFAError, OFAModel, generate
 from ofa_core.decoder import TABLE_LENGTH
+from ofa_core.optimize import optimized
 from ofa_core.static_decoder import CAPACITY_STEP, StaticDecoder, static_step
 
 CASES = [case for case in golden("generate.json") if not case["settings"].get("gen_code") and not case["trie_words"]]
@@ -123,8 +126,22 @@ def test_it_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda step, **how: asked.append((step, how)) or step)
     made = lively_ofa()
     compiled = OFA(made.model, made.tokenizer, compile_steps=True)
+    for _ in range(2):
+        assert compiled.ground(picture(1), "it").bins == made.ground(picture(1), "it").bins
     assert asked == [(static_step, {"fullgraph": True, "mode": None})]
-    assert compiled.pipeline.model.static_step is static_step
-    assert compiled.ground(picture(1), "it").bins == made.ground(picture(1), "it").bins
     with pytest.raises(OFAError, match="compile_steps is an optimisation: it needs optimize=True"):
         OFA(made.model, made.tokenizer, optimize=False, compile_steps=True)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_model_that_has_compiled_its_step_can_be_copied(
+    model: OFAModel, copied: Callable[[OFAModel], OFAModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda step, **_: asked.append(step) or (lambda static: step(static)))
+    options = GenerationOptions(num_beams=2, max_new_tokens=4)
+    fast = optimized(model, compile_steps=True)
+    first = generate(fast, TOKENS, None, options)
+    again = generate(copied(fast), TOKENS, None, options)
+    assert [[h.tokens for h in one] for one in again] == [[h.tokens for h in one] for one in first]
+    assert asked == [static_step] * 2, "each compiles its own"

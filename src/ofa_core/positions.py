@@ -95,5 +95,10 @@ class RelativeBias(nn.Module):
 
     def forward(self, layer: int, buckets: Tensor) -> Tensor:
         """Bias [1, H, Q, K] of one layer for ``buckets`` [Q, K]."""
-        table: Tensor = self.tables[layer].weight  # type: ignore[assignment]
-        return table.t()[:, buckets].unsqueeze(0)
+        weight: Tensor = self.tables[layer].weight  # type: ignore[assignment]
+        table = weight.t()  # [H, buckets]
+        if torch.is_grad_enabled():
+            return table[:, buckets].unsqueeze(0)
+        # Twice as fast, but its gradient would need the places for each head.
+        picked = table.contiguous().gather(1, buckets.flatten().expand(len(table), -1))
+        return picked.view(1, len(table), *buckets.shape)

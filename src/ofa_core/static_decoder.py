@@ -6,6 +6,7 @@ where a step stands is itself a tensor.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -88,3 +89,20 @@ def static_step(static: StaticDecoder) -> Tensor:
     target = static.model.token_embedding(static.tokens)[:, None]
     states = decoder.run(target, static.memory, cache, [positions], hidden)
     return static.model.logits(states[:, -1])
+
+
+class CompiledStep:
+    """:func:`static_step` through ``torch.compile``; a copied or pickled one is compiled anew when it is taken."""
+
+    def __init__(self, mode: str | None) -> None:
+        self.mode = mode
+        self._compiled: Callable[[StaticDecoder], Tensor] | None = None
+
+    def __reduce__(self) -> tuple[type[CompiledStep], tuple[str | None]]:
+        return type(self), (self.mode,)
+
+    def __call__(self, static: StaticDecoder) -> Tensor:
+        """Logits [rows, V], as from :func:`static_step`."""
+        if self._compiled is None:
+            self._compiled = torch.compile(static_step, fullgraph=True, mode=self.mode)
+        return self._compiled(static)
