@@ -38,6 +38,14 @@ def test_a_product_is_off_by_a_rounding(
 
 
 @torch.inference_mode()
+def test_gelu_behind_a_product_is_the_exact_one() -> None:
+    torch.manual_seed(0)
+    weight, bias, x = torch.randn(24, 16), torch.randn(24), torch.randn(5, 16)
+    expected = torch.nn.functional.gelu(Int8Linear(weight, bias)(x))
+    torch.testing.assert_close(Int8Linear(weight, bias, gelu=True)(x), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
 def test_zeros_stay_zeros_and_rows_of_any_size_have_a_scale_of_their_own() -> None:
     weight = torch.tensor([[1000.0, -500.0], [0.001, 0.002], [0.0, 0.0]])
     layer = Int8Linear(weight, None)

@@ -21,26 +21,30 @@ def check_int8(device: torch.device) -> None:
     if device.type != "cpu":
         raise OFAError(f"int8 is for CPUs, not for {device}; float16 and bfloat16 are for all")
     try:
-        Int8Linear(torch.ones(2, 4), torch.ones(2))(torch.ones(1, 4))
+        Int8Linear(torch.ones(2, 4), torch.ones(2), gelu=True)(torch.ones(1, 4))
     except (RuntimeError, AttributeError, NotImplementedError, TypeError) as error:
         raise OFAError(f"this torch computes no int8 here: {str(error).splitlines()[0]}") from None
 
 
 class Int8Linear(nn.Module):
-    """A linear layer with the weights of a plain one, rounded to 8 bits with a scale for each output."""
+    """A linear layer with the weights of a plain one, rounded to 8 bits with a scale for each output.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    With ``gelu`` that follows it, the exact one.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> None:
         super().__init__()
-        self.weight, self.bias = weight, bias
+        self.weight, self.bias, self.gelu = weight, bias, gelu
         self._rounded: Following[tuple[Tensor, Tensor, Tensor]] = Following()
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., in] to [..., out], both of float32."""
         rounded, scale, zero = _round(x)
         weight, weight_scales, weight_zeros = self._rounded.get((self.weight,), self._round_weight)
+        then: tuple[str, list[object], str] = ("gelu", [], "none") if self.gelu else ("none", [], "")
         return _ops.qlinear_pointwise(
             rounded, scale, zero, weight, weight_scales, weight_zeros, self.bias,
-            1.0, 0, torch.float32, "none", [], "",  # scale, zero and type of the result, and nothing more
+            1.0, 0, torch.float32, *then,  # scale, zero and type of the result, and what follows
         )  # fmt: skip
 
     def _round_weight(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -45,17 +45,17 @@ def optimized(model: OFAModel, *, int8: bool = False, compile_steps: bool = Fals
     """
     if int8:
         check_int8(model.device)
-    layers = [*model.encoder.layers, *model.decoder.layers] if int8 else []
-    rounded = {id(module) for layer in layers for module in layer.modules()}
+    layers = [*model.encoder.layers, *model.decoder.layers]
+    rounded = {id(module) for layer in layers for module in layer.modules()} if int8 else set()
     memo: dict[int, object] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     for module in model.modules():
+        kind = Int8Linear if id(module) in rounded else FastLinear
         if isinstance(module, ResNetStem):
             memo[id(module)] = FoldedStem(module)
-        elif isinstance(module, FeedForward) and id(module) not in rounded:
-            memo[id(module.fc1)] = FastLinear(module.fc1.weight, module.fc1.bias, gelu=True)
+        elif isinstance(module, FeedForward):
+            memo[id(module.fc1)] = kind(module.fc1.weight, module.fc1.bias, gelu=True)
             memo[id(module.activation)] = nn.Identity()
         elif isinstance(module, nn.Linear) and id(module) not in memo:
-            kind = Int8Linear if id(module) in rounded else FastLinear
             memo[id(module)] = kind(module.weight, module.bias)
         elif isinstance(module, TokenEmbedding):
             memo[id(module)] = FastTokenEmbedding(module)
@@ -64,7 +64,7 @@ def optimized(model: OFAModel, *, int8: bool = False, compile_steps: bool = Fals
     fast.decoder.position_table = Following()
     if model.device.type == "cpu":
         for layer in (*fast.encoder.layers, *fast.decoder.layers):
-            layer.ffn.inner_bytes = INNER_BYTES
+            layer.ffn.inner_bytes = INNER_BYTES // 2 if int8 else INNER_BYTES  # int8 passes over it more often
     if compile_steps:
         fast.static_step = CompiledStep("reduce-overhead" if model.device.type == "cuda" else None)
     return fast
