@@ -216,6 +216,19 @@ def test_many_edges_are_scored_in_slices() -> None:
     assert_close(found, logits.log_softmax(-1))
 
 
+def test_the_same_candidates_are_laid_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, candidates = tiny_model(14), random_candidates(5, 30)
+    first = score_candidates(model, SOURCES, None, candidates)
+    monkeypatch.setattr(candidates_module, "Trie", None)
+    assert torch.equal(score_candidates(model, SOURCES, None, [tuple(ids) for ids in candidates]), first)
+    monkeypatch.undo()
+    highest = max(map(max, candidates))
+    with pytest.raises(OFAError, match=f"id {highest}"):
+        score_candidates(tiny_model(highest), SOURCES, None, candidates)
+    turned = score_candidates(model, SOURCES, None, candidates[::-1])
+    assert_close(turned, first.flip(1))
+
+
 # Errors
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -63,9 +64,8 @@ def score_candidates(
     Raises:
         OFAError: candidates that are empty or occur twice, or more positions than the model holds.
     """
-    trie = Trie(candidates)
-    trie.check_ids(model.config.vocab_size)
-    trees = _trees(trie, tokens.device)
+    ids = tuple(tuple(int(token) for token in candidate) for candidate in candidates)
+    trees = _trees(ids, model.config.vocab_size, tokens.device, MAX_TREE_POSITIONS)
     memory = model.encode(tokens, images, image_mask)
     scores = torch.zeros(len(tokens), len(candidates), device=tokens.device)
     for rows, prompt in _prompts(tokens, decoder_prompt):
@@ -128,14 +128,19 @@ def _edge_logits(model: OFAModel, states: Tensor, tree: _Tree) -> Tensor:
     return torch.cat(parts, dim=1).float()
 
 
-def _trees(trie: Trie, device: torch.device) -> list[_Tree]:
-    """The branching part of ``trie``, in as few trees as :data:`MAX_TREE_POSITIONS` allows."""
+@lru_cache(maxsize=8)  # benchmarks score the same candidates again and again
+def _trees(
+    candidates: tuple[tuple[int, ...], ...], vocab_size: int, device: torch.device, max_positions: int
+) -> list[_Tree]:
+    """The branching part of the tree of ``candidates``, in as few trees as ``max_positions`` allows."""
+    trie = Trie(candidates)
+    trie.check_ids(vocab_size)
     groups: list[tuple[list[int], dict[int, None]]] = []  # branching nodes, and the nodes they need in order
     for node in range(len(trie.parents)):
         if len(trie.children[node]) < 2:
             continue
         path = trie.path(node)
-        if not groups or len(groups[-1][1]) + len(path) > MAX_TREE_POSITIONS:
+        if not groups or len(groups[-1][1]) + len(path) > max_positions:
             groups.append(([], {}))
         groups[-1][0].append(node)
         groups[-1][1].update(dict.fromkeys(path))
