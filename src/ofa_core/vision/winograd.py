@@ -3,8 +3,8 @@
 Winograd's F(4 × 4, 3 × 3) as A. Lavin and S. Gray use it ("Fast Algorithms for Convolutional Neural Networks", CVPR
 2016): a tile of 4 × 4 outputs depends on 6 × 6 inputs. Seen as polynomials, inputs and kernel are evaluated at points,
 multiplied there, channel by channel, and the products are put together again: 36 products of matrices for a tile
-instead of 144. With the usual points 0, ±1, ±2 a digit is lost; with these ones rounding errors are less than twice those
-of oneDNN's direct convolution.
+instead of 144. With the usual points 0, ±1, ±2 a digit is lost; with these ones rounding errors are less than twice
+those of oneDNN's direct convolution.
 """
 
 from __future__ import annotations
