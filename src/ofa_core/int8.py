@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from . import onednn
 from .errors import OFAError
 from .following import Following
 
@@ -41,7 +42,7 @@ class Int8Linear(nn.Module):
         """``x`` [..., in] to [..., out], both of float32."""
         rounded, scale, zero = _round(x)
         weight, weight_scales, weight_zeros = self._rounded.get((self.weight,), self._round_weight)
-        then: tuple[str, list[object], str] = ("gelu", [], "none") if self.gelu else ("none", [], "")
+        then = onednn.GELU if self.gelu else onednn.NOTHING
         return _ops.qlinear_pointwise(
             rounded, scale, zero, weight, weight_scales, weight_zeros, self.bias,
             1.0, 0, torch.float32, *then,  # scale, zero and type of the result, and what follows

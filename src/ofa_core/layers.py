@@ -46,11 +46,11 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., D] to [..., D]."""
-        if self.inner_bytes is None:
-            return self._all(x)
         size = x.numel() // x.shape[-1] * self.fc2.weight.shape[1] * x.element_size()
-        pieces = x.flatten(0, -2).chunk(max(1, -(-size // self.inner_bytes)))
-        return self._all(x) if len(pieces) == 1 else torch.cat([self._all(piece) for piece in pieces]).view_as(x)
+        if self.inner_bytes is None or size <= self.inner_bytes:
+            return self._all(x)
+        pieces = x.flatten(0, -2).chunk(-(-size // self.inner_bytes))
+        return torch.cat([self._all(piece) for piece in pieces]).view_as(x)
 
     def _all(self, x: Tensor) -> Tensor:
         x = self.norm(self.activation_dropout(self.activation(self.fc1(x))))

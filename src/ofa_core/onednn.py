@@ -17,6 +17,9 @@ _ops = torch.ops.mkldnn
 
 #: Rows that weights are laid out for: good for all, while a layout for one row reads half as fast with several.
 ROWS = 64
+#: What may follow a product within it, as oneDNN's operators are told: nothing, or GELU (the exact one).
+NOTHING: tuple[str, list[object], str] = ("none", [], "")
+GELU: tuple[str, list[object], str] = ("gelu", [], "none")
 
 
 @cache
@@ -58,8 +61,8 @@ def packed_kernel(
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
-    """``x`` [..., in] times a :func:`packed` weight, plus ``bias`` [out]; and GELU (the exact one) if wanted."""
-    return _ops._linear_pointwise(x, weight, bias, *(("gelu", [], "none") if gelu else ("none", [], "")))
+    """``x`` [..., in] times a :func:`packed` weight, plus ``bias`` [out]; and GELU if wanted."""
+    return _ops._linear_pointwise(x, weight, bias, *(GELU if gelu else NOTHING))
 
 
 def convolution(

@@ -55,7 +55,7 @@ class _Convolution:
 
 @dataclass
 class _Middle(_Convolution):
-    """The 3 × 3 convolution of a block, with fewer multiplications where that pays."""
+    """A 3 × 3 convolution of stride 1, with fewer multiplications where that pays."""
 
     winograd: WinogradConvolution | None = None
 
@@ -63,7 +63,7 @@ class _Middle(_Convolution):
         self.kernel = self.weight
 
     def __call__(self, x: Tensor, *, relu: bool = True) -> Tensor:
-        if not relu or self.stride != (1, 1) or not worth_it(x):
+        if not relu or not worth_it(x):
             return super().__call__(x, relu=relu)
         if self.winograd is None:
             self.winograd = WinogradConvolution(self.kernel, self.bias)
@@ -74,9 +74,10 @@ class _Block:
     """A bottleneck block."""
 
     def __init__(self, plain: Bottleneck) -> None:
+        middle = _Middle if plain.conv2.stride == (1, 1) else _Convolution
         self.convolutions = [
             _Convolution.of(plain.conv1, plain.bn1),
-            _Middle.of(plain.conv2, plain.bn2),
+            middle.of(plain.conv2, plain.bn2),
             _Convolution.of(plain.conv3, plain.bn3),
         ]
         downsample = plain.downsample

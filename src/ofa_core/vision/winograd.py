@@ -53,6 +53,7 @@ def _transforms() -> tuple[Tensor, Tensor, Tensor]:
 
 
 _OF_PATCH, _OF_KERNEL, _BACK = _transforms()
+_OF_PATCH_32, _BACK_32 = _OF_PATCH.float(), _BACK.float()
 #: What added to all points adds 1 to all outputs.
 _ONE = torch.linalg.pinv(_BACK).sum(1)
 
@@ -82,7 +83,6 @@ class WinogradConvolution:
             kernels, (1, 1), (0, 0), (1, PATCH**2 * in_channels, FEWEST_TILES, 1), groups=PATCH**2
         )
         self.bias = torch.outer(_ONE, bias.double()).flatten().float()
-        self.of_patch, self.back = _OF_PATCH.float(), _BACK.float()
         self.out_channels = out_channels
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -102,9 +102,9 @@ class WinogradConvolution:
         padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, right, 1, below))
         patches = padded.unfold(1, PATCH, TILE).unfold(2, PATCH, TILE)  # [B, rows, columns, C, 6, 6]
         patches = patches.permute(0, 1, 2, 4, 5, 3).reshape(-1, PATCH**2, channels)
-        at_points = torch.matmul(self.of_patch, patches).view(1, -1, PATCH**2 * channels, 1)  # [1, tiles, 36 * C, 1]
+        at_points = torch.matmul(_OF_PATCH_32, patches).view(1, -1, PATCH**2 * channels, 1)  # [1, tiles, 36 * C, 1]
         products = onednn.convolution(
             at_points.transpose(1, 2), self.kernels, self.bias, (1, 1), (0, 0), relu=False, groups=PATCH**2
         )
         products = products.transpose(1, 2).reshape(-1, PATCH**2, self.out_channels)
-        return torch.matmul(self.back, products).view(batch, rows, columns, TILE, TILE, self.out_channels)
+        return torch.matmul(_BACK_32, products).view(batch, rows, columns, TILE, TILE, self.out_channels)
