@@ -22,9 +22,9 @@ import torch
 from checkpoints_convert import to_fairseq
 from checkpoints_convert.infer_config import arguments_of, task_of
 from ofa_core import OFAConfig, TaskSettings, Tokenizer
+from ofa_core.checkpoint.model_dir import empty_model
 from ofa_core.config import PRESETS
 from ofa_core.text import small_vocabulary_dir
-from ofa_core.weights import empty_model
 
 #: What each measured process runs, with the paths of the checkpoint and of the model directory.
 STEPS = {

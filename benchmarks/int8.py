@@ -15,12 +15,11 @@ from statistics import mean, median
 import torch
 
 import ofa_core
-from ofa_core.boxes import box_iou
 from ofa_core.config import PRESETS
 from ofa_core.demo.language import phrase
 from ofa_core.demo.world import draw, make_scene
-from ofa_core.heads.box_codec import Box
-from ofa_core.optimize import optimized
+from ofa_core.inference.fast_model import optimized
+from ofa_core.vision.boxes import Box, box_iou
 
 from .machine import times
 from .workloads import IMAGE_SIZE, IMAGE_SIZES, make_inputs, make_model

@@ -23,11 +23,11 @@ from statistics import median
 import torch
 
 from ofa_core import Tokenizer, load
-from ofa_core.command_line import STORED_DTYPES
+from ofa_core.checkpoint.model_dir import save_directory
+from ofa_core.cli.options import STORED_DTYPES
 from ofa_core.config import PRESETS
-from ofa_core.optimize import optimized
+from ofa_core.inference.fast_model import optimized
 from ofa_core.text import small_vocabulary_dir
-from ofa_core.weights import save_directory
 
 from .machine import Limits, PeakMemory, Place, Work, count, measure_limits, times
 from .workloads import IMAGE_SIZE, IMAGE_SIZES, WORKLOADS, Inputs, make_inputs, make_model

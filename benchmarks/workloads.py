@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ofa_core import GenerationOptions, OFAConfig, OFAModel, generate, score_candidates
-from ofa_core.encoder import ImageFeatures
+from ofa_core.model.encoder import ImageFeatures
 from ofa_core.text.vocabulary import BOS, EOS, PAD
 
 #: Side in pixels of each size's pictures.

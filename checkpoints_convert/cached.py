@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from ofa_core.weights import CONFIG_FILE
+from ofa_core.checkpoint.model_dir import CONFIG_FILE
 
 from .convert import convert
 from .vocabulary_files import cache_directory

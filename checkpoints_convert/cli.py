@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ofa_core.command_line import STORED_DTYPES, Parser, add_dtype, run
+from ofa_core.cli.options import STORED_DTYPES, Parser, add_dtype, run
 from ofa_core.config import PRESETS
 from ofa_core.errors import OFAError
 

@@ -16,11 +16,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ofa_core
+from ofa_core.checkpoint.model_dir import WEIGHTS_FILE, read_safetensors, save_directory, summary
 from ofa_core.config import PRESETS, OFAConfig
 from ofa_core.errors import CheckpointError, OFAError
 from ofa_core.text import Tokenizer
 from ofa_core.text.tokenizer import VOCABULARY_KINDS, Kind
-from ofa_core.weights import WEIGHTS_FILE, read_safetensors, save_directory, summary
 
 from .infer_config import config_from_fairseq
 from .names import DROPPED, TIED, reason_dropped

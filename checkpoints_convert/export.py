@@ -12,10 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ofa_core.checkpoint.model_dir import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    load_config,
+    load_tokenizer,
+    new_directory,
+    read_safetensors,
+)
 from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError
-from ofa_core.weights import CONFIG_FILE, WEIGHTS_FILE, load_config, load_tokenizer, new_directory, read_safetensors
-from ofa_core.whole_files import written_beside
+from ofa_core.utils.atomic_write import written_beside
 
 from .huggingface import config_to_huggingface, state_to_huggingface, vocabulary_to_huggingface
 from .infer_config import arguments_of, task_of

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ofa_core.checkpoint.model_dir import summary
 from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError, OFAError
 from ofa_core.text import Tokenizer
 from ofa_core.text.bpe import ByteLevelBPE, byte_symbols, read_merges, read_text_file
 from ofa_core.text.vocabulary import UNK, Vocabulary
-from ofa_core.weights import summary
 
 from .infer_config import UNUSED, arguments_of, task_of
 from .names import DROPPED, FAIRSEQ, TIED, NameMap

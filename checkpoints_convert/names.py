@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from ofa_core.checkpoint.model_dir import summary
 from ofa_core.errors import CheckpointError
-from ofa_core.weights import summary
 
 #: One layer of either stack, below ``encoder.layers.{}`` and ``decoder.layers.{}``.
 _LAYER = {

@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeGuard
 
 from torch import Tensor
 
+from ofa_core.checkpoint.model_dir import CONFIG_FILE, WEIGHTS_FILE, read_safetensors
 from ofa_core.errors import CheckpointError
-from ofa_core.weights import CONFIG_FILE, WEIGHTS_FILE, read_safetensors
 
 from .huggingface import (
     arguments_from_huggingface,

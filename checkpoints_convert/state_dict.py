@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ofa_core.checkpoint.model_dir import check_state, summary
 from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError
-from ofa_core.positions import code_position_ids, image_buckets, token_buckets
-from ofa_core.weights import check_state, summary
+from ofa_core.model.position_bias import code_position_ids, image_buckets, token_buckets
 
 from .names import DROPPED, FROM_FAIRSEQ, TIED, TO_FAIRSEQ
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ofa_core.errors import CheckpointError
 from ofa_core.text.tokenizer import FILES, VOCABULARY_KINDS, Kind
-from ofa_core.whole_files import written_beside
+from ofa_core.utils.atomic_write import written_beside
 
 #: sha256 of the official files, which every released checkpoint was trained with.
 OFFICIAL_SHA256 = {

@@ -30,12 +30,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from ofa_core.config import STEM_DEPTHS
 from ofa_core.demo.world import COLOURS, KINDS, Point, Scene, Thing, draw, make_scene, outline
-from ofa_core.positions import PATCH_SIZE
-from ofa_core.progress import progress
-from ofa_core.training.beginnings import WORDS
+from ofa_core.model.position_bias import PATCH_SIZE
+from ofa_core.training.init import WORDS
+from ofa_core.utils.atomic_write import written_beside
+from ofa_core.utils.progress import progress
 from ofa_core.vision.resnet import OUT_CHANNELS, Bottleneck, ResNetStem
 from ofa_core.vision.transform import ImageTransform
-from ofa_core.whole_files import written_beside
 
 SIDE = 128
 #: Labels of a patch: nothing, or a colour and a kind.

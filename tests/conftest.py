@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from bench.runs import write_data
 from reference import SHARED, lively_ofa, small_config
 
 from ofa_core import OFA, OFAModel, Tokenizer
+from ofa_core.checkpoint.model_dir import save_directory
+from ofa_core.data.records import Format
 from ofa_core.text import small_vocabulary_dir
-from ofa_core.weights import save_directory
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +47,9 @@ def photos() -> list[Path]:
 def ofa() -> OFA:
     """An OFA whose answers depend strongly on the picture and on the text."""
     return lively_ofa()
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> dict[Format, Path]:
+    """Five rows of each dataset format, and their pictures beside them."""
+    return write_data(tmp_path, 5)

@@ -22,11 +22,11 @@ from torch import Tensor
 from checkpoints_convert import config_from_fairseq, from_fairseq, to_fairseq
 from checkpoints_convert.infer_config import arguments_of, task_of
 from ofa_core import OFA, GenerationOptions, Hypothesis, OFAConfig, OFAModel, TaskSettings, Tokenizer
+from ofa_core.checkpoint.model_dir import empty_model
 from ofa_core.config import ClassificationHeadConfig, PromptConfig
 from ofa_core.heads.pipeline import Pipeline
-from ofa_core.optimize import optimized
+from ofa_core.inference.fast_model import optimized
 from ofa_core.text import small_vocabulary_dir
-from ofa_core.weights import empty_model
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"

@@ -18,36 +18,18 @@ CONVERTER = ROOT / "checkpoints_convert"
 #: Level of each module or package of ofa_core; the longest name that fits counts. Packages are ``__init__`` too.
 LEVELS = {
     "errors": 0,
-    "following": 0,
-    "int8": 0,
-    "onednn": 0,
     "config": 0,
-    "boxes": 0,
-    "distributed": 0,
-    "drop_path": 0,
     "version": 0,
-    "whole_files": 0,
+    "utils": 0,
     "text": 0,
     "vision": 0,
-    "attention": 1,
-    "positions": 1,
-    "bias_cache": 2,
-    "layers": 2,
-    "encoder": 2,
-    "decoder": 2,
-    "cache": 2,
-    "model": 2,
-    "optimize": 3,
-    "static_decoder": 3,
-    "weights": 3,
+    "model": 1,
+    "inference": 2,
+    "checkpoint": 2,
     "generation": 3,
     "heads": 4,
     "api": 5,
-    "arguments": 5,
-    "drawing": 5,
-    "inspection": 5,
-    "progress": 5,
-    "command_line": 5,
+    "data": 5,
     "bench": 6,
     "demo": 6,
     "training": 6,
@@ -68,7 +50,7 @@ DEPENDENCIES = {
 
 #: What comes with an extra: import name -> distribution, the extra, and the one file that imports it.
 OPTIONAL = {
-    "pyarrow": ("pyarrow", "bench", CORE / "bench" / "readers.py"),
+    "pyarrow": ("pyarrow", "bench", CORE / "data" / "readers.py"),
     "tomli": ("tomli", "train", CORE / "training" / "settings.py"),
 }
 
@@ -196,8 +178,7 @@ def test_errors_are_raised_not_asserted(path: Path) -> None:
 
 def test_there_is_no_drawer_for_odds_and_ends() -> None:
     vague = {"utils", "util", "helpers", "helper", "misc", "common"}
-    everything = [path for root in (CORE, CONVERTER) for path in root.rglob("*")]
-    assert [str(path) for path in everything if path.stem in vague] == []
+    assert [str(path) for path in files(CORE, CONVERTER) if path.stem in vague] == []
 
 
 def test_pickles_are_read_in_one_place() -> None:

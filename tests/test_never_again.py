@@ -16,8 +16,8 @@ import ofa_core
 from checkpoints_convert import convert, from_fairseq
 from checkpoints_convert.names import TIED
 from ofa_core import BoxCodec, CheckpointError, OFAConfig
+from ofa_core.checkpoint.model_dir import load_model
 from ofa_core.text import small_vocabulary_dir
-from ofa_core.weights import load_model
 
 CONFIG = quick_config()
 SOURCES = sorted(
@@ -56,7 +56,7 @@ def dotted(node: ast.AST) -> str:
 
 def test_the_scans_see_the_whole_library() -> None:
     found = {str(path.relative_to(ROOT)) for path in SOURCES}
-    assert {"src/ofa_core/model.py", "src/ofa_core/heads/box_codec.py", "checkpoints_convert/unpickle.py"} <= found
+    assert {"src/ofa_core/model/ofa.py", "src/ofa_core/heads/box_codec.py", "checkpoints_convert/unpickle.py"} <= found
     called = {dotted(node.func) for _, node in nodes() if isinstance(node, ast.Call)}
     assert {"safe_open", "torch.save", "json.dumps"} <= called
 

@@ -1,9 +1,7 @@
 """OFA, the vision-and-language encoder-decoder, in pure PyTorch."""
 
 from .api import OFA, load
-from .cache import DecoderCache
 from .config import OFAConfig, TaskSettings
-from .encoder import ImageFeatures, Memory
 from .errors import CheckpointError, OFAError, UnsafePickleError
 from .generation import (
     AllowedRange,
@@ -21,8 +19,10 @@ from .heads.oracle import OracleAnswer
 from .heads.pipeline import Look
 from .heads.questioner import AgentTurn
 from .heads.results import Answer, Text
-from .model import OFAModel
-from .optimize import optimized
+from .inference.fast_model import optimized
+from .model.encoder import ImageFeatures, Memory
+from .model.kv_cache import DecoderCache
+from .model.ofa import OFAModel
 from .text import Tokenizer
 from .version import __version__
 from .vision.transform import ImageTransform

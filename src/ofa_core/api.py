@@ -11,13 +11,14 @@ from typing import Any, overload
 import torch
 from pydantic import ValidationError
 
-from .arguments import is_many, listed, one_each, paired, unlisted
+from .checkpoint.model_dir import load_model, load_tokenizer
 from .config import TaskSettings
 from .errors import OFAError, first_problem
 from .generation import GenerationOptions
-from .generation.candidates import DecoderPrompt
+from .generation.scoring import DecoderPrompt
 from .heads import caption, classification, entailment, grounding, oracle, questioner, vqa
 from .heads import text as text_heads
+from .heads.arguments import is_many, listed, one_each, paired, unlisted
 from .heads.caption import Caption
 from .heads.grounding import DIALOG_OPTIONS, Grounding
 from .heads.oracle import ANSWERS, OracleAnswer, Scoring
@@ -25,13 +26,12 @@ from .heads.pipeline import Look, Picture, Pipeline
 from .heads.questioner import AgentTurn
 from .heads.results import Answer, Text
 from .heads.vqa import Method
-from .int8 import check_int8
-from .model import OFAModel
-from .optimize import optimized
+from .inference.fast_model import optimized
+from .inference.int8 import check_int8
+from .model.ofa import OFAModel
 from .text import Tokenizer
 from .text.dialog import Dialog, Style
 from .vision.transform import ImageTransform
-from .weights import load_model, load_tokenizer
 
 
 def load(

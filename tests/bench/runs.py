@@ -12,15 +12,15 @@ from bench import files
 from reference import lively_ofa, picture
 
 from ofa_core import OFA, GenerationOptions, Hypothesis
-from ofa_core.bench.loading import Data
-from ofa_core.bench.parts import Plan
-from ofa_core.bench.records import Format, Record
+from ofa_core.bench.result_shards import Plan
 from ofa_core.bench.results import Header, Row, iter_rows
 from ofa_core.bench.runner import Run
 from ofa_core.bench.samples import Models, Settings
 from ofa_core.bench.tasks import TASKS
+from ofa_core.checkpoint.model_dir import save_directory
+from ofa_core.data.loading import Data
+from ofa_core.data.records import Format, Record
 from ofa_core.heads.pipeline import Pipeline
-from ofa_core.weights import save_directory
 
 BOX = (18.0, 15.0, 45.0, 60.0)  # of a picture of 90 × 60: fractions 0.2, 0.25, 0.5, 1
 BINS = "<bin_200> <bin_250> <bin_500> <bin_998>"  # times 999, to the nearest; 1 is clipped to 0.999 before

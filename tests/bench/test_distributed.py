@@ -14,8 +14,8 @@ from bench.runs import only, rows_in, save_lively, write_data
 
 from ofa_core.bench.results import iter_rows
 from ofa_core.bench.summary import read_summary
-from ofa_core.cli import main
-from ofa_core.distributed import Process, joined
+from ofa_core.cli.main import main
+from ofa_core.utils.distributed import Process, joined
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 

@@ -24,17 +24,17 @@ from bench.runs import QUICK, only, rows_in, run_of, save_lively, write_data
 
 from ofa_core import OFA
 from ofa_core.bench import runner
-from ofa_core.bench.images import Images
-from ofa_core.bench.loading import Data
-from ofa_core.bench.parts import part_path
-from ofa_core.bench.records import Format
+from ofa_core.bench.result_shards import part_path
 from ofa_core.bench.results import Row, iter_rows
 from ofa_core.bench.runner import Outcome, Run, run_task
 from ofa_core.bench.summary import read_summary, summarize
 from ofa_core.bench.tasks import TASKS
-from ofa_core.cli import main
-from ofa_core.distributed import Process
+from ofa_core.cli.main import main
+from ofa_core.data.images import Images
+from ofa_core.data.loading import Data
+from ofa_core.data.records import Format
 from ofa_core.errors import OFAError
+from ofa_core.utils.distributed import Process
 
 ALONE = Process()
 #: 15 samples in batches of 4, of 5 games on 3 pictures.

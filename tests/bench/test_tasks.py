@@ -11,11 +11,11 @@ from reference import picture
 
 from ofa_core import OFA
 from ofa_core.bench.metrics import counted_iou
-from ofa_core.bench.records import BadRow
 from ofa_core.bench.results import Row
 from ofa_core.bench.samples import Models, Settings
 from ofa_core.bench.summary import TASK_SCORES
 from ofa_core.bench.tasks import TASKS
+from ofa_core.data.records import BadRow
 
 GAME = ("Is it a dog?", "no", "is it  red?", "yes", "is it big?", "n/a")
 DIALOG = ("The cup", "which one?", "the left one", "this?", "yes")

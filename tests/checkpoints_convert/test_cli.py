@@ -233,7 +233,7 @@ def test_a_full_disk_is_one_line(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("ofa_core.weights.save_file", fail)
+    monkeypatch.setattr("ofa_core.checkpoint.model_dir.save_file", fail)
     assert "No space left on device" in error_of(capsys, checkpoint, tmp_path / "out", *BPE)
     assert list(tmp_path.iterdir()) == []
 

@@ -28,9 +28,9 @@ from checkpoints_convert import convert, save_fairseq, vocabulary_files
 from checkpoints_convert.infer_config import arguments_of, task_of
 from checkpoints_convert.names import DROPPED, FROM_FAIRSEQ, TIED
 from ofa_core import CheckpointError, OFAConfig, TaskSettings, UnsafePickleError
+from ofa_core.checkpoint.model_dir import load_config, load_tokenizer
 from ofa_core.text import small_vocabulary_dir
 from ofa_core.text.tokenizer import FILES
-from ofa_core.weights import load_config, load_tokenizer
 
 CONFIG = quick_config()
 MODEL_FILES = {"config.json", "model.safetensors", "conversion.json", *FILES}
@@ -406,7 +406,7 @@ def test_an_interruption_leaves_the_old_state_and_no_temporary_files(
         Path(path).write_bytes(b"half")
         raise error
 
-    monkeypatch.setattr("ofa_core.weights.save_file", save_half)
+    monkeypatch.setattr("ofa_core.checkpoint.model_dir.save_file", save_half)
     with pytest.raises((type(error), CheckpointError)):
         convert_small(checkpoint, out, overwrite=replacing)
     assert list(tmp_path.iterdir()) == ([out] if replacing else [])

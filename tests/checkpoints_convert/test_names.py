@@ -12,7 +12,7 @@ from torch import Tensor
 from checkpoints_convert import config_from_fairseq
 from checkpoints_convert.names import DROPPED, FAIRSEQ, FROM_FAIRSEQ, TIED, TO_FAIRSEQ, NameMap
 from ofa_core import CheckpointError
-from ofa_core.weights import empty_model
+from ofa_core.checkpoint.model_dir import empty_model
 
 CASES = sorted(path.stem for path in GOLDEN.glob("forward_*.json"))
 DIRECTIONS = pytest.mark.parametrize("table", [FROM_FAIRSEQ.table, TO_FAIRSEQ.table], ids=["from", "to"])

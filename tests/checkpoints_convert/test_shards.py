@@ -15,8 +15,8 @@ from torch import Tensor
 from checkpoints_convert import convert
 from checkpoints_convert.sources import open_source
 from ofa_core import CheckpointError
+from ofa_core.checkpoint.model_dir import read_safetensors
 from ofa_core.text import small_vocabulary_dir
-from ofa_core.weights import read_safetensors
 
 CONFIG = quick_config()
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "version", "rp_bucket", "position_idx")

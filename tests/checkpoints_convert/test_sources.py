@@ -21,8 +21,8 @@ from checkpoints_convert.huggingface import config_to_huggingface, state_to_hugg
 from checkpoints_convert.names import DROPPED, TIED
 from checkpoints_convert.sources import open_source
 from ofa_core import CheckpointError, OFAConfig, Tokenizer
+from ofa_core.checkpoint.model_dir import load_config, read_safetensors
 from ofa_core.text import small_vocabulary_dir
-from ofa_core.weights import load_config, read_safetensors
 
 CONFIG = quick_config()
 convert_module = sys.modules["checkpoints_convert.convert"]  # the package has a function of that name

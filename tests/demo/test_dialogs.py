@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from ofa_core.demo.dialogs import (
-    ATTRIBUTES,
-    CHOICES,
-    PAIRS,
-    SIDE_CHOICES,
-    closed_dialog,
-    open_dialog,
-)
+from ofa_core.demo.dialogs import ATTRIBUTES, CHOICES, PAIRS, SIDE_CHOICES, closed_dialog, open_dialog
 from ofa_core.demo.language import CLAIMS, SIDES, superlative, with_article
 from ofa_core.demo.world import Scene, Thing, make_scene
 

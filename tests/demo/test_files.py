@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ofa_core.bench.images import Images
-from ofa_core.bench.readers import read_records
+from ofa_core.data.images import Images
+from ofa_core.data.readers import read_records
 from ofa_core.demo.files import write_dataset
 from ofa_core.demo.world import make_scene
 

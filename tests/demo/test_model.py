@@ -11,11 +11,11 @@ import torch
 import ofa_core
 from ofa_core import OFA
 from ofa_core.api import DEMO_CHECKPOINT
-from ofa_core.boxes import box_iou
-from ofa_core.cli import main
+from ofa_core.cli.main import main
 from ofa_core.demo.dialogs import closed_dialog
 from ofa_core.demo.language import PHRASES, phrase, region_caption
 from ofa_core.demo.world import draw, make_scene
+from ofa_core.vision.boxes import box_iou
 
 #: The least shares that must be right: well below the published figures, far above chance.
 GROUNDING, NAMES, REGIONS, ORACLE = 0.85, 0.9, 0.7, 0.85

@@ -8,7 +8,7 @@ import pytest
 from reference import SCORE_TOLERANCE, assert_same, lively_ofa, picture, scripted
 
 from ofa_core import OFA, Answer, OFAError, TaskSettings
-from ofa_core.generation.candidates import prompt_of
+from ofa_core.generation.scoring import prompt_of
 
 BOS, PAD, EOS, UNK = range(4)
 QUESTION = "what color is the car?"

@@ -11,9 +11,9 @@ from PIL import Image
 from reference import small_config
 
 from ofa_core import OFAModel, Tokenizer
+from ofa_core.data.examples import Example
 from ofa_core.text import small_vocabulary_dir
 from ofa_core.text.vocabulary import EOS
-from ofa_core.training.examples import Example
 from ofa_core.training.settings import TrainingSettings
 
 TOKENIZER = Tokenizer.from_dir(small_vocabulary_dir(), code_dict_size=0)

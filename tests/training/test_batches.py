@@ -8,9 +8,10 @@ import pytest
 from training.made import TOKENIZER, Questions, example
 
 from ofa_core import ImageTransform
+from ofa_core.data.examples import Example
 from ofa_core.text.vocabulary import BOS, EOS, PAD
 from ofa_core.training.batches import PATTERN, Batches, turns
-from ofa_core.training.examples import Example, collate
+from ofa_core.training.collate import collate
 
 TRANSFORM = ImageTransform(64)
 

@@ -10,7 +10,7 @@ from training.made import picture, settings
 
 from ofa_core import OFAError, load
 from ofa_core.bench.results import iter_rows
-from ofa_core.cli import main
+from ofa_core.cli.main import main
 from ofa_core.demo.files import write_dataset
 from ofa_core.training.run import make_trainer, train
 

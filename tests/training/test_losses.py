@@ -10,16 +10,11 @@ from torch import Tensor
 from training.made import TOKENIZER, example, nano, picture
 
 from ofa_core import ImageTransform, OFAError
+from ofa_core.data.examples import Example
 from ofa_core.generation.trie import Trie
 from ofa_core.text.vocabulary import EOS
-from ofa_core.training.examples import Example, collate
-from ofa_core.training.losses import (
-    LossModule,
-    smoothed_loss,
-    soft_bin_loss,
-    symmetric_divergence,
-    without_worst,
-)
+from ofa_core.training.collate import collate
+from ofa_core.training.losses import LossModule, smoothed_loss, soft_bin_loss, symmetric_divergence, without_worst
 from ofa_core.training.settings import LossSettings
 
 TRANSFORM = ImageTransform(64)

@@ -15,9 +15,9 @@ from reference import lively_ofa, scripted
 from training.made import TOKENIZER, picture
 
 from ofa_core import OFA, OFAError, TaskSettings
+from ofa_core.data.rows import Rows
 from ofa_core.heads.grounding import invig_codec, refcoco_codec
 from ofa_core.training.batches import Source
-from ofa_core.training.rows import Rows
 from ofa_core.training.settings import DataSettings
 from ofa_core.training.sources import LESSONS, make_source
 

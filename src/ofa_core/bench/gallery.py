@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import OFAError
-from ..heads.box_codec import Box
 from ..text.dialog import AGENT, DIALOG_TASKS, HUMAN
+from ..vision.boxes import Box
 from . import metrics
 from .results import Header, Row
 from .summary import task_scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..whole_files import write_whole
+from ..utils.atomic_write import write_whole
 from .summary import TASK_SCORES, Summary, read_summary, shown
 
 LEADERBOARD_FILE = "leaderboard.md"

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from ..boxes import box_iou
 from ..errors import OFAError
-from ..heads.box_codec import Box, BoxCodec, Convention
+from ..heads.box_codec import BoxCodec, Convention
+from ..vision.boxes import Box, box_iou
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Booleans: TypeAlias = npt.NDArray[np.bool_]

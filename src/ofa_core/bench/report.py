@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from ..whole_files import write_whole
+from ..utils.atomic_write import write_whole
 from .gallery import LoadImage, card, chosen
 from .metrics import Score
 from .plots import Bar, bars, threshold_plot

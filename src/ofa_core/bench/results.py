@@ -13,7 +13,7 @@ from typing import BinaryIO, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from ..errors import OFAError, first_problem
-from ..heads.box_codec import Box
+from ..vision.boxes import Box
 
 #: Header fields in which the parts of a run that was interrupted may differ.
 MAY_DIFFER = {"started", "versions"}

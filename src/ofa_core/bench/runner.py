@@ -17,21 +17,21 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
-from ..distributed import Process
+from ..data.images import Images
+from ..data.loading import Batch, Data, in_batches, loaded
+from ..data.records import BadRow
 from ..errors import OFAError
-from ..progress import progress
+from ..utils.distributed import Process
+from ..utils.progress import progress
 from ..version import __version__
 from .gallery import THUMBNAIL, chosen
-from .images import Images
 from .leaderboard import update_leaderboard
-from .loading import Batch, Data, in_batches, loaded, read_samples
-from .parts import Plan, merged, opened, planned, settle
-from .records import BadRow
 from .report import write_report
+from .result_shards import Plan, merged, opened, planned, settle
 from .results import MAY_DIFFER, SHARED_FACTS, Header, ResultsFile, Row, iter_rows, latest_unfinished, result_path
-from .samples import Models, Settings
+from .samples import Models, Sample, Settings
 from .summary import Samples, Summary, read_summary, shown, summarize, task_scores, write_summary
-from .tasks import Task
+from .tasks import Task, read_samples
 
 #: Samples in each part of a report's gallery.
 GALLERY = 12
@@ -178,7 +178,7 @@ def _ask(run: Run, process: Process, samples: int, file: ResultsFile, done: Cont
             progress.add(new, len(batch.failures))
 
 
-def _report_failures(run: Run, batch: Batch) -> None:
+def _report_failures(run: Run, batch: Batch[Sample]) -> None:
     for failure in batch.failures:
         if not run.skip_bad:
             raise _ending(failure)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..api import OFA
+from ..data.records import Record
 from ..generation import GenerationOptions
 from ..heads.box_codec import BoxCodec
 from ..heads.grounding import NOTHING, Grounding, invig_codec, refcoco_codec
@@ -14,7 +15,6 @@ from ..heads.oracle import OracleAnswer
 from ..heads.pipeline import Look, Pipeline, Prepared
 from ..heads.questioner import REGION
 from .metrics import counted_iou
-from .records import Record
 from .results import Row
 
 

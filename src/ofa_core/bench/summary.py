@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from ..errors import OFAError, first_problem
 from ..heads.box_codec import Convention
-from ..whole_files import write_whole
+from ..utils.atomic_write import write_whole
 from . import metrics
 from .metrics import Floats, Score
 from .results import SHARED_FACTS, Header, Row, RunFacts, Strict

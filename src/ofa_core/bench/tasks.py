@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 
-from ..heads.grounding import (
-    DIALOG_OPTIONS,
-    OPTIONS,
-    Grounding,
-    caption_sources,
-    dialog_sources,
-    ground,
-    ground_dialog,
-)
+from ..data.loading import Data
+from ..data.readers import read_records
+from ..data.records import BadRow, Format, Record
+from ..heads.grounding import DIALOG_OPTIONS, OPTIONS, Grounding, caption_sources, dialog_sources, ground, ground_dialog
 from ..heads.oracle import oracle, oracle_sources
 from ..text import pre_caption
 from ..text.dialog import Style
-from .records import BadRow, Format, Record
 from .results import Row
 from .samples import Models, Sample, Settings, Shown, answer_row, region_row
-from .selfplay import play
+from .self_play import play
 
 #: What a task makes of the samples of one batch: a row for each, in their order.
 Answer = Callable[[Models, Sequence[Shown], Sequence[Sample], Settings], list[Row]]
@@ -39,6 +34,34 @@ class Task:
     answer: Answer
     #: How its games may be played, the usual way first; empty where nothing is played.
     protocols: tuple[str, ...] = ()
+
+
+def read_samples(
+    task: Task, data: Data, limit: int | None = None, on_bad: Callable[[BadRow], None] | None = None
+) -> Iterator[Sample]:
+    """The first ``limit`` samples of the rows that can be used, numbered from 0.
+
+    Raises:
+        OFAError: at once: there is no such file, or it is of another kind.
+        BadRow: while reading, without ``on_bad``: a row cannot be used.
+    """
+    records = read_records(task.format, data.path, columns=data.columns, on_bad=on_bad)
+    return islice(_numbered(task, records, on_bad), limit)
+
+
+def _numbered(task: Task, records: Iterable[Record], on_bad: Callable[[BadRow], None] | None) -> Iterator[Sample]:
+    index = 0
+    for record in records:
+        try:
+            samples = task.samples(record)
+        except BadRow as bad:
+            if on_bad is None:
+                raise
+            on_bad(bad)
+            continue
+        for sample in samples:
+            yield replace(sample, index=index)
+            index += 1
 
 
 # What is asked about a record

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ..whole_files import written_beside
+from ..utils.atomic_write import written_beside
 from .dialogs import closed_dialog, open_dialog
 from .language import PHRASES, caption, phrase
 from .world import Scene, Split, Thing, draw, make_scene

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
+from ..data.examples import Example, region_target, text_target
 from ..errors import OFAError
 from ..heads import caption as captions
 from ..heads import grounding, oracle, questioner, vqa
-from ..heads.box_codec import Box
 from ..heads.pipeline import Pipeline
 from ..text.dialog import Dialog
 from ..text.vocabulary import EOS
-from ..training.examples import Example
-from ..training.targets import region_target, text_target
+from ..vision.boxes import Box
 from . import dialogs, language
 from .world import Scene, Split, Thing, draw, make_scene
 

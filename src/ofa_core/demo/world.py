@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from ..heads.box_codec import Box
+from ..vision.boxes import Box
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (205, 35, 35),

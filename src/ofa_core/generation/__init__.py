@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..encoder import ImageFeatures
-from ..model import OFAModel
-from .beam import beam_search
-from .candidates import score_candidates
-from .constraints import AllowedRange, AnswerTrie, Constraint, NoRepeatNgram, Step
+from ..model.encoder import ImageFeatures
+from ..model.ofa import OFAModel
+from .beam_search import beam_search
+from .logits_processors import AllowedRange, AnswerTrie, Constraint, NoRepeatNgram, Step
 from .options import GenerationOptions
 from .sampling import sample
+from .scoring import score_candidates
 from .stepper import Hypothesis, Stepper
 
 __all__ = [
@@ -49,7 +49,7 @@ def generate(
         images: normalised pixels [B, 3, h, w] or the stem's features; None for text alone.
         options: search settings; None for the defaults.
         image_mask: [B], False for samples without a picture.
-        constraints: rules on the next token, see :mod:`ofa_core.generation.constraints`.
+        constraints: rules on the next token, see :mod:`ofa_core.generation.logits_processors`.
         prefix: [B, L] tokens that targets must begin with (without ``<s>``), padded with 1 where they are shorter.
         generator: source of randomness for ``do_sample``.
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..cache import DecoderCache
-from ..decoder import TABLE_LENGTH
-from ..encoder import ImageFeatures
 from ..errors import OFAError
-from ..model import OFAModel
-from ..static_decoder import StaticDecoder
+from ..inference.compiled_decoder import StaticDecoder
+from ..model.decoder import TABLE_LENGTH
+from ..model.encoder import ImageFeatures
+from ..model.kv_cache import DecoderCache
+from ..model.ofa import OFAModel
 from ..text.vocabulary import PAD
-from . import constraints as rules
-from .constraints import Constraint, Step
+from . import logits_processors as rules
+from .logits_processors import Constraint, Step
 from .options import GenerationOptions
 
 

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 
 from ..errors import OFAError
+from ..vision.boxes import Box
 
-Box = tuple[float, float, float, float]
 Convention = Literal["refcoco", "invig"]
 
 #: Fractions of a side to which the InViG convention clips.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ..errors import OFAError
-from ..generation.candidates import DecoderPrompt, prompt_of
+from ..generation.scoring import DecoderPrompt, prompt_of
 from .caption import PROMPTS
 from .pipeline import Picture, Pipeline
 from .results import Answer, choice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..generation.candidates import DecoderPrompt
+from ..generation.scoring import DecoderPrompt
 from ..text import pre_caption
 from .pipeline import Picture, Pipeline, filled, normalized
 from .results import Answer, choice

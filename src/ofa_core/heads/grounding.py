@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..boxes import box_iou
 from ..errors import OFAError
 from ..generation import AllowedRange, GenerationOptions, Hypothesis
 from ..text import pre_caption
 from ..text.dialog import Dialog, Style, dialog_source, dialog_task, turns_of
-from .box_codec import Box, BoxCodec
+from ..vision.boxes import Box, box_iou
+from .box_codec import BoxCodec
 from .pipeline import Picture, Pipeline, filled, normalized
 from .results import confidence
 

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..encoder import ImageFeatures
 from ..errors import OFAError
 from ..generation import Constraint, GenerationOptions, Hypothesis, generate, score_candidates
-from ..generation.candidates import DecoderPrompt
-from ..generation.constraints import MaxNewTokens
-from ..model import OFAModel
-from ..positions import PATCH_SIZE
+from ..generation.logits_processors import MaxNewTokens
+from ..generation.scoring import DecoderPrompt
+from ..model.encoder import ImageFeatures
+from ..model.ofa import OFAModel
+from ..model.position_bias import PATCH_SIZE
 from ..text import Tokenizer
 from ..vision.transform import ImageLike, ImageTransform, open_image
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..errors import OFAError
 from ..generation import AnswerTrie, GenerationOptions
-from ..generation.candidates import DecoderPrompt, prompt_of
+from ..generation.scoring import DecoderPrompt, prompt_of
 from ..text import pre_question
 from ..text.vocabulary import EOS
 from .pipeline import Picture, Pipeline, filled, normalized

@@ -7,9 +7,10 @@ from typing import Protocol
 
 from torch.utils.data import Dataset
 
+from ..data.examples import Example
 from ..text import Tokenizer
 from ..vision.transform import ImageTransform
-from .examples import Batch, Example, collate
+from .collate import Batch, collate
 
 #: Length of the pattern in which sources take turns: weights are kept to one part in this.
 PATTERN = 1000

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..cache import LayerCache
-from ..layers import DecoderLayer, EncoderLayer
-from ..model import OFAModel
+from ..model.kv_cache import LayerCache
+from ..model.layers import DecoderLayer, EncoderLayer
+from ..model.ofa import OFAModel
 
 
 def checkpoint_activations(model: OFAModel) -> None:

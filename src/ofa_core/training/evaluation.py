@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..api import OFA
-from ..bench.loading import Data
 from ..bench.runner import Run, header_of, run_task
 from ..bench.samples import Models, Settings
 from ..bench.tasks import TASKS
-from ..distributed import Process
+from ..data.loading import Data
 from ..errors import OFAError
-from ..model import OFAModel
+from ..model.ofa import OFAModel
 from ..text import Tokenizer
+from ..utils.distributed import Process
 from .settings import EvaluationSettings
 
 #: Where the results of evaluations go, in a run's directory.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..whole_files import write_whole
+from ..utils.atomic_write import write_whole
 from .plot import curve_svg
 
 LOG_FILE = "log.jsonl"

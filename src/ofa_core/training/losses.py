@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..encoder import ImageFeatures
 from ..errors import OFAError
 from ..generation.trie import Trie
-from ..model import OFAModel
+from ..model.encoder import ImageFeatures
+from ..model.ofa import OFAModel
 from ..text.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
-from .examples import Batch, Group
+from .collate import Batch, Group
 from .settings import LossSettings
 
 CONTROL_IDS = (BOS, PAD, EOS, UNK)

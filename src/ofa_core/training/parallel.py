@@ -10,9 +10,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..distributed import Process
 from ..errors import OFAError
-from ..layers import DecoderLayer, EncoderLayer
+from ..model.layers import DecoderLayer, EncoderLayer
+from ..utils.distributed import Process
 from .state import as_part
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import torch
 
 from ..api import model_directory
-from ..distributed import Process, joined
+from ..checkpoint.model_dir import empty_model, load_model, load_tokenizer
 from ..errors import OFAError
 from ..generation.trie import Trie
 from ..heads.pipeline import Pipeline
-from ..model import OFAModel
+from ..model.ofa import OFAModel
 from ..text import Tokenizer
+from ..utils.distributed import Process, joined
 from ..vision.transform import ImageTransform
-from ..weights import empty_model, load_model, load_tokenizer
 from .batches import Batches
-from .beginnings import checked_config, new_model
 from .evaluation import Evaluation
+from .init import checked_config, new_model
 from .losses import LossModule
-from .optimization import freeze
+from .optim import freeze
 from .settings import TrainingSettings
 from .sources import make_source
 from .trainer import Trainer

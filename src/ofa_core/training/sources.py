@@ -8,18 +8,17 @@ from functools import partial
 
 from PIL import Image
 
-from ..bench.records import Format, Record
+from ..data.examples import Example, region_target, text_target
+from ..data.records import Format, Record
+from ..data.rows import Rows
 from ..demo.lessons import Lessons
 from ..errors import OFAError
-from ..generation.candidates import prompt_of
+from ..generation.scoring import prompt_of
 from ..heads import caption, grounding, oracle, questioner, vqa
 from ..heads.pipeline import Pipeline
 from ..text.dialog import Style
 from .batches import Source
-from .examples import Example
-from .rows import Rows
 from .settings import DataSettings
-from .targets import region_target, text_target
 
 #: What a row with its picture teaches.
 Teach = Callable[[Pipeline, Record, Image.Image], list[Example]]

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..checkpoint.model_dir import apart
 from ..errors import OFAError
-from ..weights import apart
-from ..whole_files import written_beside
+from ..utils.atomic_write import written_beside
 
 STATE_FILE = "state.safetensors"
 FORMAT = "ofa_core.training/1"

@@ -14,18 +14,18 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from ..distributed import Process
+from ..checkpoint.model_dir import save_directory
 from ..errors import OFAError
-from ..model import OFAModel
-from ..progress import progress
+from ..model.ofa import OFAModel
 from ..text import Tokenizer
-from ..weights import save_directory
+from ..utils.distributed import Process
+from ..utils.progress import progress
 from .batches import Batches
 from .checkpointing import checkpoint_activations
-from .examples import Batch
+from .collate import Batch
 from .log import Log
 from .losses import LossModule
-from .optimization import make_optimizer, make_schedule
+from .optim import make_optimizer, make_schedule
 from .parallel import Parallel
 from .settings import TrainingSettings
 from .state import STATE_FILE, optimizer_tensors, read_state, restore_optimizer, save_state, whole

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..drop_path import DropPath
+from .drop_path import DropPath
 
 #: Channels inside a bottleneck block and stride of the first block, stage by stage.
 STAGES = ((64, 1), (128, 2), (256, 2))

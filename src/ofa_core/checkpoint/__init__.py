@@ -1,0 +1,1 @@
+"""Model directories: reading, writing and describing them."""

@@ -1,0 +1,241 @@
+"""Model directories: config.json, model.safetensors and the vocabulary files, written beside and renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from ..config import OFAConfig
+from ..errors import CheckpointError, OFAError
+from ..model.ofa import OFAModel
+from ..text import Tokenizer
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+#: Where the weights came from; written by the converter, not needed to run.
+PROVENANCE_FILE = "conversion.json"
+
+
+def save_directory(
+    directory: str | os.PathLike[str],
+    state: Mapping[str, Tensor],
+    config: OFAConfig,
+    tokenizer: Tokenizer,
+    provenance: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a model directory. It appears whole or not at all.
+
+    Raises:
+        CheckpointError: ``directory`` exists and ``overwrite`` is off, or ``state`` does not fit ``config``.
+    """
+    check_state(state, config)
+    with new_directory(Path(directory), overwrite) as temporary:
+        (temporary / CONFIG_FILE).write_text(config.model_dump_json(indent=2, exclude_defaults=False) + "\n")
+        try:
+            save_file(apart(state), temporary / WEIGHTS_FILE)
+        except SafetensorError as error:
+            raise CheckpointError(f"{directory} cannot be written: {error}") from None
+        tokenizer.save(temporary)
+        if provenance is not None:
+            (temporary / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2, default=str) + "\n")
+
+
+def load_config(directory: str | os.PathLike[str]) -> OFAConfig:
+    """The configuration of a model directory."""
+    path = _checked_directory(directory) / CONFIG_FILE
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        raise CheckpointError(f"{path} is not text") from None
+    try:
+        return OFAConfig.from_json(text, str(path))
+    except OFAError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def load_tokenizer(directory: str | os.PathLike[str], config: OFAConfig) -> Tokenizer:
+    """The tokenizer of a model directory, laid out as ``config`` says."""
+    task = config.task
+    try:
+        tokenizer = Tokenizer.from_dir(
+            directory, code_dict_size=task.code_dict_size, num_bins=task.num_bins, extra_tokens=task.extra_tokens
+        )
+    except OFAError as error:
+        raise CheckpointError(str(error)) from None
+    if len(tokenizer) != config.vocab_size:
+        raise CheckpointError(
+            f"{directory}: the vocabulary files make {len(tokenizer)} tokens, the weights have {config.vocab_size}"
+        )
+    return tokenizer
+
+
+def read_safetensors(path: Path, device: str | torch.device = "cpu") -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name, on a CPU mapped from the file."""
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+
+
+def weights_sha256(directory: str | os.PathLike[str]) -> str:
+    """The sha256 of a model directory's weights, read a piece at a time."""
+    digest = hashlib.sha256()
+    with (_checked_directory(directory) / WEIGHTS_FILE).open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def load_model(
+    directory: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> OFAModel:
+    """The model of a directory in evaluation mode.
+
+    ``dtype`` None means float32 on a CPU, as the original computes there, and the stored one elsewhere.
+    Nothing is initialised at random: the network is laid out without memory and takes the file's tensors.
+
+    Raises:
+        CheckpointError: the directory or a file in it is missing, broken or does not fit the configuration.
+    """
+    config = load_config(directory)
+    path = Path(directory) / WEIGHTS_FILE
+    state = read_safetensors(path, device)
+    try:
+        model = check_state(state, config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    model.load_state_dict(state, assign=True)
+    on_cpu = torch.device(device).type == "cpu"
+    model.to(dtype=dtype or (torch.float32 if on_cpu else None))
+    if on_cpu and model.dtype == torch.float16:
+        model.encoder.image_stem.float()  # float16 convolutions are a hundred times slower on a CPU
+    return model.eval().requires_grad_(False)
+
+
+def apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors, none of which is another: safetensors stores no sharing."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in state.items():
+        plain = tensor.contiguous()
+        apart[name] = plain.clone() if plain.data_ptr() in seen else plain
+        seen.add(plain.data_ptr())
+    return apart
+
+
+def empty_model(config: OFAConfig) -> OFAModel:
+    """The network without memory for its weights (on torch's meta device)."""
+    with torch.device("meta"), _NoInitialisation():
+        return OFAModel(config)
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves tensors as they are made. Filling tensors that have no memory would still import half of torch."""
+
+    _IN_PLACE = ("normal_", "uniform_", "fill_", "zero_")
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init" or func.__name__ in self._IN_PLACE:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def check_state(state: Mapping[str, Tensor], config: OFAConfig) -> OFAModel:
+    """The network that ``state`` fits, without memory yet.
+
+    Raises:
+        CheckpointError: ``state`` does not hold exactly the entries of ``config``, each in its shape.
+    """
+    try:
+        network = empty_model(config)
+    except RuntimeError as error:
+        raise CheckpointError(f"no model can have these sizes: {str(error).splitlines()[0]}") from None
+    model = network.state_dict()
+    expected = {name: tensor.shape for name, tensor in model.items()}
+    floating = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+    odd = [
+        f"{name} ({str(state[name].dtype).removeprefix('torch.')})"
+        for name, tensor in model.items()
+        if name in state and tensor.is_floating_point() and state[name].dtype not in floating
+    ]
+    wrong = [
+        f"{name} {list(state[name].shape)} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in state and state[name].shape != shape
+    ]
+    for problem, names in (
+        ("missing", [name for name in expected if name not in state]),
+        ("not part of this model", [name for name in state if name not in expected]),
+        ("of the wrong shape", wrong),
+        ("of a type no model computes with", odd),
+    ):
+        if names:
+            raise CheckpointError(
+                f"{len(names)} {'entry is' if len(names) == 1 else 'entries are'} {problem}: {summary(names)}"
+            )
+    return network
+
+
+def summary(names: list[str], shown: int = 3) -> str:
+    """The first few names and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+@contextmanager
+def new_directory(target: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary directory beside ``target`` that takes its place when the block ends without an error."""
+    if target.exists() and not overwrite:
+        raise CheckpointError(f"{target} exists already; choose another directory or ask to overwrite it")
+    if target.exists() and not (target / CONFIG_FILE).is_file() and not (target.is_dir() and not any(target.iterdir())):
+        raise CheckpointError(f"{target} is not a model directory and is not overwritten")
+    target = target.resolve()  # through a link, the directory itself is replaced
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if target.exists():
+            old = temporary.with_name(temporary.name + ".old")
+            target.rename(old)
+            try:
+                temporary.rename(target)
+            except BaseException:
+                old.rename(target)
+                raise
+            shutil.rmtree(old)
+        else:
+            temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _checked_directory(directory: str | os.PathLike[str]) -> Path:
+    path = Path(directory)
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist; it should be a directory written by convert-ckpt")
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is a file; convert it first: convert-ckpt {path} OUT_DIR")
+    missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (path / name).is_file()]
+    if missing:
+        raise CheckpointError(f"{path} is not a model directory: it has no {' and no '.join(missing)}")
+    return path

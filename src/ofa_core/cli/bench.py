@@ -1,0 +1,220 @@
+"""The command ``ofa-core bench``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from .. import api
+from ..bench.runner import Outcome, Run, header_of, run_task
+from ..bench.samples import Models, Settings
+from ..bench.self_play import PROTOCOLS
+from ..bench.tasks import TASKS, Task, read_samples
+from ..checkpoint.model_dir import weights_sha256
+from ..data.loading import Data
+from ..data.records import Format
+from ..errors import OFAError
+from ..utils.distributed import Process, joined
+from .options import DTYPES, add_model, count, named_model, positive
+from .score import summary_lines
+
+#: Formats that some task reads.
+FORMATS: tuple[Format, ...] = tuple(f for f in get_args(Format) if any(task.format == f for task in TASKS.values()))
+ALL = "all"
+
+
+def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add ``bench``."""
+    parser = commands.add_parser("bench", help="scores of a model on GuessWhat?!, InViG and RefCOCO")
+    parser.add_argument(
+        "tasks",
+        nargs="+",
+        choices=[*TASKS, ALL],
+        metavar="TASK",
+        help=f"{', '.join(TASKS)}, or {ALL}: every task that --data has rows for",
+    )
+    add_model(parser)
+    parser.add_argument("--oracle", type=Path, metavar="DIR", help="another model as the oracle of games")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="[FORMAT=]PATH",
+        help=f"rows; for tasks of several formats ({', '.join(FORMATS)}) one path each, such as invig=test.jsonl",
+    )
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        default=[],
+        metavar="[FORMAT=]PATH",
+        help="directory, zip or tar of the pictures, unless rows hold them",
+    )
+    parser.add_argument("--columns", metavar="NAMES", help="order of a RefCOCO file's columns, separated by commas")
+    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="samples at once (16)")
+    parser.add_argument("--limit", type=positive, metavar="N", help="the first samples of each task only")
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="how games of GuessWhat?! are played (open)")
+    parser.add_argument("--num-beams", type=positive, metavar="N", help="beams of every search, instead of 5")
+    parser.add_argument("--max-new-tokens", type=positive, metavar="N", help="no answer is longer")
+    parser.add_argument("--comment", metavar="NAME", help="what tells runs apart; by default the model's name")
+    parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="where results go (results)")
+    parser.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
+    parser.add_argument("--skip-bad", action="store_true", help="report rows that cannot be used, and go on")
+    parser.add_argument("--workers", type=count, default=4, metavar="N", help="threads that open pictures (4)")
+    parser.add_argument("--report", action="store_true", help="write a page with plots and samples, too")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a task")
+    parser.set_defaults(command=bench_command)
+
+
+def bench_command(args: argparse.Namespace) -> int:
+    """Run ``args.tasks`` one after the other and print the scores of each."""
+    data = _data(args)
+    tasks = _tasks(args.tasks, data)
+    _check_special_options(args, tasks)
+    for task in tasks:
+        read_samples(task, data[task.format])  # names data that are not there before the model is loaded
+    with joined() as process:
+        players = _load(args, process)
+        for task in tasks:
+            outcome = run_task(_run(args, task, data[task.format], players), process)
+            if outcome is not None:
+                _print(outcome, args.json)
+    return 0
+
+
+# What was asked for
+
+
+def _data(args: argparse.Namespace) -> dict[Format, Data]:
+    """Where the rows and pictures of each format are."""
+    paths, images = _by_format(args.data, "--data"), _by_format(args.images, "--images")
+    for path in images.values():
+        if not path.exists():
+            raise OFAError(f"images {path} does not exist; it should be a directory, a .zip, .tar or .tar.gz archive")
+    columns = tuple(args.columns.split(",")) if args.columns else None
+    return {
+        format: Data(path, images.get(format), columns if format == "refcoco" else None)
+        for format, path in paths.items()
+    }
+
+
+def _by_format(values: Sequence[str], option: str) -> dict[Format, Path]:
+    """``[FORMAT=]PATH`` arguments; a path without a format is for every format that has no path of its own."""
+    named: dict[Format, Path] = {}
+    plain: list[Path] = []
+    for value in values:
+        name, equals, path = value.partition("=")
+        format = next((format for format in FORMATS if format == name), None)
+        if format is None or not equals:
+            plain.append(Path(value))
+        elif format in named:
+            raise OFAError(f"{option} names two paths for {format}: {named[format]} and {path}")
+        else:
+            named[format] = Path(path)
+    if len(plain) > 1:
+        raise OFAError(f"{option} names {plain[0]} and {plain[1]}; say whose rows they are: {FORMATS[0]}={plain[0]}")
+    return {format: named.get(format, path) for path in plain for format in FORMATS} | named
+
+
+def _tasks(names: Sequence[str], data: dict[Format, Data]) -> list[Task]:
+    """The tasks of ``names``, each once.
+
+    Raises:
+        OFAError: there are no data for one of them, or the same data for several formats.
+    """
+    wanted = [task for task in TASKS.values() if task.name in names or (ALL in names and task.format in data)]
+    for task in wanted:
+        if task.format not in data:
+            raise OFAError(f"{task.name} has no data: pass --data {task.format}=PATH")
+    formats = {task.format for task in wanted}
+    paths = {data[format].path for format in formats}
+    if len(paths) < len(formats):
+        told = " ".join(f"{format}=PATH" for format in FORMATS if format in formats)
+        raise OFAError(f"these tasks read rows of {len(formats)} formats: pass --data {told}")
+    return wanted
+
+
+def _check_special_options(args: argparse.Namespace, tasks: Sequence[Task]) -> None:
+    """Refuse an option that none of ``tasks`` has a use for."""
+    uses: dict[str, Callable[[Task], bool]] = {
+        f"--protocol {args.protocol}": lambda task: args.protocol in task.protocols,
+        "--oracle": lambda task: bool(task.protocols),
+        "--columns": lambda task: task.format == "refcoco",
+    }
+    given = (args.protocol, args.oracle, args.columns)
+    for value, (option, used) in zip(given, uses.items(), strict=True):
+        if value is not None and not any(map(used, tasks)):
+            raise OFAError(f"{option} is for {', '.join(task.name for task in TASKS.values() if used(task))}")
+
+
+# The models
+
+
+@dataclass(frozen=True)
+class _Players:
+    """The models with what a results file tells of them."""
+
+    models: Models
+    model: str
+    sha256: str
+    oracle: str | None
+    oracle_sha256: str | None
+
+
+def _load(args: argparse.Namespace, process: Process) -> _Players:
+    """The model, and the oracle's where that is another one."""
+    named = named_model(args)
+    agent, sha256 = _loaded(named, args, process)
+    if args.oracle is None:
+        return _Players(Models(agent, agent), str(named), sha256, None, None)
+    oracle, oracle_sha256 = _loaded(args.oracle, args, process)
+    return _Players(Models(agent, oracle), str(named), sha256, str(args.oracle), oracle_sha256)
+
+
+def _loaded(path: Path, args: argparse.Namespace, process: Process) -> tuple[api.OFA, str]:
+    """A model and the sha256 of its weights, which one process computes (and converts a checkpoint) for all."""
+    directory = Path(process.told(lambda: str(api.model_directory(path))))
+    sha256 = process.told(lambda: weights_sha256(directory))
+    dtype = DTYPES[args.dtype] if args.dtype else None
+    return api.load(directory, device=process.device(args.device), dtype=dtype), sha256
+
+
+def _run(args: argparse.Namespace, task: Task, data: Data, players: _Players) -> Run:
+    protocol = args.protocol if args.protocol in task.protocols else next(iter(task.protocols), "")
+    settings = Settings(args.batch_size, args.limit, protocol, args.num_beams, args.max_new_tokens)
+    games = bool(task.protocols)
+    header = header_of(
+        task,
+        players.models,
+        settings,
+        comment=args.comment or Path(players.model).resolve().name,
+        model=players.model,
+        model_sha256=players.sha256,
+        oracle=players.oracle if games else None,
+        oracle_sha256=players.oracle_sha256 if games else None,
+        data=str(data.path),
+    )
+    return Run(
+        task=task,
+        data=data,
+        models=players.models,
+        settings=settings,
+        header=header,
+        out=args.out,
+        resume=args.resume,
+        skip_bad=args.skip_bad,
+        workers=args.workers,
+        report=args.report,
+        quiet=args.quiet,
+    )
+
+
+def _print(outcome: Outcome, as_json: bool) -> None:
+    if as_json:
+        print(outcome.summary.model_dump_json(), flush=True)
+        return
+    before = " (finished before)" if outcome.before else ""
+    print("\n".join([f"{outcome.path}{before}", *summary_lines(outcome.summary)]), flush=True)

@@ -1,0 +1,29 @@
+"""The command about models themselves: ``inspect``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import api
+from ..checkpoint.inspection import inspect_directory
+
+
+def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add ``inspect``."""
+    inspect = commands.add_parser("inspect", help="what a model directory or a checkpoint holds")
+    inspect.add_argument("path", type=Path, metavar="DIR_OR_CKPT", help="a model directory, or what convert-ckpt reads")
+    inspect.add_argument("--json", action="store_true", help="print one JSON object")
+    inspect.set_defaults(command=_inspect)
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    found = inspect_directory(api.model_directory(args.path))
+    if args.json:
+        print(json.dumps(asdict(found) | {"config": found.config.model_dump()}, default=str))
+    else:
+        print("\n".join(found.lines()))
+    return 0

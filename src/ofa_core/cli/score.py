@@ -1,0 +1,163 @@
+"""The commands ``ofa-core score`` and ``ofa-core compare``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..bench.compare import Comparison, compare, rows_of
+from ..bench.metrics import Difference, Score
+from ..bench.recount import Recount, picture_of
+from ..bench.report import write_report
+from ..bench.results import Header
+from ..bench.summary import TASK_SCORES, Group, Summary, shown, summarize
+from ..data.images import Images
+from ..errors import OFAError
+from .options import count
+
+
+def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add ``score FILE...`` and ``compare A B``."""
+    _add_score_parser(commands)
+    _add_compare_parser(commands)
+
+
+def _add_score_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    parser = commands.add_parser("score", help="the scores of results files, recomputed from their rows")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="results files, of ours or of lists")
+    _add_task(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object a file")
+    parser.add_argument("--report", type=Path, metavar="HTML", help="write a page with plots and samples of one file")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="directory or archive of the report's pictures")
+    parser.set_defaults(command=score_command)
+
+
+def _add_compare_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    parser = commands.add_parser("compare", help="which samples two results files differ in, and whether it matters")
+    parser.add_argument("first", type=Path, metavar="A", help="a results file")
+    parser.add_argument("second", type=Path, metavar="B", help="another one of the same task")
+    _add_task(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--show", type=count, default=10, metavar="N", help="samples to print of each kind (10)")
+    parser.set_defaults(command=compare_command)
+
+
+def _add_task(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--task", choices=TASK_SCORES, metavar="TASK", help=f"score as this task: {', '.join(TASK_SCORES)}"
+    )
+
+
+# score
+
+
+def score_command(args: argparse.Namespace) -> int:
+    """Print the scores of ``args.files``; write ``args.report`` too if asked for."""
+    if args.report is not None and len(args.files) > 1:
+        raise OFAError(f"--report is a page of one results file, not of {len(args.files)}")
+    for path in args.files:
+        header, summary = _summarized(path, args.task)
+        print(summary.model_dump_json() if args.json else "\n".join([str(path), *summary_lines(summary)]), flush=True)
+        if args.report is not None:
+            with Images.open(args.images) as images:
+                _, rows = Recount().read(path, args.task)
+                write_report(args.report, header, summary, rows, partial(picture_of, images, header))
+    return 0
+
+
+def _summarized(path: Path, task: str | None) -> tuple[Header, Summary]:
+    recount = Recount()
+    header, rows = recount.read(path, task)
+    try:
+        summary = summarize(header, rows)
+    except OFAError as error:
+        raise OFAError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    if recount.differing:
+        told = f"{recount.differing:,} of {summary.samples:,} rows hold another IoU than their boxes have"
+        print(f"{path}: {told}; the boxes were scored", file=sys.stderr)
+    return header, summary
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """A summary for people, one fact a line."""
+    model = f"{summary.model} with the oracle {summary.oracle}" if summary.oracle else summary.model
+    count = f"{summary.samples:,} {'sample' if summary.samples == 1 else 'samples'}"
+    bad = f", {summary.bad_rows:,} bad rows" if summary.bad_rows else ""
+    lines = [f"{summary.task}, {model}, {count}{bad}"]
+    width = max(map(len, summary.scores))
+    for name, score in summary.scores.items():
+        mark = "  <-" if name == summary.headline.name else ""
+        lines.append(f"  {name:<{width}}  {_shown(name, score)}{mark}")
+    for title, groups in (("size", summary.by_size), ("category", summary.by_category)):
+        lines += _group_lines(title, summary.headline.name, groups)
+    if summary.confusion:
+        labels = list(summary.confusion)
+        lines.append("  answered (columns) where it was right to say (rows)")
+        lines.append("  " + " ".join(f"{label:>8}" for label in ["", *labels]))
+        lines += [
+            "  " + " ".join([f"{target:>8}", *(f"{counts[label]:>8,}" for label in labels)])
+            for target, counts in summary.confusion.items()
+        ]
+    return lines
+
+
+def _group_lines(title: str, headline: str, groups: dict[str, Group], most: int = 12) -> list[str]:
+    if not groups:
+        return []
+    width = max(map(len, groups))
+    lines = [
+        f"    {name:<{width}}  {_shown(headline, group.score)}  of {group.samples:,}"
+        for name, group in list(groups.items())[:most]
+    ]
+    more = [f"    and {len(groups) - most:,} more, which --json tells"] if len(groups) > most else []
+    return [f"  {headline} by {title}", *lines, *more]
+
+
+def _shown(name: str, score: Score) -> str:
+    return f"{shown(name, score.value):>6} ({shown(name, score.low)} to {shown(name, score.high)})"
+
+
+# compare
+
+
+def compare_command(args: argparse.Namespace) -> int:
+    """Print how ``args.second`` differs from ``args.first``."""
+    comparison = compare(args.first, args.second, args.task)
+    if args.json:
+        print(comparison.model_dump_json())
+        return 0
+    print("\n".join(comparison_lines(comparison)))
+    named = {"gained": comparison.gained[: args.show], "lost": comparison.lost[: args.show]}
+    ids = {name for names in named.values() for name in names}
+    before, after = (rows_of(path, ids, args.task) if ids else {} for path in (args.first, args.second))
+    for kind, names in named.items():
+        for name in names:
+            target, old, new = before[name].target, before[name].output, after[name].output
+            print(f"  {kind} {name}: {target!r}; A said {old!r}, B {new!r}")
+    return 0
+
+
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """A comparison for people, without its samples."""
+    alone = [(comparison.only_first, "A"), (comparison.only_second, "B")]
+    left_out = "".join(f", {count:,} only in {side} left out" for count, side in alone if count)
+    width = max(map(len, comparison.differences))
+    return [
+        f"A: {comparison.first}",
+        f"B: {comparison.second}",
+        f"{comparison.task}, {comparison.samples:,} samples in both{left_out}",
+        *(f"  {name:<{width}}  {_difference(name, change)}" for name, change in comparison.differences.items()),
+        f"{comparison.headline}: {len(comparison.gained):,} gained, {len(comparison.lost):,} lost; "
+        f"{comparison.outputs_changed:,} answers differ",
+    ]
+
+
+def _difference(name: str, change: Difference) -> str:
+    value, low, high = (
+        f"{'+' if number > 0 else ''}{shown(name, number)}" for number in (change.value, change.low, change.high)
+    )
+    verdict = "significant" if change.significant else "not significant"
+    return f"{value:>7} ({low} to {high}), p {change.p_value:.3f}, {verdict}"

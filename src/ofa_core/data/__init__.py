@@ -1,0 +1,1 @@
+"""What dataset files hold, for benchmarks and training alike."""

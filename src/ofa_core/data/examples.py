@@ -1,0 +1,37 @@
+"""What a model learns from: a source, a target and the picture that several of them may share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ..heads.box_codec import BoxCodec
+from ..heads.pipeline import Pipeline
+from ..text.vocabulary import BOS, EOS
+from ..vision.boxes import Box
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One source and its target; examples of one picture hold the same object, and the stem runs once for them."""
+
+    source: Sequence[int]  # <s> to </s>
+    target: Sequence[int]  # behind the prompt, up to and with </s>
+    image: Image.Image | None = None
+    #: What the decoder begins with, which is not learned.
+    prompt: Sequence[int] = (BOS,)
+    #: What its loss is multiplied with.
+    weight: float = 1.0
+
+
+def text_target(pipeline: Pipeline, text: str) -> list[int]:
+    """A text with its leading space, and ``</s>``."""
+    return [*pipeline.tokenizer.encode(f" {text}"), EOS]
+
+
+def region_target(pipeline: Pipeline, codec: BoxCodec, box: Box, size: tuple[int, int], said: str = "") -> list[int]:
+    """What is said first, ``box`` (xyxy pixels of a picture of ``size``, width and height) in bins, and ``</s>``."""
+    bins = pipeline.tokenizer.vocabulary.bins_to_ids(codec.encode(box, size))
+    return [*(pipeline.tokenizer.encode(f" {said}") if said else []), *bins, EOS]

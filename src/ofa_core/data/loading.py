@@ -1,0 +1,137 @@
+"""Pictures of records, opened and resized ahead of the model by a few threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from ..errors import OFAError
+from ..heads.pipeline import Pipeline, Prepared
+from .images import Images
+from .records import Record
+
+#: Batches whose pictures are opened while the model computes.
+AHEAD = 3
+
+
+class Numbered(Protocol):
+    """A dataclass about a record's picture, with a number of its own."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def index(self) -> int:
+        """The number."""
+
+    @property
+    def record(self) -> Record:
+        """The record."""
+
+
+Item = TypeVar("Item", bound=Numbered)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The place of a task's rows and pictures."""
+
+    path: Path
+    #: A directory or an archive; None where rows hold their pictures or full paths.
+    images: Path | None = None
+    #: Order of the columns of a RefCOCO file; None: the usual one.
+    columns: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Batch(Generic[Item]):
+    """Samples and their pictures; those of one picture share one object, so that the image stem runs once for it."""
+
+    samples: list[Item]
+    pictures: list[Prepared]
+    #: What is wrong with the samples that are left out.
+    failures: list[OFAError]
+
+
+def in_batches(samples: Iterable[T], batch_size: int) -> Iterator[list[T]]:
+    """Samples ``batch_size`` at a time, the last ones together."""
+    iterator = iter(samples)
+    while batch := list(islice(iterator, batch_size)):
+        yield batch
+
+
+def loaded(
+    batches: Iterable[Sequence[Item]], images: Images, pipeline: Pipeline, workers: int
+) -> Iterator[Batch[Item]]:
+    """Each batch with its pictures, as ``pipeline`` takes them, in the order of ``batches``.
+
+    ``workers`` threads open and resize pictures; with 0 it is done in turn. The batches are the same for any number.
+    """
+    if workers == 0:
+        for samples in batches:
+            yield _batch(samples, [_group(images, pipeline, group) for group in _groups(samples)])
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
+    waiting: deque[tuple[Sequence[Item], list[Future[_Group[Item]]]]] = deque()
+    try:
+        for samples in batches:
+            waiting.append((samples, [pool.submit(_group, images, pipeline, group) for group in _groups(samples)]))
+            if len(waiting) > AHEAD:
+                yield _ready(*waiting.popleft())
+        while waiting:
+            yield _ready(*waiting.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class _Group(Generic[Item]):
+    """Samples of one picture by their index: each on its picture, or what is wrong with it."""
+
+    picture: Prepared | None
+    outcomes: dict[int, Item | OFAError]
+
+
+def _groups(samples: Sequence[Item]) -> list[list[Item]]:
+    """The samples of each picture."""
+    groups: dict[tuple[str, bytes | None], list[Item]] = {}
+    for sample in samples:
+        groups.setdefault((sample.record.image, sample.record.inline), []).append(sample)
+    return list(groups.values())
+
+
+def _group(images: Images, pipeline: Pipeline, samples: Sequence[Item]) -> _Group[Item]:
+    """Open the picture once; a row that is wrong about it spoils no other."""
+    picture: Prepared | None = None
+    outcomes: dict[int, Item | OFAError] = {}
+    for sample in samples:
+        try:
+            if picture is None:
+                picture = pipeline.prepare(images.load(sample.record))
+            # the encoded picture is done with
+            outcomes[sample.index] = replace(sample, record=replace(sample.record.fitted(picture.size), inline=None))
+        except OFAError as error:
+            outcomes[sample.index] = error
+    return _Group(picture, outcomes)
+
+
+def _ready(samples: Sequence[Item], groups: Sequence[Future[_Group[Item]]]) -> Batch[Item]:
+    return _batch(samples, [group.result() for group in groups])
+
+
+def _batch(samples: Sequence[Item], groups: Sequence[_Group[Item]]) -> Batch[Item]:
+    of = {index: (outcome, group.picture) for group in groups for index, outcome in group.outcomes.items()}
+    batch: Batch[Item] = Batch([], [], [])
+    for sample in samples:
+        outcome, picture = of[sample.index]
+        if isinstance(outcome, OFAError):
+            batch.failures.append(outcome)
+        elif picture is not None:
+            batch.samples.append(outcome)
+            batch.pictures.append(picture)
+    return batch

@@ -1,0 +1,376 @@
+"""A row of a benchmark's data: what each format must hold, and the one form that all of them become."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from ..errors import OFAError, first_problem
+from ..vision.boxes import Box
+
+Format = Literal["guesswhat", "invig", "refcoco", "caption", "vqa"]
+
+#: What stands for a box in the formats that have none.
+NO_BOX: Box = (0.0, 0.0, 0.0, 0.0)
+
+#: How far, in pixels, a box may reach over the picture's edge before it is an error; it is clipped to the picture.
+SLACK = 1.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """One valid row of any format."""
+
+    #: Unique in the file: the game's id, InViG's id, RefCOCO's uniq-id.
+    id: str
+    #: Name or path of the picture as the row has it; "" where the picture is only inline.
+    image: str
+    #: x0, y0, x1, y1 in pixels of the original picture; :data:`NO_BOX` for a caption or a question.
+    box: Box = NO_BOX
+    #: The dialog's turns in order. GuessWhat?!: question, answer, ...; InViG: query, question, answer, ...
+    turns: tuple[str, ...] = ()
+    #: The phrase (RefCOCO) or the question (VQA), else the first caption or "".
+    text: str = ""
+    #: The answer to a question that people agree on most (VQA), and how many do, from 0 to 1.
+    answer: str = ""
+    agreement: float = 1.0
+    #: Names of what a detector saw, of some VQA files.
+    objects: tuple[str, ...] = ()
+    category: str = ""
+    #: Width and height of the picture in pixels, where the row tells.
+    size: tuple[int, int] | None = None
+    #: The encoded picture.
+    inline: bytes | None = field(default=None, repr=False)
+    #: "file:line", or "file:row" where there are no lines, counted from 1; for messages.
+    place: str = ""
+
+    def fitted(self, size: tuple[int, int]) -> Record:
+        """This record on a picture that turned out to be of ``size`` (width, height), its box clipped to it.
+
+        Raises:
+            BadRow: the row tells another size, or the box is not within the picture.
+        """
+        if self.size is not None and self.size != size:
+            told, found = (f"{width} × {height}" for width, height in (self.size, size))
+            raise BadRow(self.place, f"picture {self.image or self.id} is {found} pixels, the row says {told}")
+        if self.box == NO_BOX:
+            return replace(self, size=size)
+        return replace(self, box=checked_box(self.box, size, self.place, "box"), size=size)
+
+
+class BadRow(OFAError):  # noqa: N818, it is the row that is named
+    """A row that cannot be used: "file:line: field: reason"."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(place, reason)
+        self.place = place
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}" if self.place else self.reason
+
+
+def checked_box(box: Sequence[float], size: tuple[int, int] | None, place: str, name: str) -> Box:
+    """``box`` (x0, y0, x1, y1) in pixels, clipped to a picture of ``size`` (width, height) where that is known.
+
+    Raises:
+        BadRow: it is not finite, has no area, lies within one pixel (so it was given in fractions), or reaches more
+            than :data:`SLACK` over an edge. The row is named by ``place`` and its field by ``name``.
+    """
+    x0, y0, x1, y1 = box
+    shown = f"{name}: ({', '.join(f'{value:g}' for value in box)})"
+    width, height = (math.inf, math.inf) if size is None else size
+    if not all(map(math.isfinite, box)):
+        raise BadRow(place, f"{shown} is not four finite numbers")
+    if x0 >= x1 or y0 >= y1:
+        raise BadRow(place, f"{shown} has no area: x0 < x1 and y0 < y1 would be right")
+    if min(box) >= 0 and max(box) <= 1:
+        raise BadRow(place, f"{shown} lies within one pixel: boxes are in pixels, not in fractions")
+    fits = x0 >= -SLACK and y0 >= -SLACK and x1 <= width + SLACK and y1 <= height + SLACK
+    clipped = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+    if not fits or clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
+        picture = "the picture" if size is None else f"the picture of {width} × {height} pixels"
+        raise BadRow(place, f"{shown} is not within {picture}")
+    return clipped
+
+
+# What the rows of each format must hold. Other fields are ignored.
+
+
+def _writable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair, which no file can") from None
+    return text
+
+
+def _not_empty(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is empty")
+    return text
+
+
+def _identifier(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _answer(text: str) -> str:
+    answer = text.strip().lower()
+    if answer not in ("yes", "no", "n/a"):
+        raise ValueError(f"an answer is yes, no or n/a, not {text[:40]!r}")
+    return answer
+
+
+def _coordinates(value: object) -> object:
+    """The numbers of "x0,y0,x1,y1"."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return [float(part) for part in value.split(",")]
+    except ValueError:
+        raise ValueError(f"it should be x0,y0,x1,y1, not {value[:60]!r}") from None
+
+
+def _encoded_picture(value: object) -> object:
+    """The bytes of base64, in either of its alphabets."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode(value.translate(str.maketrans("-_", "+/")), validate=True)
+    except ValueError:
+        raise ValueError("it is not base64") from None
+
+
+Text = Annotated[str, AfterValidator(_writable)]
+Said = Annotated[Text, AfterValidator(_not_empty)]
+Identifier = Annotated[Said, BeforeValidator(_identifier)]
+Coordinates = Annotated[list[float], Field(min_length=4, max_length=4), BeforeValidator(_coordinates)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+
+class _Status(_Part):
+    status: Literal["success", "failure", "incomplete"]
+
+
+class _GameImage(_Part):
+    file_name: Said
+    width: Annotated[int, Field(gt=0)]
+    height: Annotated[int, Field(gt=0)]
+
+
+class _GameObject(_Part):
+    id: int
+    category: Text
+    bbox: Annotated[list[float], Field(min_length=4, max_length=4)]  # x, y, width, height
+
+
+class _Asked(_Part):
+    question: Said
+    answer: Annotated[Text, AfterValidator(_answer)]
+
+
+class _Game(_Part):
+    """A successful game of GuessWhat?!, as it was released."""
+
+    id: Identifier
+    image: _GameImage
+    objects: list[_GameObject]
+    object_id: int
+    qas: Annotated[list[_Asked], Field(min_length=1)]
+
+
+class _InlineImage(_Part):
+    """A picture as the library ``datasets`` stores it."""
+
+    encoded: Annotated[bytes | None, Field(alias="bytes")] = None
+    path: Text | None = None
+
+
+class _Dialog(_Part):
+    """A row of InViG."""
+
+    id: Identifier
+    bbox: Coordinates
+    dialog: list[Annotated[list[Text | None], Field(min_length=2, max_length=2)]]
+    image_path: Text | None = None
+    image: _InlineImage | bytes | Text | None = None
+    category: Text | None = None
+    caption: Text | list[Text] | None = None
+    captions: Text | list[Text] | None = None
+
+
+class _Caption(_Part):
+    """A row of OFA's caption files, its columns by name; others have more of them."""
+
+    id: Annotated[Identifier, Field(alias="uniq-id")]
+    image_id: Annotated[Text, Field(alias="image-id")] = ""
+    text: Said
+    image: Annotated[bytes | None, BeforeValidator(_encoded_picture)] = None
+
+
+class _Phrase(_Caption):
+    """A row of OFA's RefCOCO files, its columns by name."""
+
+    box: Annotated[Coordinates, Field(alias="region-coord")]
+
+
+def _weighed_answers(value: object) -> object:
+    """The answers of "1.0|!+yes&&0.3|!+maybe" with their weights; a text without weights is one answer."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.split("|!+", 1) if "|!+" in part else ["1", part] for part in value.split("&&")]
+    try:
+        return [(float(weight), answer) for weight, answer in pairs]
+    except ValueError:
+        raise ValueError(f"it should be weight|!+answer&&..., not {value[:60]!r}") from None
+
+
+class _Question(_Caption):
+    """A row of OFA's VQA files, its columns by name."""
+
+    answers: Annotated[
+        list[tuple[Annotated[float, Field(ge=0, le=1)], Said]],
+        BeforeValidator(_weighed_answers),
+        Field(min_length=1, alias="answer"),
+    ]
+    objects: Text = ""
+
+
+# From rows to records.
+
+P = TypeVar("P", bound=_Part)
+
+
+def _parsed(model: type[P], row: Mapping[str, Any], place: str) -> P:
+    try:
+        return model.model_validate(row)
+    except ValidationError as error:
+        raise BadRow(place, first_problem(error)) from None
+
+
+def _guesswhat(row: Mapping[str, Any], place: str) -> Record | None:
+    """Successful games alone, as the published results take them; what others lack is no error."""
+    if _parsed(_Status, row, place).status != "success":
+        return None
+    game = _parsed(_Game, row, place)
+    found = [thing for thing in game.objects if thing.id == game.object_id]
+    if len(found) != 1:
+        ids = ", ".join(str(thing.id) for thing in game.objects[:8])
+        raise BadRow(place, f"object_id: {len(found)} of the objects ({ids}) are {game.object_id}, one should be")
+    x, y, width, height = found[0].bbox
+    size = (game.image.width, game.image.height)
+    return Record(
+        id=game.id,
+        image=game.image.file_name,
+        box=checked_box((x, y, x + width, y + height), size, place, "bbox"),
+        turns=tuple(turn for pair in game.qas for turn in (pair.question, pair.answer)),
+        category=found[0].category,
+        size=size,
+        place=place,
+    )
+
+
+def _invig(row: Mapping[str, Any], place: str) -> Record:
+    data = _parsed(_Dialog, row, place)
+    inline = data.image.encoded if isinstance(data.image, _InlineImage) else data.image
+    named = data.image.path if isinstance(data.image, _InlineImage) else data.image
+    paths = [path for path in (data.image_path, named) if isinstance(path, str) and path.strip()]
+    encoded = inline if isinstance(inline, bytes) and inline else None
+    if not paths and encoded is None:
+        raise BadRow(place, "image_path: the row names no picture and holds none")
+    captions = [text for given in (data.caption, data.captions) for text in _listed(given) if text.strip()]
+    return Record(
+        id=data.id,
+        image=paths[0] if paths else "",
+        box=checked_box(data.bbox, None, place, "bbox"),
+        turns=_alternating([text or "" for pair in data.dialog for text in pair], place),
+        text=captions[0] if captions else "",
+        category=data.category or "",
+        inline=encoded,
+        place=place,
+    )
+
+
+def _listed(given: str | list[str] | None) -> list[str]:
+    return [given] if isinstance(given, str) else given or []
+
+
+def _alternating(texts: Sequence[str], place: str) -> tuple[str, ...]:
+    """The turns of a dialog, the person's query first.
+
+    Only the first text (nothing was asked before the query) and the last ones (nobody answered) may be empty: without
+    one in between, everything after it would be in the mouth of the wrong speaker.
+    """
+    said = [bool(text.strip()) for text in texts]
+    if not any(said[:2]):
+        raise BadRow(place, "dialog: it does not begin with a query")
+    first, last = said.index(True), len(said) - said[::-1].index(True)
+    if not all(said[first:last]):
+        gap = said.index(False, first)
+        raise BadRow(place, f"dialog: pair {gap // 2} holds an empty text, and the dialog goes on after it")
+    return tuple(texts[first:last])
+
+
+def _refcoco(row: Mapping[str, Any], place: str) -> Record:
+    data = _parsed(_Phrase, row, place)
+    return replace(_with_picture(data, place), box=checked_box(data.box, None, place, "region-coord"))
+
+
+def _caption(row: Mapping[str, Any], place: str) -> Record:
+    return _with_picture(_parsed(_Caption, row, place), place)
+
+
+def _vqa(row: Mapping[str, Any], place: str) -> Record:
+    data = _parsed(_Question, row, place)
+    weight, answer = max(data.answers, key=lambda pair: pair[0])
+    objects = tuple(name for name in data.objects.split("&&") if name.strip())
+    return replace(_with_picture(data, place), answer=answer.strip(), agreement=weight, objects=objects)
+
+
+def _with_picture(data: _Caption, place: str) -> Record:
+    """What the tab-separated formats share."""
+    if not data.image and not data.image_id.strip():
+        raise BadRow(place, "image-id: the row names no picture and holds none")
+    return Record(id=data.id, image=data.image_id.strip(), text=data.text, inline=data.image or None, place=place)
+
+
+def _fields(*models: type[BaseModel]) -> frozenset[str]:
+    return frozenset(info.alias or name for model in models for name, info in model.model_fields.items())
+
+
+_RECORDS: Mapping[Format, Callable[[Mapping[str, Any], str], Record | None]] = {
+    "guesswhat": _guesswhat,
+    "invig": _invig,
+    "refcoco": _refcoco,
+    "caption": _caption,
+    "vqa": _vqa,
+}
+
+#: The fields of a row that are looked at.
+FIELDS: Mapping[Format, frozenset[str]] = {
+    "guesswhat": _fields(_Status, _Game),
+    "invig": _fields(_Dialog),
+    "refcoco": _fields(_Phrase),
+    "caption": _fields(_Caption),
+    "vqa": _fields(_Question),
+}
+
+
+def record_of(format: Format, row: object, place: str) -> Record | None:
+    """The record of a row, or None where the row is right but no part of the benchmark (a game that was not won).
+
+    Raises:
+        BadRow: a field is missing or not what it should be.
+    """
+    if not isinstance(row, Mapping):
+        raise BadRow(place, f"a row is an object with fields, not {type(row).__name__}")
+    return _RECORDS[format](row, place)

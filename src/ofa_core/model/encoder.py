@@ -1,0 +1,205 @@
+"""The encoder: patches and text in, states out, with biases from where everything stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import OFAConfig
+from ..errors import OFAError
+from ..inference.bias_cache import BiasCache, Grid, LayerBias
+from ..vision.resnet import OUT_CHANNELS, ResNetStem
+from .layers import EncoderLayer, PrefixPrompt
+from .position_bias import (
+    PATCH_SIZE,
+    AbsoluteBias,
+    RelativeBias,
+    image_buckets,
+    num_image_buckets,
+    num_token_buckets,
+    patch_position_ids,
+    token_buckets,
+)
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What the image stem makes of a batch of pictures; accepted by the model in place of their pixels."""
+
+    patches: Tensor  # [B, P, 1024], row by row
+    grid: tuple[int, int]  # rows and columns, P = rows * columns
+
+    def select(self, samples: Tensor) -> ImageFeatures:
+        """The samples ``samples`` (indices into B)."""
+        return ImageFeatures(self.patches.index_select(0, samples), self.grid)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the decoder reads: the encoder's states, which of them are padding, and where they stand."""
+
+    states: Tensor  # [B, S, D]
+    padding: Tensor | None  # [B, S], True at padding; None where there is none
+    positions: Tensor  # [S, D], normalised position vectors, the same for all samples
+
+    def select(self, samples: Tensor) -> Memory:
+        """The samples ``samples`` (indices into B)."""
+        padding = None if self.padding is None else self.padding.index_select(0, samples)
+        return Memory(self.states.index_select(0, samples), padding, self.positions)
+
+
+class Encoder(nn.Module):
+    """Image stem, embedding of patches and text, and the stack of encoder layers."""
+
+    def __init__(self, config: OFAConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, heads, layers = config.embed_dim, config.num_heads, config.encoder_layers
+        self.image_stem = ResNetStem(config.stem_depths, config.stem_drop_path)
+        self.image_proj = nn.Linear(OUT_CHANNELS, dim)
+        self.text_norm = nn.LayerNorm(dim)
+        self.image_norm = nn.LayerNorm(dim) if config.image_layernorm else nn.Identity()
+        self.type_embedding = nn.Embedding(2, dim) if config.type_embedding else None
+        self.dropout = nn.Dropout(config.dropout)
+
+        self.text_positions = nn.Embedding(config.max_source_positions + 2, dim)
+        self.image_positions = nn.Embedding(config.image_bucket_size**2 + 1, dim)
+        self.text_position_norm = nn.LayerNorm(dim)
+        self.image_position_norm = nn.LayerNorm(dim)
+        self.position_bias = AbsoluteBias(dim, heads, config.attention_scale)
+        self.text_relative = RelativeBias(layers, num_token_buckets(config.token_bucket_size), heads)
+        self.image_relative = RelativeBias(layers, num_image_buckets(config.image_bucket_size), heads)
+
+        rates = torch.linspace(0, config.encoder_drop_path, layers, device="cpu").tolist()
+        self.layers = nn.ModuleList(EncoderLayer(config, rate) for rate in rates)
+        self.prompt = PrefixPrompt(config, layers, config.encoder_prompt) if config.encoder_prompt else None
+        self.final_norm = nn.LayerNorm(dim)
+        #: Biases of earlier batches, in a model for inference; see :func:`ofa_core.optimize.optimized`.
+        self.bias_cache: BiasCache | None = None
+
+    def image_features(self, images: Tensor) -> ImageFeatures:
+        """Run the image stem on normalised ``images`` [B, 3, h, w]."""
+        if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape:
+            raise OFAError(f"images must be [batch, 3, height, width], not {list(images.shape)}")
+        limit = self.config.image_bucket_size * PATCH_SIZE
+        if max(images.shape[2:]) > limit:
+            raise OFAError(f"images may be up to {limit} pixels a side, not {images.shape[2]} × {images.shape[3]}")
+        stem, dtype = self.image_stem.conv1.weight, self.image_proj.weight.dtype
+        features = self.image_stem(images.to(stem.device, stem.dtype)).to(dtype)
+        return ImageFeatures(features.flatten(2).transpose(1, 2), (features.shape[2], features.shape[3]))
+
+    def forward(
+        self, text: Tensor, text_padding: Tensor, image: ImageFeatures | None, image_mask: Tensor | None
+    ) -> Memory:
+        """Encode embedded ``text`` [B, N, D], padding where ``text_padding`` [B, N] is True, and pictures if any.
+
+        A sample whose ``image_mask`` [B] is False has no picture: all its patches are padding.
+        """
+        if text.shape[1] > self.config.max_source_positions:
+            raise OFAError(
+                f"a source of {text.shape[1]} tokens is too long: this model holds {self.config.max_source_positions}"
+            )
+        length, grid = text.shape[1], None if image is None else image.grid
+        text_vectors, image_vectors = self._position_vectors(length, grid)
+        x, padding = self._embed(text, text_vectors, kind=0), text_padding
+        if image is not None and image_vectors is not None:
+            patches = self._embed(self.image_proj(image.patches), image_vectors, kind=1)
+            x = torch.cat([patches, x], dim=1)  # [B, P + N, D]
+            padding = torch.cat([_patch_padding(patches, image_mask), text_padding], dim=1)
+        has_padding = bool(padding.any())
+        if has_padding:
+            x = x.masked_fill(padding[..., None], 0)
+
+        positions = self._normalized_positions(text_vectors, image_vectors)
+        layer_bias = self._layer_bias(length, grid, positions)
+        key_counts = self._key_counts(padding) if has_padding else None
+        prompts = self.prompt() if self.prompt is not None else [None] * len(self.layers)
+        for index, (layer, prompt) in enumerate(zip(self.layers, prompts, strict=True)):
+            bias = layer_bias(index)
+            if has_padding and key_counts is None:
+                bias = bias.masked_fill(padding[:, None, None, :], -torch.inf)  # [B, H, S, S]
+            x = layer(x, bias, prompt, key_counts)
+        return Memory(self.final_norm(x), padding if has_padding else None, positions)
+
+    def _embed(self, x: Tensor, vectors: Tensor, kind: int) -> Tensor:
+        """Text (kind 0) or patches (kind 1), [B, ·, D], as they enter the first layer."""
+        if self.config.entangle_encoder_positions:
+            x = x + vectors
+        if self.type_embedding is not None:
+            x = x + self.type_embedding.weight[kind]
+        return self.dropout((self.text_norm, self.image_norm)[kind](x))
+
+    def _position_vectors(self, length: int, grid: Grid) -> tuple[Tensor, Tensor | None]:
+        """Position vectors [N, D] of the text and [P, D] of the patches, before normalisation."""
+        text = self.text_positions.weight[:length]
+        if grid is None:
+            return text, None
+        rows, columns = grid
+        side = self.config.orig_patch_image_size // PATCH_SIZE
+        if not (self.config.interpolate_position and rows * columns > side * side):
+            return text, self.image_positions(self._patch_ids(rows, columns))
+        original = self.image_positions(self._patch_ids(side, side)).t().reshape(1, -1, side, side)
+        resized = F.interpolate(original, size=(rows, columns), mode="bilinear", align_corners=False)
+        return text, resized.flatten(2)[0].t()
+
+    def _patch_ids(self, rows: int, columns: int) -> Tensor:
+        return patch_position_ids(rows, columns, self.config.image_bucket_size, self.image_positions.weight.device)
+
+    def _normalized_positions(self, text: Tensor, image: Tensor | None) -> Tensor:
+        """Position vectors [S, D] as biases are computed from them."""
+        normed = self.text_position_norm(text)
+        return normed if image is None else torch.cat([self.image_position_norm(image), normed])
+
+    def _layer_bias(self, length: int, grid: Grid, positions: Tensor) -> LayerBias:
+        """What gives the position bias [1, H, S, S] of a layer: kept from earlier where there is a cache."""
+        if self.bias_cache is None or torch.is_grad_enabled():
+            return self._computed_bias(length, grid, positions)
+        sources = (
+            self.text_positions, self.image_positions, self.text_position_norm, self.image_position_norm,
+            self.position_bias, self.text_relative, self.image_relative,
+        )  # fmt: skip
+        weights = (weight for module in sources for weight in module.parameters())
+        longest = self.config.max_source_positions
+        return self.bias_cache.get(weights, grid, length, longest, lambda whole: self._computed_bias(whole, grid))
+
+    def _computed_bias(self, length: int, grid: Grid, positions: Tensor | None = None) -> LayerBias:
+        """An absolute part, the same for all layers, and a relative one inside the text and patch blocks.
+
+        ``positions`` [S, D] are the normalised position vectors, where they are at hand.
+        """
+        if positions is None:
+            positions = self._normalized_positions(*self._position_vectors(length, grid))
+        absolute = self.position_bias(positions, self.position_bias.keys(positions))  # [1, H, S, S]
+        first_text = len(positions) - length
+        at = torch.arange(length, device=positions.device)
+        text_buckets = token_buckets(at, at, self.config.token_bucket_size, self.config.max_source_positions)
+        ids = None if grid is None else self._patch_ids(*grid)
+        patch_buckets = None if ids is None else image_buckets(ids, ids, self.config.image_bucket_size)
+
+        def bias(layer: int) -> Tensor:
+            bias = absolute.clone()
+            bias[..., first_text:, first_text:] += self.text_relative(layer, text_buckets)
+            if patch_buckets is not None:
+                bias[..., :first_text, :first_text] += self.image_relative(layer, patch_buckets)
+            return bias
+
+        return bias
+
+    def _key_counts(self, padding: Tensor) -> list[int] | None:
+        """How many keys each sample has before its ``padding`` [B, S]; None where a mask must tell."""
+        by_sample = self.bias_cache is not None and not torch.is_grad_enabled() and padding.device.type == "cpu"
+        if not by_sample or self.prompt is not None or bool((padding[:, :-1] & ~padding[:, 1:]).any()):
+            return None
+        counts: list[int] = (~padding).sum(1).tolist()
+        return None if 0 in counts else counts
+
+
+def _patch_padding(patches: Tensor, image_mask: Tensor | None) -> Tensor:
+    """[B, P], True where a sample has no picture."""
+    batch, count = patches.shape[:2]
+    if image_mask is None:
+        return torch.zeros(batch, count, dtype=torch.bool, device=patches.device)
+    return ~image_mask.to(patches.device, torch.bool)[:, None].expand(batch, count)

@@ -1,0 +1,168 @@
+"""Transformer layers: pre-norm residual blocks, with OFA's extra norms and scales where the configuration has them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import OFAConfig, PromptConfig
+from ..vision.drop_path import DropPath
+from .attention import Attention, KeysValues
+from .kv_cache import LayerCache
+
+
+def _optional_norm(dim: int, present: bool) -> nn.Module:
+    return nn.LayerNorm(dim) if present else nn.Identity()
+
+
+class Adapter(nn.Module):
+    """A bottleneck with a residual path: x + up(relu(down(x)))."""
+
+    def __init__(self, dim: int, inner_dim: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(dim, inner_dim)
+        self.up = nn.Linear(inner_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` [..., D] to [..., D]."""
+        return x + self.up(F.relu(self.down(x)))
+
+
+class FeedForward(nn.Module):
+    """fc2(norm(gelu(fc1(x)))), then the adapter where there is one."""
+
+    def __init__(self, config: OFAConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.embed_dim, config.ffn_dim)
+        self.activation = nn.GELU()
+        self.activation_dropout = nn.Dropout(config.activation_dropout)
+        self.norm = _optional_norm(config.ffn_dim, config.scale_fc)
+        self.fc2 = nn.Linear(config.ffn_dim, config.embed_dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.adapter = Adapter(config.embed_dim, config.adapter_dim) if config.adapter_dim else nn.Identity()
+        #: How much of what fc1 makes is held at a time, in bytes, if not all of it; see :mod:`ofa_core.optimize`.
+        self.inner_bytes: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` [..., D] to [..., D]."""
+        size = x.numel() // x.shape[-1] * self.fc2.weight.shape[1] * x.element_size()
+        if self.inner_bytes is None or size <= self.inner_bytes:
+            return self._all(x)
+        pieces = x.flatten(0, -2).chunk(-(-size // self.inner_bytes))
+        return torch.cat([self._all(piece) for piece in pieces]).view_as(x)
+
+    def _all(self, x: Tensor) -> Tensor:
+        x = self.norm(self.activation_dropout(self.activation(self.fc1(x))))
+        return self.adapter(self.dropout(self.fc2(x)))
+
+
+class PrefixPrompt(nn.Module):
+    """Learned keys and values that stand in front of every self-attention of a stack (prefix tuning)."""
+
+    def __init__(self, config: OFAConfig, layers: int, prompt: PromptConfig) -> None:
+        super().__init__()
+        self.layers, self.heads = layers, config.num_heads
+        out_dim, hidden = layers * 2 * config.embed_dim, prompt.projection_dim
+        self.embedding = nn.Embedding(prompt.length, config.embed_dim if hidden else out_dim)
+        self.projection = (
+            nn.Sequential(nn.Linear(config.embed_dim, hidden), nn.ReLU(), nn.Linear(hidden, out_dim))
+            if hidden
+            else nn.Identity()
+        )
+
+    def forward(self) -> list[KeysValues]:
+        """For each layer, keys and values [1, H, length, E]."""
+        vectors = self.projection(self.embedding.weight)
+        slices = vectors.unflatten(-1, (self.layers, 2, self.heads, -1)).permute(1, 2, 3, 0, 4)  # [layers, 2, H, L, E]
+        return [(keys[None], values[None]) for keys, values in slices]
+
+
+def with_prompt(keys: Tensor, values: Tensor, bias: Tensor, prompt: KeysValues | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Put a prompt's keys and values before the others; it is always visible and has no position."""
+    if prompt is None:
+        return keys, values, bias
+    front = [part.expand(keys.shape[0], -1, -1, -1) for part in prompt]
+    bias = F.pad(bias, (prompt[0].shape[2], 0))
+    return torch.cat([front[0], keys], dim=2), torch.cat([front[1], values], dim=2), bias
+
+
+class _Layer(nn.Module):
+    """What both kinds of layer share: self-attention and the feed-forward, each with its residual path."""
+
+    def __init__(self, config: OFAConfig, drop_path: float) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.self_attn_norm = nn.LayerNorm(dim)
+        self.self_attn = Attention(config)
+        self.self_attn_out_norm = _optional_norm(dim, config.scale_attn)
+        self.ffn_norm = nn.LayerNorm(dim)
+        self.ffn = FeedForward(config)
+        self.residual_scale = nn.Parameter(torch.ones(dim)) if config.scale_resids else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.drop_path = DropPath(drop_path)
+
+    def _attended(self, x: Tensor, attended: Tensor, out_norm: nn.Module) -> Tensor:
+        return x + self.drop_path(self.dropout(out_norm(attended)))
+
+    def _fed_forward(self, x: Tensor) -> Tensor:
+        residual = x if self.residual_scale is None else x * self.residual_scale
+        return residual + self.drop_path(self.ffn(self.ffn_norm(x)))
+
+
+class EncoderLayer(_Layer):
+    """Self-attention and feed-forward."""
+
+    def forward(
+        self, x: Tensor, bias: Tensor, prompt: KeysValues | None = None, key_counts: list[int] | None = None
+    ) -> Tensor:
+        """``x`` [B, S, D] to the same shape; ``bias`` broadcasts to [B, H, S, S].
+
+        Where ``key_counts`` are given, each sample sees so many of its first positions only.
+        """
+        h = self.self_attn_norm(x)
+        keys, values, bias = with_prompt(*self.self_attn.keys_values(h), bias, prompt)
+        x = self._attended(x, self.self_attn(h, keys, values, bias, key_counts), self.self_attn_out_norm)
+        return self._fed_forward(x)
+
+
+class DecoderLayer(_Layer):
+    """Self-attention, attention to the encoder's states, and feed-forward."""
+
+    def __init__(self, config: OFAConfig, drop_path: float) -> None:
+        super().__init__(config, drop_path)
+        self.cross_attn_norm = nn.LayerNorm(config.embed_dim)
+        self.cross_attn = Attention(config)
+        self.cross_attn_out_norm = _optional_norm(config.embed_dim, config.scale_attn)
+
+    def forward(
+        self,
+        x: Tensor,
+        states: Tensor,
+        cache: LayerCache,
+        self_bias: Tensor,
+        cross_bias: Tensor,
+        prompt: KeysValues | None = None,
+    ) -> Tensor:
+        """``x`` [B*K, T, D] to the same shape, attending to ``cache``'s earlier positions and to ``states`` [B, S, D].
+
+        ``self_bias`` broadcasts to [B*K, H, T, all positions], ``cross_bias`` to [B, H, T, S].
+        """
+        h = self.self_attn_norm(x)
+        keys, values = cache.append(*self.self_attn.keys_values(h))
+        keys, values, self_bias = with_prompt(keys, values, self_bias, prompt)
+        x = self._attended(x, self.self_attn(h, keys, values, self_bias), self.self_attn_out_norm)
+
+        if cache.cross is None:
+            cache.cross = self.cross_attn.keys_values(states)
+        h = self.cross_attn_norm(x)
+        x = self._attended(x, self._cross(h, *cache.cross, cross_bias), self.cross_attn_out_norm)
+        return self._fed_forward(x)
+
+    def _cross(self, h: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """All beams of a sample attend as one longer query, so that its keys and values are never copied."""
+        rows, length, dim = h.shape
+        beams = rows // keys.shape[0]
+        folded = h.reshape(-1, beams * length, dim)  # [B, K*T, D]
+        bias = bias.unsqueeze(2).expand(-1, -1, beams, -1, -1).flatten(2, 3)  # [1 or B, H, K*T, S]
+        return self.cross_attn(folded, keys, values, bias).reshape(rows, length, dim)

@@ -1,0 +1,1 @@
+"""Small files, each named after its noun, that know nothing of OFA."""

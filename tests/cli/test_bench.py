@@ -1,0 +1,317 @@
+"""``ofa-core bench``: which tasks read which data, what is printed, and errors of one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench import files
+from bench.runs import only, rows_in, save_lively, write_data
+
+from ofa_core.bench.results import iter_rows
+from ofa_core.bench.runner import Run
+from ofa_core.bench.summary import Summary
+from ofa_core.bench.tasks import TASKS
+from ofa_core.cli import bench as commands
+from ofa_core.cli.main import main
+from ofa_core.data.loading import Data
+from ofa_core.data.records import Format
+
+SHORT = ["--num-beams", "2", "--max-new-tokens", "3", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def _no_model_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OFA_MODEL", raising=False)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_lively(tmp_path_factory.mktemp("models") / "lively")
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> dict[Format, Path]:
+    return write_data(tmp_path, 3)
+
+
+def bench(*arguments: object) -> int:
+    return main(["bench", *map(str, arguments)])
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line that the program says when it fails."""
+    try:
+        code: Any = bench(*arguments)
+    except SystemExit as exit_:
+        code = exit_.code
+    out, err = capsys.readouterr()
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert err.startswith("ofa-core")
+    return err
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """What would be run, without running it."""
+    asked: list[Run] = []
+    monkeypatch.setattr(commands, "run_task", lambda run, process: asked.append(run))
+    return asked
+
+
+# A whole run
+
+
+def test_scores_are_printed_with_the_path_of_the_results(
+    model: Path, paths: dict[Format, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--images", tmp_path / "images", "--out", tmp_path / "out", *SHORT]
+    assert bench("guesswhat_oracle", "--model", model, "--data", paths["guesswhat"], *options) == 0
+    out, err = capsys.readouterr()
+    path = only(tmp_path / "out")
+    assert path.parent == tmp_path / "out" / "guesswhat_oracle" / "lively"
+    assert out.splitlines()[0] == str(path)
+    assert out.splitlines()[1] == f"guesswhat_oracle, {model}, 9 samples"
+    assert err == ""
+    assert bench("guesswhat_oracle", "--model", model, "--data", paths["guesswhat"], *options, "--resume") == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"{path} (finished before)"
+
+
+def test_the_header_tells_everything_that_answers_depend_on(
+    model: Path, paths: dict[Format, Path], tmp_path: Path
+) -> None:
+    options = ["--images", tmp_path / "images", "--out", tmp_path / "out", "--comment", "mine", "--limit", 2, *SHORT]
+    assert bench("invig_grounding", "--model", model, "--data", paths["invig"], *options, "--dtype", "bfloat16") == 0
+    header, rows = iter_rows(only(tmp_path / "out"))
+    sha256 = hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
+    assert (header.task, header.comment, header.model, header.data) == (
+        "invig_grounding",
+        "mine",
+        str(model),
+        str(paths["invig"]),
+    )
+    assert (header.model_sha256, header.oracle, header.oracle_sha256) == (sha256, None, None)
+    assert header.settings == {
+        "batch_size": 16,
+        "limit": 2,
+        "num_beams": 2,
+        "max_new_tokens": 3,
+        "dtype": "bfloat16",
+        "device": "cpu",
+    }
+    assert header.versions.keys() == {"ofa_core", "torch", "python"}
+    assert len(list(rows)) == 2
+
+
+def test_all_tasks_run_one_after_the_other_and_stand_in_the_leaderboard(
+    model: Path, paths: dict[Format, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = [f"{format}={path}" for format, path in paths.items()]
+    options = ["--images", tmp_path / "images", "--out", tmp_path / "out", "--json", "--limit", 1, *SHORT]
+    assert bench("all", "--model", model, "--data", *data, *options) == 0
+    summaries = [Summary.model_validate_json(line) for line in capsys.readouterr().out.splitlines()]
+    assert [summary.task for summary in summaries] == list(TASKS)
+    table = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert all(f" {task} |" in table for task in TASKS)
+    assert len(list((tmp_path / "out").glob("*/*/*.jsonl"))) == 7
+
+
+def test_bad_rows_are_left_out_on_demand(
+    model: Path, paths: dict[Format, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with paths["refcoco"].open("a") as file:
+        file.write("x\ty\n")
+    options = ["--images", tmp_path / "images", "--model", model, "--data", paths["refcoco"], *SHORT]
+    line = error_of(capsys, "refcoco_grounding", *options, "--out", tmp_path / "out")
+    assert f"{paths['refcoco']}:4: the line has 2 columns" in line
+    assert bench("refcoco_grounding", *options, "--out", tmp_path / "out", "--skip-bad") == 0
+    out, err = capsys.readouterr()
+    assert "3 samples, 1 bad rows" in out
+    assert err == f"skipped: {line.removeprefix('ofa-core: ').partition(' (--skip-bad')[0]}\n"
+
+
+def test_games_may_have_an_oracle_of_their_own_and_be_played_by_the_closed_protocol(
+    model: Path, paths: dict[Format, Path], tmp_path: Path
+) -> None:
+    other = save_lively(tmp_path / "other", seed=1)
+    options = ["--images", tmp_path / "images", "--out", tmp_path / "out", "--limit", 1, *SHORT]
+    game = "guesswhat_grounding_end2end"
+    data = ["--data", paths["guesswhat"], "--oracle", other, "--protocol", "closed"]
+    assert bench(game, "guesswhat_grounding", "--model", model, *data, *options) == 0
+    header, rows = iter_rows(only(tmp_path / "out", f"{game}/*/*.jsonl"))
+    sha256 = hashlib.sha256((other / "model.safetensors").read_bytes()).hexdigest()
+    assert (header.oracle, header.oracle_sha256, header.settings["protocol"]) == (str(other), sha256, "closed")
+    (row,) = rows
+    assert set(row.turns[1::2]) <= {"yes", "no", "n/a"}
+    header, _ = iter_rows(only(tmp_path / "out", "guesswhat_grounding/*/*.jsonl"))
+    assert (header.oracle, header.oracle_sha256, "protocol" in header.settings) == (None, None, False)
+
+
+def test_columns_of_a_refcoco_file_come_in_any_order(model: Path, tmp_path: Path) -> None:
+    row = files.phrase(1)
+    names = ("image", "text", "region-coord", "uniq-id")
+    (tmp_path / "x.tsv").write_text("\t".join(row[name] for name in names) + "\n")
+    options = ["--columns", ",".join(names), "--out", tmp_path / "out", *SHORT]
+    assert bench("refcoco_grounding", "--model", model, "--data", tmp_path / "x.tsv", *options) == 0
+    (found,) = rows_in(only(tmp_path / "out"))
+    assert (found.id, found.box, found.size) == ("r1", (10.0, 20.0, 40.0, 50.0), files.SIZE)
+
+
+def test_options_reach_the_run(model: Path, paths: dict[Format, Path], tmp_path: Path, runs: list[Run]) -> None:
+    data = [
+        "--data",
+        f"refcoco={paths['refcoco']}",
+        paths["guesswhat"],
+        "--columns",
+        "uniq-id,image-id,text,region-coord",
+    ]
+    images = ["--images", tmp_path, f"refcoco={tmp_path / 'images'}"]
+    switches = [
+        "--resume",
+        "--skip-bad",
+        "--report",
+        "--quiet",
+        "--workers",
+        0,
+        "--out",
+        tmp_path / "o",
+        "--batch-size",
+        3,
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "read_samples", lambda *_: iter(()))
+        assert bench("guesswhat_oracle", "refcoco_grounding", "--model", model, *data, *images, *switches) == 0
+    assert [run.task.name for run in runs] == ["refcoco_grounding", "guesswhat_oracle"]  # in the table's order
+    columns = ("uniq-id", "image-id", "text", "region-coord")
+    assert [run.data for run in runs] == [
+        Data(paths["refcoco"], tmp_path / "images", columns),
+        Data(paths["guesswhat"], tmp_path, None),
+    ]
+    for run in runs:
+        assert (run.resume, run.skip_bad, run.report, run.quiet, run.workers) == (True, True, True, True, 0)
+        assert (run.out, run.settings.batch_size) == (tmp_path / "o", 3)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [
+        ([], {"guesswhat": "open", "invig": "open"}),
+        (["--protocol", "closed"], {"guesswhat": "closed", "invig": "open"}),
+    ],
+)
+def test_a_protocol_is_for_the_games_that_have_it(
+    model: Path, paths: dict[Format, Path], runs: list[Run], protocol: list[str], expected: dict[str, str]
+) -> None:
+    data = [f"{format}={path}" for format, path in paths.items()]
+    assert bench("all", "--model", model, "--data", *data, *protocol) == 0
+    games = {run.task.format: run.settings.protocol for run in runs if run.task.protocols}
+    assert games == expected
+    assert {run.header.settings.get("protocol") for run in runs if not run.task.protocols} == {None}
+
+
+def test_all_are_the_tasks_that_there_are_data_for(model: Path, paths: dict[Format, Path], runs: list[Run]) -> None:
+    assert bench("all", "--model", model, "--data", f"invig={paths['invig']}") == 0
+    assert [run.task.name for run in runs] == [name for name, task in TASKS.items() if task.format == "invig"]
+
+
+# Errors of one line
+
+
+@pytest.mark.parametrize(
+    ("tasks", "data", "problem"),
+    [
+        (["invig_oracle"], ["guesswhat={guesswhat}"], "invig_oracle has no data: pass --data invig=PATH"),
+        (["all"], ["{invig}"], "tasks read rows of 3 formats: pass --data guesswhat=PATH invig=PATH refcoco=PATH"),
+        (
+            ["invig_oracle", "guesswhat_oracle"],
+            ["{invig}"],
+            "these tasks read rows of 2 formats: pass --data guesswhat=PATH invig=PATH",
+        ),
+        (["invig_oracle"], ["{invig}", "{guesswhat}"], "say whose rows they are: guesswhat="),
+        (["invig_oracle"], ["invig={invig}", "invig=b"], "--data names two paths for invig"),
+        (["invig_oracle"], ["nowhere.jsonl"], "data nowhere.jsonl does not exist"),
+        (["invig_oracle"], ["{refcoco}"], "invig rows come in .jsonl"),
+        (["chess"], ["{invig}"], "invalid choice: 'chess'"),
+    ],
+)
+def test_data_that_do_not_fit_the_tasks(
+    model: Path,
+    paths: dict[Format, Path],
+    capsys: pytest.CaptureFixture[str],
+    tasks: list[str],
+    data: list[str],
+    problem: str,
+) -> None:
+    values = [value.format(**paths) for value in data]
+    assert problem in error_of(capsys, *tasks, "--model", model, "--data", *values)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--protocol", "closed"], "--protocol closed is for guesswhat_grounding_end2end"),
+        (["--oracle", "x"], "--oracle is for guesswhat_grounding_end2end, invig_grounding_end2end"),
+        (["--batch-size", "0"], "argument --batch-size: invalid"),
+        (["--limit", "0"], "argument --limit: invalid"),
+        (["--workers", "-1"], "argument --workers: invalid"),
+        (["--images", "nowhere"], "images nowhere does not exist"),
+        (["--columns", "a,b"], "--columns is for refcoco_grounding"),
+        (["--comment", "a/b"], "the comment 'a/b' names a directory"),
+        (["--model", "nowhere"], "nowhere does not exist"),
+        (["--device", "cuda:99"], "device 'cuda:99' is not available"),
+    ],
+)
+def test_options_that_cannot_be(
+    model: Path,
+    paths: dict[Format, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    problem: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--model", model, "--data", paths["invig"], "--quiet", *options]
+    assert problem in error_of(capsys, "invig_oracle", *arguments)
+
+
+def test_a_model_must_be_named(paths: dict[Format, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "pass --model DIR or set $OFA_MODEL" in error_of(capsys, "invig_oracle", "--data", paths["invig"])
+
+
+def test_bench_score_and_compare_are_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("bench", "score", "compare"):
+        with pytest.raises(SystemExit) as exit_:
+            main([command, "--help"])
+        assert exit_.value.code == 0
+        assert f"ofa-core {command}" in capsys.readouterr().out
+
+
+def test_results_of_a_run_can_be_scored_and_compared(
+    model: Path, paths: dict[Format, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = save_lively(tmp_path / "other", seed=1)
+    options = [
+        "--data",
+        paths["guesswhat"],
+        "--images",
+        tmp_path / "images",
+        "--out",
+        tmp_path / "out",
+        "--json",
+        *SHORT,
+    ]
+    for directory in (model, other):
+        assert bench("guesswhat_oracle", "guesswhat_grounding", "--model", directory, *options) == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()][:2]
+    for task, summary in ((summary["task"], summary) for summary in printed):
+        mine, its = (only(tmp_path / "out", f"{task}/{name}/*.jsonl") for name in ("lively", "other"))
+        assert main(["score", str(mine), "--json"]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""  # every IoU in the file is that of its boxes
+        assert json.loads(out)["scores"] == summary["scores"]
+        assert main(["compare", str(mine), str(its)]) == 0
+        assert "samples in both" in capsys.readouterr().out

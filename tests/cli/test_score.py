@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from bench import made
+from bench.made import header, row
+
+from ofa_core.bench.compare import compare
+from ofa_core.bench.summary import Summary, summarize
+from ofa_core.cli.options import Parser, run
+from ofa_core.cli.score import add_commands
+
+
+def command(*words: object) -> int:
+    """Run ``score`` or ``compare`` as the program does."""
+    parser = Parser(prog="ofa-core")
+    commands = parser.add_subparsers(required=True)
+    add_commands(commands)
+    args = parser.parse_args([str(word) for word in words])
+    return run("ofa-core", lambda: args.command(args))
+
+
+@pytest.mark.parametrize(
+    "task", ["refcoco_grounding", "guesswhat_grounding", "guesswhat_oracle", "invig_grounding_end2end"]
+)
+def test_score_gives_what_the_run_gave(tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str) -> None:
+    rows = made.rows(60, task)
+    path = made.written(tmp_path / "x.jsonl", rows, header(task))
+    assert command("score", path, "--json") == 0
+    captured = capsys.readouterr()
+    assert Summary.model_validate_json(captured.out) == summarize(header(task), rows)
+    assert captured.err == ""
+
+
+def test_scores_are_printed_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = made.rows(60)
+    path = made.written(tmp_path / "x.jsonl", rows, header())
+    assert command("score", path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [str(path), "guesswhat_grounding, models/ofa-small, 60 samples"]
+    found = summarize(header(), rows).scores["acc@0.5"]
+    (headline,) = [line for line in lines if line.endswith("<-")]
+    assert headline.split()[:3] == ["acc@0.5", f"{100 * found.value:.1f}", f"({100 * found.low:.1f}"]
+    assert sum("of" in line for line in lines if line.startswith("    ")) == 6  # three sizes, three categories
+
+
+def test_a_confusion_matrix_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = [("yes", "no"), ("no", "no"), ("no", "no")]
+    rows = [row(i, target=a, output=b, iou=None) for i, (a, b) in enumerate(answers)]
+    command("score", made.written(tmp_path / "x.jsonl", rows, header("guesswhat_oracle")))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["yes", "no", "n/a"] in lines
+    assert ["yes", "0", "1", "0"] in lines
+    assert ["no", "0", "2", "0"] in lines
+
+
+def test_several_files_are_scored_one_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [made.written(tmp_path / f"{n}.jsonl", made.rows(n), header()) for n in (3, 5)]
+    assert command("score", *paths, "--json") == 0
+    assert [json.loads(line)["samples"] for line in capsys.readouterr().out.splitlines()] == [3, 5]
+
+
+def test_boxes_are_scored_not_what_a_row_says_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = made.rows(20)
+    boasting = [r.model_copy(update={"iou": 1.0}) for r in rows[:5]] + rows[5:]
+    path = made.written(tmp_path / "x.jsonl", boasting, header())
+    command("score", path, "--json")
+    captured = capsys.readouterr()
+    assert Summary.model_validate_json(captured.out) == summarize(header(), rows)
+    assert f"{path}: 5 of 20 rows hold another IoU than their boxes have; the boxes were scored" in captured.err
+
+
+def test_the_older_form_is_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    box, other = "region: <bin_1> <bin_1> <bin_501> <bin_500>", "region: <bin_1> <bin_1> <bin_9> <bin_9>"
+    lines = [["text_output", "text_gen"], [box, box], [box, other], [box, "not yet."], [box, box]]
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    assert command("score", path, "--json") == 0
+    captured = capsys.readouterr()
+    found = Summary.model_validate_json(captured.out)
+    assert (found.task, found.samples, found.headline.value) == ("invig_grounding", 4, 0.5)
+    assert found.scores["with_box"].value == 0.75
+    assert captured.err == ""  # bins read from bins are not bins of pixels
+
+
+def test_the_task_can_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    half = row(0, box=(0.0, 0.0, 100.0, 100.0), found=(0.0, 0.0, 100.0, 50.0), iou=0.5)
+    path = made.written(tmp_path / "x.jsonl", [half], header("refcoco_grounding"))
+    values = {}
+    for task in ("refcoco_grounding", "guesswhat_grounding"):
+        command("score", path, "--json", "--task", task)
+        values[task] = Summary.model_validate_json(capsys.readouterr().out).headline.value
+    assert values["refcoco_grounding"] == 1.0
+    with pytest.raises(SystemExit, match="2"):
+        command("score", path, "--task", "chess")
+    assert "invalid choice: 'chess'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "{}\n", "rubbish"])
+def test_a_file_that_holds_no_results_is_one_line_and_exit_code_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    (tmp_path / "x.jsonl").write_text(content)
+    assert command("score", tmp_path / "x.jsonl") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert command("score", tmp_path / "absent.jsonl") == 2
+
+
+def test_a_run_that_has_no_rows_yet_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = made.written(tmp_path / "x.jsonl", [], header())
+    assert command("score", path) == 2
+    assert capsys.readouterr().err == f"ofa-core: {path}: there is no sample to score\n"
+
+
+def test_a_report_has_the_pictures_of_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = made.rows(3)
+    path = made.written(tmp_path / "x.jsonl", rows, header())
+    (tmp_path / "images").mkdir()
+    for r in rows[:2]:
+        made.picture(r).save(tmp_path / "images" / r.image)
+    made.picture(rows[2]).resize((50, 50)).save(tmp_path / "images" / rows[2].image)  # not the picture of that row
+    page = tmp_path / "page.html"
+    assert command("score", path, "--report", page, "--images", tmp_path / "images") == 0
+    assert page.read_text().count("<img ") == 2 * 3  # in each of the three galleries
+    assert page.read_text().count("picture not at hand") == 1 * 3
+    assert command("score", path, path, "--report", page) == 2
+    assert "--report is a page of one results file, not of 2" in capsys.readouterr().err
+
+
+def test_compare_prints_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = made.written(tmp_path / "a.jsonl", [row(i, iou=0.0, output=f"A{i}") for i in range(6)], header())
+    second = made.written(tmp_path / "b.jsonl", [row(i, iou=0.9, output=f"B{i}") for i in range(5)], header())
+    assert command("compare", first, second, "--show", 2) == 0
+    out = capsys.readouterr().out
+    assert "5 samples in both, 1 only in A left out" in out
+    assert "acc@0.5: 5 gained, 0 lost; 5 answers differ" in out
+    assert "+100.0 (+100.0 to +100.0), p 0.002, significant" in out
+    shown = [line for line in out.splitlines() if line.startswith("  gained")]
+    assert [line.split(":")[0] for line in shown] == ["  gained game-0", "  gained game-1"]
+    assert "A said 'A0', B 'B0'" in shown[0]
+    assert command("compare", first, second, "--json") == 0
+    assert capsys.readouterr().out == compare(first, second).model_dump_json() + "\n"
+
+
+def test_compare_shows_no_sample_if_none_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = made.written(tmp_path / "a.jsonl", made.rows(5), header())
+    assert command("compare", path, path, "--show", 0) == 0
+    assert "gained game" not in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        command("compare", path, path, "--show", "-1")

@@ -1,0 +1,112 @@
+"""int8: products with rounded weights are close to the exact ones, and whatever cannot be computed says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from reference import lively_ofa, picture
+from torch import nn
+
+import ofa_core
+from ofa_core import OFA, OFAError
+from ofa_core.cli.main import main
+from ofa_core.inference import int8
+from ofa_core.inference.fast_model import FastLinear
+from ofa_core.inference.int8 import Int8Linear, check_int8
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 16), (1, 16), (200, 16)], ids=str)
+@pytest.mark.parametrize("shift", [0.0, 3.0, -3.0])
+@pytest.mark.parametrize("vnni", [True, False])
+@torch.inference_mode()
+def test_a_product_is_off_by_a_rounding(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], shift: float, vnni: bool
+) -> None:
+    monkeypatch.setattr(int8, "_has_int8_products", lambda: vnni)
+    torch.manual_seed(0)
+    plain = nn.Linear(16, 24)
+    x = torch.randn(shape) + shift
+    expected, found = plain(x), Int8Linear(plain.weight, plain.bias)(x)
+    step = (max(float(x.max()), 0) - min(float(x.min()), 0)) / (255 if vnni else 127)
+    weights = plain.weight.abs()
+    bound = 16 * (step / 2 * weights.max() + x.abs().max() * weights.max() / 254 * 1.1)
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) < bound
+    assert float((found - expected).norm() / expected.norm()) < (0.02 if vnni else 0.04)
+
+
+@torch.inference_mode()
+def test_gelu_behind_a_product_is_the_exact_one() -> None:
+    torch.manual_seed(0)
+    weight, bias, x = torch.randn(24, 16), torch.randn(24), torch.randn(5, 16)
+    expected = torch.nn.functional.gelu(Int8Linear(weight, bias)(x))
+    torch.testing.assert_close(Int8Linear(weight, bias, gelu=True)(x), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_zeros_stay_zeros_and_rows_of_any_size_have_a_scale_of_their_own() -> None:
+    weight = torch.tensor([[1000.0, -500.0], [0.001, 0.002], [0.0, 0.0]])
+    layer = Int8Linear(weight, None)
+    assert torch.equal(layer(torch.zeros(1, 2)), torch.zeros(1, 3))
+    torch.testing.assert_close(layer(torch.tensor([[1.0, 2.0]])), torch.tensor([[0.0, 0.005, 0.0]]), atol=8, rtol=0)
+    assert float(layer(torch.tensor([[1.0, 2.0]]))[0, 1]) == pytest.approx(0.005, rel=0.02)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_it_follows_when_the_weight_changes(inference: bool) -> None:
+    with torch.inference_mode(inference):
+        weight, x = torch.randn(4, 8), torch.ones(1, 8)
+        layer = Int8Linear(weight, None)
+    with torch.inference_mode():
+        before = layer(x)
+        weight.mul_(2)
+        torch.testing.assert_close(layer(x), 2 * before)
+
+
+def test_the_layers_are_rounded_and_nothing_else() -> None:
+    made = lively_ofa()
+    ofa = OFA(made.model, made.tokenizer, int8=True)
+    kinds = {name: type(module) for name, module in ofa.pipeline.model.named_modules() if hasattr(module, "weight")}
+    rounded = {name for name, kind in kinds.items() if kind is Int8Linear}
+    assert rounded == {
+        name.removesuffix(".weight")
+        for name, _ in made.model.named_parameters()
+        if ".layers." in name and name.endswith(("proj.weight", "fc1.weight", "fc2.weight"))
+    }
+    assert kinds["encoder.image_proj"] is kinds["encoder.position_bias.query"] is FastLinear
+    assert ofa.dtype == "int8"
+    assert made.dtype == "float32"
+
+
+def test_answers_are_nearly_those_of_float32(tmp_path: Path) -> None:
+    exact, rounded = ofa_core.load("demo"), ofa_core.load("demo", dtype=torch.int8)
+    one, other = (ofa.ground(picture(1), "the red circle") for ofa in (exact, rounded))
+    assert other.box is not None
+    assert one.box == pytest.approx(other.box, abs=8)
+    assert one.score == pytest.approx(other.score, rel=0.2)
+    assert one.score != other.score
+
+
+def test_what_cannot_be_computed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = lively_ofa()
+    with pytest.raises(OFAError, match="int8 is an optimisation: it needs optimize=True"):
+        OFA(made.model, made.tokenizer, optimize=False, int8=True)
+    with pytest.raises(OFAError, match=r"dtype must be float32, float16, bfloat16 or int8, not torch\.int16"):
+        ofa_core.load("demo", dtype=torch.int16)
+    with pytest.raises(OFAError, match="int8 is for CPUs, not for cuda"):
+        check_int8(torch.device("cuda"))
+    monkeypatch.setattr(int8, "_ops", torch.ops.no_such_operators)
+    with pytest.raises(OFAError, match="this torch computes no int8 here: "):
+        ofa_core.load("demo", dtype=torch.int8)
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(1).save(tmp_path / "it.png")
+    scores = []
+    for dtype in ("float32", "int8"):
+        assert main(["ground", "--model", "demo", "--dtype", dtype, "--json", str(tmp_path / "it.png"), "a star"]) == 0
+        scores.append(json.loads(capsys.readouterr().out)["score"])
+    assert scores[0] != scores[1]
