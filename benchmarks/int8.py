@@ -8,6 +8,7 @@ grounds phrases of test pictures in both types, and encodes pictures in turns.
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from random import Random
 from statistics import mean, median
@@ -70,7 +71,7 @@ def _overlap(first: Box | None, second: Box | None) -> float:
 def encode_seconds(size: str, repeats: int = 5) -> tuple[float, float]:
     """Median seconds to encode one picture in float32 and in int8, taken in turns."""
     plain = make_model(size)
-    models = [optimized(plain), optimized(plain, int8=True)]
+    models = [optimized(copy.deepcopy(plain)), optimized(plain, int8=True)]
     inputs = make_inputs(models[0], 1, IMAGE_SIZES.get(size, IMAGE_SIZE))
     taken: tuple[list[float], list[float]] = ([], [])
     with torch.inference_mode():

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ofa_core import GenerationOptions, OFAConfig, OFAModel, generate, score_candidates
+from ofa_core.checkpoint.model_dir import empty_model, read_safetensors, unshare_tensors
 from ofa_core.model.encoder import ImageFeatures
 from ofa_core.text.vocabulary import BOS, EOS, PAD
 
@@ -30,7 +33,7 @@ DIALOG_TURNS = 8
 TURN_TOKENS = 12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Inputs:
     """A model and a batch to give it."""
 
@@ -46,6 +49,14 @@ def make_model(size: str, **changes: object) -> OFAModel:
     """A model of random weights, ready to answer."""
     torch.manual_seed(1)
     return OFAModel(OFAConfig.preset(size, **changes)).eval().requires_grad_(False)
+
+
+def mapped(model: OFAModel, path: Path) -> OFAModel:
+    """The same model with its weights mapped from a file at ``path``, as :func:`ofa_core.load` has them."""
+    save_file(unshare_tensors(model.state_dict()), path)
+    other = empty_model(model.config)
+    other.load_state_dict(read_safetensors(path), assign=True)
+    return other.eval().requires_grad_(False)
 
 
 @torch.inference_mode()

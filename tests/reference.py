@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import importlib.util
 import json
@@ -69,7 +70,7 @@ def reference_model(case: Mapping[str, Any], salt: str | None = None, *, for_gen
 def generation_model(salt: str, nano: bool = True, *, optimize: bool = False) -> OFAModel:
     """A model of the generation cases."""
     if optimize:
-        return optimized(generation_model(salt, nano))
+        return optimized(copy.deepcopy(generation_model(salt, nano)))
     return reference_model(golden("forward_nano.json" if nano else "forward_base.json"), salt, for_generation=True)
 
 

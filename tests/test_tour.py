@@ -17,7 +17,10 @@ from ofa_core.api import DEMO_CHECKPOINT
 
 NOTEBOOK = ROOT / "examples" / "tour.ipynb"
 #: Public methods that the tour leaves out, and why.
-NOT_SHOWN = {"head_probabilities": "the demo model has no classification head"}
+NOT_SHOWN = {
+    "head_probabilities": "the demo model has no classification head",
+    "refresh": "it shows nothing",
+}
 
 
 def code_cells() -> list[str]:

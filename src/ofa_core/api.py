@@ -26,7 +26,7 @@ from .heads.pipeline import Look, Picture, Pipeline
 from .heads.questioner import AgentTurn
 from .heads.results import Answer, Text
 from .heads.vqa import Method
-from .inference.fast_model import optimized
+from .inference.fast_model import optimized, plain, refresh
 from .inference.int8 import check_int8
 from .model.ofa import OFAModel
 from .text import Tokenizer
@@ -113,9 +113,14 @@ class OFA:
     computed at once. ``prompt`` replaces the text the model was trained with. All methods raise :class:`OFAError` where
     a picture cannot be read, a text or list is empty, lists do not pair up, or an option does not exist.
 
-    With ``optimize`` answers come from :func:`~ofa_core.optimize.optimized` weights, which are those of ``model`` laid
-    out anew: several times faster, at more memory, and equal within rounding. Without it they come from ``model`` as
-    it is. ``int8`` rounds the weights of linear layers to 8 bits, which is no longer equal.
+    With ``optimize`` the modules of ``model`` change their classes to faster ones, in place, as :func:`optimized` says:
+    several times faster, at more memory, and equal within rounding. Without it they are the plain ones. ``int8`` rounds
+    the weights of linear layers to 8 bits, which is no longer equal; ``compile_steps`` decodes through
+    ``torch.compile``. One model has one way to answer: the last :class:`OFA` made of it decides.
+
+    Whatever is done to :attr:`model` counts at the next answer: hooks, layers that are replaced, weights that are
+    written to. Weights are compared by a sample of their values, so a write to a few of them through ``.data``, of
+    which torch keeps no count, may go unseen; :meth:`refresh` is for that.
     """
 
     def __init__(
@@ -130,16 +135,21 @@ class OFA:
         if (int8 or compile_steps) and not optimize:
             raise OFAError(f"{'int8' if int8 else 'compile_steps'} is an optimisation: it needs optimize=True")
         task = model.config.task
-        #: What it computes in: the type of the weights, or ``int8``.
-        self.dtype = "int8" if int8 else str(model.dtype).removeprefix("torch.")
-        self.model = model
+        #: The network that answers.
+        self.model = optimized(model, int8=int8, compile_steps=compile_steps) if optimize else plain(model)
         self.tokenizer = tokenizer
-        #: What the functions in ``heads`` take: the model with its tokenizer and picture transform.
-        self.pipeline = Pipeline(
-            optimized(model, int8=int8, compile_steps=compile_steps) if optimize else model,
-            tokenizer,
-            ImageTransform(task.image_size, task.imagenet_normalization),
-        )
+        #: The model with its tokenizer and picture transform, as the functions in ``heads`` take them.
+        self.pipeline = Pipeline(self.model, tokenizer, ImageTransform(task.image_size, task.imagenet_normalization))
+        self._int8 = int8
+
+    @property
+    def dtype(self) -> str:
+        """The type that it computes in: that of the weights, or ``int8``."""
+        return "int8" if self._int8 else str(self.model.dtype).removeprefix("torch.")
+
+    def refresh(self) -> None:
+        """Take all weights of :attr:`model` anew: after a write to a few of them that torch keeps no count of."""
+        refresh(self.model)
 
     @overload
     def look(self, image: Picture) -> Look: ...

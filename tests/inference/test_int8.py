@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from inference.models import answers, batch, faster, plain_model
 from reference import lively_ofa, picture
-from torch import nn
+from torch import Tensor, nn
 
 import ofa_core
 from ofa_core import OFA, OFAError
@@ -16,6 +18,25 @@ from ofa_core.cli.main import main
 from ofa_core.inference import int8
 from ofa_core.inference.fast_model import FastLinear
 from ofa_core.inference.int8 import Int8Linear, check_int8
+from ofa_core.inference.weight_cache import WeightCache
+
+
+def rounded(plain: nn.Linear, x: Tensor, *, gelu: bool = False) -> Tensor:
+    """What a layer gives once its weights are rounded, as within a call of its model."""
+    layer, cache = copy.deepcopy(plain), WeightCache()
+    layer.__class__ = Int8Linear
+    layer.attach(cache)
+    with torch.inference_mode(), cache.checked_call():
+        return layer.gelu(x) if gelu else layer(x)
+
+
+def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
+    return layer
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 16), (1, 16), (200, 16)], ids=str)
@@ -29,7 +50,7 @@ def test_a_product_is_off_by_a_rounding(
     torch.manual_seed(0)
     plain = nn.Linear(16, 24)
     x = torch.randn(shape) + shift
-    expected, found = plain(x), Int8Linear(plain.weight, plain.bias)(x)
+    expected, found = plain(x), rounded(plain, x)
     step = (max(float(x.max()), 0) - min(float(x.min()), 0)) / (255 if vnni else 127)
     weights = plain.weight.abs()
     bound = 16 * (step / 2 * weights.max() + x.abs().max() * weights.max() / 254 * 1.1)
@@ -41,34 +62,41 @@ def test_a_product_is_off_by_a_rounding(
 @torch.inference_mode()
 def test_gelu_behind_a_product_is_the_exact_one() -> None:
     torch.manual_seed(0)
-    weight, bias, x = torch.randn(24, 16), torch.randn(24), torch.randn(5, 16)
-    expected = torch.nn.functional.gelu(Int8Linear(weight, bias)(x))
-    torch.testing.assert_close(Int8Linear(weight, bias, gelu=True)(x), expected, atol=1e-5, rtol=1e-5)
+    layer, x = linear(torch.randn(24, 16), torch.randn(24)), torch.randn(5, 16)
+    expected = torch.nn.functional.gelu(rounded(layer, x))
+    torch.testing.assert_close(rounded(layer, x, gelu=True), expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.inference_mode()
 def test_zeros_stay_zeros_and_rows_of_any_size_have_a_scale_of_their_own() -> None:
-    weight = torch.tensor([[1000.0, -500.0], [0.001, 0.002], [0.0, 0.0]])
-    layer = Int8Linear(weight, None)
-    assert torch.equal(layer(torch.zeros(1, 2)), torch.zeros(1, 3))
-    torch.testing.assert_close(layer(torch.tensor([[1.0, 2.0]])), torch.tensor([[0.0, 0.005, 0.0]]), atol=8, rtol=0)
-    assert float(layer(torch.tensor([[1.0, 2.0]]))[0, 1]) == pytest.approx(0.005, rel=0.02)
+    layer = linear(torch.tensor([[1000.0, -500.0], [0.001, 0.002], [0.0, 0.0]]))
+    assert torch.equal(rounded(layer, torch.zeros(1, 2)), torch.zeros(1, 3))
+    found = rounded(layer, torch.tensor([[1.0, 2.0]]))
+    torch.testing.assert_close(found, torch.tensor([[0.0, 0.005, 0.0]]), atol=8, rtol=0)
+    assert float(found[0, 1]) == pytest.approx(0.005, rel=0.02)
 
 
-@pytest.mark.parametrize("inference", [False, True])
-def test_it_follows_when_the_weight_changes(inference: bool) -> None:
-    with torch.inference_mode(inference):
-        weight, x = torch.randn(4, 8), torch.ones(1, 8)
-        layer = Int8Linear(weight, None)
-    with torch.inference_mode():
-        before = layer(x)
-        weight.mul_(2)
-        torch.testing.assert_close(layer(x), 2 * before)
+def test_it_follows_when_weights_change() -> None:
+    model = plain_model()
+    fast = faster(model, int8=True)
+    before = answers(fast)[0]
+    fast.encoder.layers[0].ffn.fc1.weight.data *= 2
+    assert not torch.allclose(answers(fast)[0], before)
+    fast.encoder.layers[0].ffn.fc1.weight.data /= 2
+    torch.testing.assert_close(answers(fast)[0], before)
+
+
+def test_with_gradients_it_is_the_plain_model() -> None:
+    model = plain_model().requires_grad_(True)
+    fast = faster(model, int8=True)
+    answers(fast)
+    tokens = batch((9, 5))
+    assert torch.equal(fast.encode(tokens).states, model.encode(tokens).states)
 
 
 def test_the_layers_are_rounded_and_nothing_else() -> None:
-    made = lively_ofa()
-    ofa = OFA(made.model, made.tokenizer, int8=True)
+    made, other = lively_ofa(), lively_ofa()
+    ofa = OFA(other.model, other.tokenizer, int8=True)
     kinds = {name: type(module) for name, module in ofa.pipeline.model.named_modules() if hasattr(module, "weight")}
     rounded = {name for name, kind in kinds.items() if kind is Int8Linear}
     assert rounded == {

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from inference.models import faster
+from reference import tiny_model
 from torch import Tensor
 
 from ofa_core.inference import onednn, winograd
-from ofa_core.inference.resnet_folded import FoldedStem
-from ofa_core.inference.winograd import WinogradConvolution, worth_it
-from ofa_core.vision.resnet import ResNetStem
+from ofa_core.inference.winograd import WinogradConvolution, should_use
 
 needs_onednn = pytest.mark.skipif(not onednn.available(torch.float32), reason="this torch has no oneDNN operators")
 
@@ -81,30 +81,31 @@ def test_large_batches_go_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
     ],
     ids=["enough", "many small ones", "few channels", "few tiles", "bfloat16", "not on a CPU"],
 )
-def test_where_it_is_worth_it(x: Tensor, expected: bool) -> None:
-    assert worth_it(x) == expected
+def test_where_it_is_used(x: Tensor, expected: bool) -> None:
+    assert should_use(x) == expected
 
 
-def test_it_is_not_worth_it_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_not_used_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn, "available", lambda dtype: False)
-    assert not worth_it(torch.empty(1, 128, 16, 16))
+    assert not should_use(torch.empty(1, 128, 16, 16))
 
 
 @needs_onednn
 @torch.inference_mode()
 def test_a_stem_uses_it_for_large_pictures_and_goes_on_with_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    plain = ResNetStem((2, 3, 3)).eval()
+    plain = tiny_model(stem_depths=(2, 3, 3))
     for module in plain.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 2)
-    folded, used = FoldedStem(plain).eval(), []
+    fast, used = faster(plain), []
     call = WinogradConvolution.__call__
     monkeypatch.setattr(WinogradConvolution, "__call__", lambda self, x: used.append(tuple(x.shape)) or call(self, x))
     wanted = {32: [], 256: [(1, 128, 32, 32)] * 2 + [(1, 256, 16, 16)] * 2, 100: [(1, 128, 13, 13)] * 2}
     for side in (32, 256, 32, 100):
         used.clear()
         images = torch.randn(1, 3, side, side)
-        torch.testing.assert_close(folded(images), plain(images), atol=2e-5, rtol=0)
+        found, expected = (model.image_features(images).patches for model in (fast, plain))
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
         assert used == wanted[side]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ofa_core import OFAModel
 from ofa_core.config import PromptConfig
 from ofa_core.model.kv_cache import LayerCache
-from ofa_core.model.layers import Adapter, DecoderLayer, EncoderLayer, PrefixPrompt, with_prompt
+from ofa_core.model.layers import Adapter, DecoderLayer, EncoderLayer, PrefixPrompt, prepend_prompt
 from ofa_core.vision.drop_path import DropPath
 
 #: Layers with every optional part, and with none.
@@ -97,14 +97,13 @@ def test_a_prompt_stands_in_front_without_bias_for_every_sample() -> None:
     keys, values, bias = torch.randn(3, 4, 6, 8), torch.randn(3, 4, 6, 8), torch.randn(1, 4, 2, 6)
     bias[..., 0] = -torch.inf
     prompt = torch.randn(1, 4, 5, 8), torch.randn(1, 4, 5, 8)
-    new_keys, new_values, new_bias = with_prompt(keys, values, bias, prompt)
+    new_keys, new_values, new_bias = prepend_prompt(prompt, keys, values, bias)
     for new, old, front in ((new_keys, keys, prompt[0]), (new_values, values, prompt[1])):
         assert torch.equal(new[:, :, 5:], old)
         for sample in new:
             assert torch.equal(sample[:, :5], front[0])
     assert torch.equal(new_bias[..., 5:], bias)
     assert torch.equal(new_bias[..., :5], torch.zeros(1, 4, 2, 5))
-    assert with_prompt(keys, values, bias, None) == (keys, values, bias)
 
 
 def fed_forward(layer: Any, x: Tensor) -> Tensor:

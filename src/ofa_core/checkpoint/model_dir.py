@@ -47,7 +47,7 @@ def save_directory(
     with new_directory(Path(directory), overwrite) as temporary:
         (temporary / CONFIG_FILE).write_text(config.model_dump_json(indent=2, exclude_defaults=False) + "\n")
         try:
-            save_file(apart(state), temporary / WEIGHTS_FILE)
+            save_file(unshare_tensors(state), temporary / WEIGHTS_FILE)
         except SafetensorError as error:
             raise CheckpointError(f"{directory} cannot be written: {error}") from None
         tokenizer.save(temporary)
@@ -130,15 +130,15 @@ def load_model(
     return model.eval().requires_grad_(False)
 
 
-def apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def unshare_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous tensors, none of which is another: safetensors stores no sharing."""
     seen: set[int] = set()
-    apart = {}
+    unshared = {}
     for name, tensor in state.items():
         plain = tensor.contiguous()
-        apart[name] = plain.clone() if plain.data_ptr() in seen else plain
+        unshared[name] = plain.clone() if plain.data_ptr() in seen else plain
         seen.add(plain.data_ptr())
-    return apart
+    return unshared
 
 
 def empty_model(config: OFAConfig) -> OFAModel:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..inference.fast_model import answering
 from ..model.encoder import ImageFeatures
 from ..model.ofa import OFAModel
 from .beam_search import beam_search
+from .checks import check_inputs
 from .logits_processors import AllowedRange, AnswerTrie, Constraint, NoRepeatNgram, Step
 from .options import GenerationOptions
 from .sampling import sample
@@ -58,7 +60,9 @@ def generate(
     """
     options = options or GenerationOptions()
     models = [models] if isinstance(models, OFAModel) else list(models)
-    stepper = Stepper(models, tokens, images, image_mask, options, constraints, prefix)
-    if options.do_sample:
-        return sample(stepper, options, generator)
-    return beam_search(stepper, options)
+    check_inputs(models, tokens, prefix)
+    with answering(*models):
+        stepper = Stepper(models, tokens, images, image_mask, options, constraints, prefix)
+        if options.do_sample:
+            return sample(stepper, options, generator)
+        return beam_search(stepper, options)

@@ -8,13 +8,16 @@ from functools import lru_cache
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import OFAError
+from ..inference.fast_model import answering
 from ..model.encoder import ImageFeatures, Memory
 from ..model.kv_cache import DecoderCache
 from ..model.ofa import OFAModel
 from ..text.vocabulary import BOS, EOS, PAD
+from .checks import check_tokens
 from .trie import Trie
 
 DecoderPrompt = Literal["none", "src", "prev_output"]
@@ -29,7 +32,7 @@ class _Tree:
 
     tokens: Tensor  # [T], a parent stands before its children
     depths: Tensor  # [T], 1 for the root's children
-    hidden: Tensor  # [T, T], False where the column is the row itself or above it
+    attn_mask: Tensor  # [T, T], False where the column is the row itself or above it
     branch: Tensor  # [edges], the position an edge leaves from: 0 the prompt's end (root), i + 1 for position i
     token: Tensor  # [edges], the token it leads to
     edge: Tensor  # [pairs] and
@@ -66,11 +69,21 @@ def score_candidates(
     """
     ids = tuple(tuple(int(token) for token in candidate) for candidate in candidates)
     trees = _trees(ids, model.config.vocab_size, tokens.device, MAX_TREE_POSITIONS)
-    memory = model.encode(tokens, images, image_mask)
+    check_tokens(tokens, model.config.vocab_size, "source tokens")
     scores = torch.zeros(len(tokens), len(candidates), device=tokens.device)
-    for rows, prompt in _prompts(tokens, decoder_prompt):
-        scores[rows] = _score(model, memory.select(rows), prompt, trees, len(candidates))
+    with answering(model):
+        memory = model.encode(tokens, images, image_mask)
+        for rows, prompt in _prompts(tokens, decoder_prompt):
+            _check_length(prompt, trees, model.config.max_target_positions)
+            scores[rows] = _score(model, memory.select(rows), prompt, trees, len(candidates))
     return scores
+
+
+def _check_length(prompt: Tensor, trees: Sequence[_Tree], longest: int) -> None:
+    """Raise OFAError where candidates behind ``prompt`` [b, L] are longer than the ``longest`` that a model holds."""
+    length = prompt.shape[1] + max((int(tree.depths.max()) for tree in trees if len(tree.depths)), default=0)
+    if length > longest:
+        raise OFAError(f"a target of {length} tokens is too long: this model holds {longest}")
 
 
 def prompt_of(source: Sequence[int], kind: DecoderPrompt) -> list[int]:
@@ -106,8 +119,8 @@ def _score(model: OFAModel, memory: Memory, prompt: Tensor, trees: list[_Tree], 
         states = root
         if len(tree.tokens):
             embedded = model.token_embedding(tree.tokens)[None].expand(batch, -1, -1)
-            hidden = torch.nn.functional.pad(tree.hidden, (length, 0))  # the prompt is always visible
-            below = model.decoder(embedded, memory, cache.branch(), length - 1 + tree.depths, hidden)
+            attn_mask = F.pad(tree.attn_mask, (length, 0))  # the prompt is always visible
+            below = model.decoder(embedded, memory, cache.branch(), length - 1 + tree.depths, attn_mask)
             states = torch.cat([root, below], dim=1)
         logits = _edge_logits(model, states, tree)
         top = torch.full((batch, states.shape[1]), -torch.inf, device=prompt.device)
@@ -162,19 +175,19 @@ def _lay_out(
 ) -> _Tree:
     nodes = list(needed)
     place = {node: index for index, node in enumerate(nodes)}
-    hidden = torch.ones(len(nodes), len(nodes), dtype=torch.bool)
+    attn_mask = torch.ones(len(nodes), len(nodes), dtype=torch.bool)
     depths = []
     for index, node in enumerate(nodes):
         path = trie.path(node)
         depths.append(len(path))
-        hidden[index, [place[above] for above in path]] = False
+        attn_mask[index, [place[above] for above in path]] = False
     edges = [(place.get(node, -1) + 1, token) for node in branching for token in trie.children[node]]
     branch, token = torch.tensor(edges, device=device).T
     edge, candidate = torch.tensor(pairs, device=device).T
     return _Tree(
         tokens=torch.tensor([trie.tokens[node] for node in nodes], dtype=torch.long, device=device),
         depths=torch.tensor(depths, dtype=torch.long, device=device),
-        hidden=hidden.to(device),
+        attn_mask=attn_mask.to(device),
         branch=branch,
         token=token,
         edge=edge,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..errors import OFAError
-from ..inference.compiled_decoder import StaticDecoder
-from ..model.decoder import TABLE_LENGTH
-from ..model.encoder import ImageFeatures
+from ..inference.compiled_decoder import CompiledDecoder
+from ..inference.fast_model import compiled_decoder, compiles_steps
+from ..inference.position_table import TABLE_LENGTH
+from ..model.encoder import ImageFeatures, Memory
 from ..model.kv_cache import DecoderCache
 from ..model.ofa import OFAModel
 from ..text.vocabulary import PAD
@@ -45,8 +46,32 @@ def rules_of(options: GenerationOptions, constraints: Sequence[Constraint]) -> l
     return [*constraints, *always, *(rule for wanted, rule in optional if wanted and rule is not None)]
 
 
+class CachedDecoder:
+    """Decodes with a cache that grows; samples may leave before the others."""
+
+    def __init__(self, model: OFAModel, memory: Memory, image_codes: bool) -> None:
+        self.model, self.memory = model, memory
+        self.image_codes = image_codes
+        self.cache = DecoderCache()
+
+    def logits(self, prefixes: Tensor) -> Tensor:
+        """Logits [rows, V] of what follows ``prefixes`` [rows, t]."""
+        samples = self.memory.states.shape[0]
+        code_mask = torch.ones(samples, dtype=torch.bool, device=prefixes.device) if self.image_codes else None
+        return self.model.logits(self.model.decode_states(self.memory, prefixes, self.cache, code_mask)[:, -1])
+
+    def reorder(self, rows: Tensor) -> None:
+        """Go on with the prefixes ``rows``."""
+        self.cache.reorder(rows)
+
+    def select_samples(self, samples: Tensor) -> None:
+        """Go on with ``samples`` (indices into B); call :meth:`reorder` for their prefixes."""
+        self.memory = self.memory.select(samples)
+        self.cache.select_samples(samples)
+
+
 class Stepper:
-    """Encodes a batch once and then scores next tokens, step by step, with one cache a model."""
+    """One step of a search after the other: encodes a batch once, then scores next tokens, with one cache a model."""
 
     def __init__(
         self,
@@ -58,20 +83,10 @@ class Stepper:
         constraints: Sequence[Constraint],
         forced: Tensor | None,
     ) -> None:
-        if not models:
-            raise OFAError("there is no model to generate with")
-        if len({model.config.vocab_size for model in models}) > 1:
-            raise OFAError("the models of an ensemble must have the same vocabulary")
-        if forced is not None and (forced.dim() != 2 or forced.shape[0] != tokens.shape[0]):
-            raise OFAError(f"prefix must be [{tokens.shape[0]}, length], not {list(forced.shape)}")
-        if forced is not None and forced.numel():
-            models[0].check_tokens(forced, "prefix")
         self.models = list(models)
         self.options = options
         self.rules = rules_of(options, constraints)
         self.memories = [model.encode(tokens, images, image_mask) for model in models]
-        self.caches = [DecoderCache() for _ in models]
-        self.static: list[StaticDecoder] = []
         self.samples = torch.arange(tokens.shape[0], device=tokens.device)
         self.forced = None if forced is None else forced.to(tokens.device)
         self.max_length = options.max_length(
@@ -79,15 +94,11 @@ class Stepper:
         )
         if options.min_new_tokens > self.max_length:
             raise OFAError(f"min_new_tokens {options.min_new_tokens} is more than the {self.max_length} tokens allowed")
-
-    @property
-    def is_static(self) -> bool:
-        """Whether all steps have one shape: no sample leaves before the others."""
-        return (
-            all(model.static_step is not None for model in self.models)
-            and not self.options.image_codes
-            and self.max_length < TABLE_LENGTH
+        #: Whether all steps have one shape: no sample leaves before the others.
+        self.is_static = (
+            not options.image_codes and self.max_length < TABLE_LENGTH and all(map(compiles_steps, self.models))
         )
+        self._decoders: list[CachedDecoder] | list[CompiledDecoder] = []
 
     def log_probs(self, prefixes: Tensor) -> Tensor:
         """Log-probabilities [B, K, V], in float32, of what follows ``prefixes`` [B, K, t].
@@ -96,27 +107,22 @@ class Stepper:
         """
         step = Step(prefixes, self.samples, self.max_length, self.forced)
         each = []
-        for logits in self._static_logits(prefixes) if self.is_static else self._logits(prefixes):
-            logits = logits.float().unflatten(0, prefixes.shape[:2])
+        for decoder in self._decoders or self._make_decoders(prefixes.shape[0] * prefixes.shape[1]):
+            logits = decoder.logits(prefixes.flatten(0, 1)).float().unflatten(0, prefixes.shape[:2])
             if self.options.temperature != 1:
                 logits = logits / self.options.temperature
             each.append(self._normalize(logits, step))
         scores = each[0] if len(each) == 1 else torch.stack(each).logsumexp(0) - math.log(len(each))
         return self._apply("log_probs", scores, step)
 
-    def _logits(self, prefixes: Tensor) -> Iterator[Tensor]:
-        """Logits [B*K, V] of each model."""
-        code_mask = torch.ones_like(self.samples, dtype=torch.bool) if self.options.image_codes else None
-        for model, memory, cache in zip(self.models, self.memories, self.caches, strict=True):
-            yield model.logits(model.decode_states(memory, prefixes.flatten(0, 1), cache, code_mask)[:, -1])
-
-    def _static_logits(self, prefixes: Tensor) -> Iterator[Tensor]:
-        rows, length = prefixes.flatten(0, 1).shape
-        if not self.static:
-            pairs = zip(self.models, self.memories, strict=True)
-            self.static = [StaticDecoder(model, memory, rows, self.max_length + 1) for model, memory in pairs]
-        for decoder in self.static:
-            yield decoder.step(prefixes[..., -1].flatten(), length - 1)
+    def _make_decoders(self, rows: int) -> list[CachedDecoder] | list[CompiledDecoder]:
+        pairs = zip(self.models, self.memories, strict=True)
+        if self.is_static:
+            length = self.max_length + 1
+            self._decoders = [compiled_decoder(model, memory, rows, length) for model, memory in pairs]
+        else:
+            self._decoders = [CachedDecoder(model, memory, self.options.image_codes) for model, memory in pairs]
+        return self._decoders
 
     def still_forced(self, number: int) -> Tensor:
         """[B], True where token ``number`` of the target, from 0, is forced: a ``</s>`` there ends nothing."""
@@ -137,15 +143,13 @@ class Stepper:
 
     def reorder(self, rows: Tensor) -> None:
         """Go on with the beams ``rows`` (indices into B*K)."""
-        for decoder in self.static:
+        for decoder in self._decoders:
             decoder.reorder(rows)
-        for cache in self.caches:
-            cache.reorder(rows)
 
     def keep_samples(self, kept: Tensor) -> None:
         """Go on with the samples ``kept`` (indices into B); call :meth:`reorder` for their beams."""
         self.samples = self.samples[kept]
         self.forced = None if self.forced is None else self.forced[kept]
-        self.memories = [memory.select(kept) for memory in self.memories]
-        for cache in self.caches:
-            cache.select_samples(kept)
+        for decoder in self._decoders:
+            if isinstance(decoder, CachedDecoder):
+                decoder.select_samples(kept)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from .weight_cache import Following
-
-#: Rows and columns of patches; None without a picture.
-Grid = tuple[int, int] | None
-#: What gives the bias [1, H, S, S] of a layer.
-LayerBias = Callable[[int], Tensor]
+from ..model.encoder import Encoder
+from ..model.position_bias import AbsoluteBias, Grid, LayerBias, RelativeBias
+from .fast_layers import FastLinear
+from .untouched import all_untouched, may_replace
+from .weight_cache import DerivedTensors, WeightCache
 
 #: Biases are made for texts of a multiple of this length, so that a few serve all; shorter texts see a part of one.
 LENGTH_STEP = 32
+#: Bytes that the biases of one model may take.
+MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -40,27 +41,31 @@ class BiasCache:
     Layers for which there is no room are computed anew every time, such as the last ones of the huge size.
     """
 
-    def __init__(self, layers: int, max_bytes: int = 1 << 30) -> None:
+    def __init__(self, layers: int, max_bytes: int = MAX_BYTES) -> None:
         self.layers = layers
         self.max_bytes = max_bytes
-        self._entries: Following[dict[Grid, _Entry]] = Following()
+        self.entries: dict[Grid, _Entry] = {}
 
-    def get(
-        self, weights: Iterable[Tensor], grid: Grid, length: int, longest: int, compute: Callable[[int], LayerBias]
-    ) -> LayerBias:
-        """The biases for a text of ``length`` tokens.
+    def get(self, grid: Grid, length: int, longest: int, compute: Callable[[int], LayerBias]) -> LayerBias:
+        """The biases for a text on a grid of patches.
 
-        ``compute`` gives those for any length up to ``longest``, from ``weights``.
+        Args:
+            grid: rows and columns of patches; None without a picture.
+            length: tokens of the text.
+            longest: tokens of the longest text.
+            compute: gives the biases for a text of any length up to ``longest``.
+
+        Returns:
+            A function from a layer's index to its bias [1, H, S, S].
         """
-        entries = self._entries.get(weights, dict)
-        if grid not in entries or entries[grid].length < length:
-            entries.pop(grid, None)
+        entry = self.entries.get(grid)
+        if entry is None or entry.length < length:
+            self.entries.pop(grid, None)
             whole = min(-(-length // LENGTH_STEP) * LENGTH_STEP, longest)
             entry = self._keep(whole, compute(whole))
-            while entries and entry.nbytes + sum(other.nbytes for other in entries.values()) > self.max_bytes:
-                del entries[next(iter(entries))]  # the oldest
-            entries[grid] = entry
-        entry = entries[grid]
+            while self.entries and entry.nbytes + sum(e.nbytes for e in self.entries.values()) > self.max_bytes:
+                del self.entries[next(iter(self.entries))]  # the oldest
+            self.entries[grid] = entry
         size = length + (grid[0] * grid[1] if grid is not None else 0)
         return lambda layer: entry.bias(layer)[..., :size, :size]
 
@@ -69,3 +74,33 @@ class BiasCache:
         room = min(self.layers, self.max_bytes // first.nbytes)
         kept = [first, *(compute(layer) for layer in range(1, room))] if room else []
         return _Entry(length, compute, tuple(kept))
+
+
+class FastEncoder(Encoder):
+    """The encoder with its position biases kept from earlier batches."""
+
+    _KINDS = frozenset({nn.Embedding, nn.LayerNorm, nn.ModuleList, nn.Linear, FastLinear, AbsoluteBias, RelativeBias})
+
+    weight_cache: WeightCache
+    _biases: DerivedTensors[BiasCache]
+
+    def attach(self, cache: WeightCache) -> None:
+        """Keep what is derived from the weights in ``cache``."""
+        self.weight_cache = cache
+        self._biases = DerivedTensors(cache)
+
+    def layer_biases(self, positions: Tensor, length: int, grid: Grid) -> LayerBias:
+        """As :meth:`Encoder.layer_biases`."""
+        sources = (
+            self.text_positions, self.image_positions, self.text_position_norm, self.image_position_norm,
+            self.position_bias, self.text_relative, self.image_relative,
+        )  # fmt: skip
+        if not (may_replace() and self.weight_cache.in_checked_call and all_untouched(sources, self._KINDS)):
+            return super().layer_biases(positions, length, grid)
+        weights = tuple(weight for module in sources for weight in module.parameters())
+        biases = self._biases.get(weights, lambda: BiasCache(len(self.layers)))
+        return biases.get(grid, length, self.config.max_source_positions, lambda whole: self._computed(whole, grid))
+
+    def _computed(self, length: int, grid: Grid) -> LayerBias:
+        positions = self.normalized_positions(*self.position_vectors(length, grid))
+        return super().layer_biases(positions, length, grid)

@@ -38,8 +38,8 @@ def available(dtype: torch.dtype) -> bool:
         minus = convolution(image, back, bias, (1, 1), (0, 0), relu=False)
         none = convolution(image, back, bias, (1, 1), (0, 0), relu=True)
         six = add_convolution_(torch.full_like(none, 2), image, there, bias, (1, 1), (0, 0))
-        apart = packed_kernel(torch.ones(3, 1, 1, 1, dtype=dtype), (1, 1), (0, 0), image.shape, groups=3)
-        two = convolution(image, apart, bias[:3], (1, 1), (0, 0), relu=False, groups=3)
+        separate = packed_kernel(torch.ones(3, 1, 1, 1, dtype=dtype), (1, 1), (0, 0), image.shape, groups=3)
+        two = convolution(image, separate, bias[:3], (1, 1), (0, 0), relu=False, groups=3)
     except (RuntimeError, AttributeError, NotImplementedError, TypeError):
         return False
     if not torch.allclose(gelu_of_one, F.gelu(torch.ones_like(four)), rtol=0, atol=1e-5):

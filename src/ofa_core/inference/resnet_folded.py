@@ -1,119 +1,147 @@
-"""The image stem with BatchNorm folded into its convolutions, for inference."""
+"""The image stem with BatchNorm folded into its convolutions, and ReLU and the residual within them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import OFAError
-from ..vision.resnet import Bottleneck, ResNetStem
-from . import onednn
-from .weight_cache import Following
-from .winograd import WinogradConvolution, worth_it
+from ..utils.mapped_memory import give_back
+from ..vision.drop_path import DropPath
+from ..vision.resnet import Bottleneck, ResNetStem, Stage
+from . import onednn, winograd
+from .untouched import all_untouched, may_replace
+from .weight_cache import DerivedTensors, WeightCache
+from .winograd import WinogradConvolution
 
 
-@dataclass
-class _Convolution:
-    """A convolution with the BatchNorm behind it; its weight is laid out for oneDNN when the first input comes."""
+@dataclass(frozen=True)
+class _Folded:
+    """Weight and bias of a convolution with the BatchNorm behind it."""
 
     weight: Tensor
     bias: Tensor
     stride: tuple[int, ...]
     padding: tuple[int, ...]
 
-    @classmethod
-    def of(cls, plain: nn.Conv2d, norm: nn.BatchNorm2d) -> _Convolution:
-        mean, variance = norm.running_mean, norm.running_var
-        if mean is None or variance is None or isinstance(plain.padding, str):  # never in a stem
-            raise OFAError("this BatchNorm cannot be folded into its convolution")
-        factor = norm.weight.double() / (variance.double() + norm.eps).sqrt()
-        weight = (plain.weight.double() * factor[:, None, None, None]).to(plain.weight.dtype)
-        bias = (norm.bias.double() - mean.double() * factor).to(plain.weight.dtype)
-        return cls(weight.contiguous(memory_format=torch.channels_last), bias, plain.stride, plain.padding)
 
-    def __call__(self, x: Tensor, *, relu: bool = True) -> Tensor:
-        if self._fuses(x):
-            return onednn.convolution(x, self.weight, self.bias, self.stride, self.padding, relu=relu)
-        out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+class FoldedConvolution:
+    """A convolution with the BatchNorm behind it, in the layouts that oneDNN and Winograd's algorithm take."""
+
+    def __init__(self, cache: WeightCache) -> None:
+        self._direct: DerivedTensors[_Folded] = DerivedTensors(cache)
+        self._winograd: DerivedTensors[WinogradConvolution] = DerivedTensors(cache)
+
+    def __call__(self, x: Tensor, plain: nn.Conv2d, norm: nn.BatchNorm2d, *, relu: bool = True) -> Tensor:
+        """``norm(plain(x))`` of ``x`` [B, C, h, w], and ReLU if wanted."""
+        sources = _sources(plain, norm)
+        if relu and plain.kernel_size == (3, 3) and plain.stride == (1, 1) and winograd.should_use(x):
+            return self._winograd.get(sources, lambda: _winograd(plain, norm))(x)
+        folded = self._direct.get(sources, lambda: _direct(x, plain, norm))
+        if folded.weight.is_mkldnn:
+            return onednn.convolution(x, folded.weight, folded.bias, folded.stride, folded.padding, relu=relu)
+        out = F.conv2d(x, folded.weight, folded.bias, folded.stride, folded.padding)
         return out.relu_() if relu else out
 
-    def added_to(self, total: Tensor, x: Tensor) -> Tensor:
-        """relu(total + convolution of x), in the place of ``total``."""
-        if self._fuses(x):
-            return onednn.add_convolution_(total, x, self.weight, self.bias, self.stride, self.padding)
-        return total.add_(F.conv2d(x, self.weight, self.bias, self.stride, self.padding)).relu_()
-
-    def _fuses(self, x: Tensor) -> bool:
-        """Whether oneDNN computes this, with the weights laid out for it."""
-        if not self.weight.is_mkldnn and x.device.type == "cpu" and onednn.available(x.dtype):
-            self.weight = onednn.packed_kernel(self.weight, self.stride, self.padding, x.shape)
-        return self.weight.is_mkldnn
+    def add_to_(self, total: Tensor, x: Tensor, plain: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+        """relu(``total`` + norm(plain(x))), in the place of ``total``."""
+        folded = self._direct.get(_sources(plain, norm), lambda: _direct(x, plain, norm))
+        if folded.weight.is_mkldnn:
+            return onednn.add_convolution_(total, x, folded.weight, folded.bias, folded.stride, folded.padding)
+        return total.add_(F.conv2d(x, folded.weight, folded.bias, folded.stride, folded.padding)).relu_()
 
 
-@dataclass
-class _Middle(_Convolution):
-    """A 3 × 3 convolution of stride 1, with fewer multiplications where that pays."""
-
-    winograd: WinogradConvolution | None = None
-
-    def __post_init__(self) -> None:
-        self.kernel = self.weight
-
-    def __call__(self, x: Tensor, *, relu: bool = True) -> Tensor:
-        if not relu or not worth_it(x):
-            return super().__call__(x, relu=relu)
-        if self.winograd is None:
-            self.winograd = WinogradConvolution(self.kernel, self.bias)
-        return self.winograd(x)
+def _sources(plain: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, ...]:
+    return plain.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var  # type: ignore[return-value]
 
 
-class _Block:
-    """A bottleneck block."""
-
-    def __init__(self, plain: Bottleneck) -> None:
-        middle = _Middle if plain.conv2.stride == (1, 1) else _Convolution
-        self.convolutions = [
-            _Convolution.of(plain.conv1, plain.bn1),
-            middle.of(plain.conv2, plain.bn2),
-            _Convolution.of(plain.conv3, plain.bn3),
-        ]
-        downsample = plain.downsample
-        self.shortcut = _Convolution.of(*downsample) if isinstance(downsample, nn.Sequential) else None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        first, second, third = self.convolutions
-        out = second(first(x))
-        return third.added_to(x if self.shortcut is None else self.shortcut(x, relu=False), out)
+def _fold(plain: nn.Conv2d, norm: nn.BatchNorm2d) -> _Folded:
+    weight, gain, bias, mean, variance = _sources(plain, norm)
+    factor = gain.double() / (variance.double() + norm.eps).sqrt()
+    folded = (weight.double() * factor[:, None, None, None]).to(weight.dtype)
+    shift = (bias.double() - mean.double() * factor).to(weight.dtype)
+    give_back(weight)
+    padding = plain.padding if isinstance(plain.padding, tuple) else (0, 0)  # a stem's is never a word
+    return _Folded(folded.contiguous(memory_format=torch.channels_last), shift, plain.stride, padding)
 
 
-class FoldedStem(nn.Module):
-    """The stem ``plain`` with half its passes over memory; it follows when the weights of ``plain`` change."""
+def _direct(x: Tensor, plain: nn.Conv2d, norm: nn.BatchNorm2d) -> _Folded:
+    folded = _fold(plain, norm)
+    if x.device.type != "cpu" or not onednn.available(x.dtype):
+        return folded
+    return replace(folded, weight=onednn.packed_kernel(folded.weight, folded.stride, folded.padding, x.shape))
 
-    def __init__(self, plain: ResNetStem) -> None:
-        super().__init__()
-        self.plain = plain
-        self._folded: Following[tuple[_Convolution, list[_Block]]] = Following()
 
-    @property
-    def conv1(self) -> nn.Conv2d:
-        """The first convolution, which tells device and type."""
-        return self.plain.conv1
+def _winograd(plain: nn.Conv2d, norm: nn.BatchNorm2d) -> WinogradConvolution:
+    folded = _fold(plain, norm)
+    return WinogradConvolution(folded.weight, folded.bias)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """As :meth:`ResNetStem.forward`; where gradients or batch statistics are wanted, by the plain stem."""
-        if torch.is_grad_enabled() or self.plain.training:
-            return self.plain(images)
-        tensors = (*self.plain.parameters(), *self.plain.buffers())
-        first, blocks = self._folded.get(tensors, self._fold)
-        x = first(images.contiguous(memory_format=torch.channels_last))
-        x = F.max_pool2d(x, 3, stride=2, padding=1)
-        for block in blocks:
-            x = block(x)
+
+_PARTS = frozenset({nn.Conv2d, nn.BatchNorm2d, nn.Sequential, nn.Identity, DropPath})
+
+
+def _may_fold(modules: Iterable[nn.Module], cache: WeightCache) -> bool:
+    """Tell whether ``modules`` may be computed as one: nobody looks at what goes from one to the next."""
+    if not (may_replace() and cache.in_checked_call) or torch.is_autocast_enabled("cpu"):
+        return False
+    modules = list(modules)
+    return all_untouched(modules, _PARTS | {FastBottleneck}) and not any(module.training for module in modules)
+
+
+class FastBottleneck(Bottleneck):
+    """A bottleneck block that a :class:`FastStage` computes in three passes over memory instead of eight."""
+
+    _first: FoldedConvolution
+    _second: FoldedConvolution
+    _third: FoldedConvolution
+    _shortcut: FoldedConvolution
+
+    def attach(self, cache: WeightCache) -> None:
+        """Keep what is derived from the weights in ``cache``."""
+        self._first, self._second = FoldedConvolution(cache), FoldedConvolution(cache)
+        self._third, self._shortcut = FoldedConvolution(cache), FoldedConvolution(cache)
+
+    def folded_(self, x: Tensor) -> Tensor:
+        """As :meth:`forward`, in the place of ``x`` where the shape stays."""
+        downsample = self.downsample
+        total = self._shortcut(x, *downsample, relu=False) if isinstance(downsample, nn.Sequential) else x
+        out = self._second(self._first(x, self.conv1, self.bn1), self.conv2, self.bn2)
+        return self._third.add_to_(total, out, self.conv3, self.bn3)
+
+
+class FastStage(Stage):
+    """A stage whose blocks each write over what the one before has made; its first block makes a new shape."""
+
+    weight_cache: WeightCache
+
+    def attach(self, cache: WeightCache) -> None:
+        """Keep what is derived from the weights in ``cache``."""
+        self.weight_cache = cache
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As :meth:`Stage.forward`."""
+        folds = _may_fold(self, self.weight_cache)
+        for block in self:
+            x = block.folded_(x) if folds and isinstance(block, FastBottleneck) else block(x)
         return x
 
-    def _fold(self) -> tuple[_Convolution, list[_Block]]:
-        blocks = [_Block(block) for stage in self.plain.stages for block in stage]  # type: ignore[attr-defined]
-        return _Convolution.of(self.plain.conv1, self.plain.bn1), blocks
+
+class FastResNetStem(ResNetStem):
+    """The stem with half its passes over memory."""
+
+    weight_cache: WeightCache
+    _first: FoldedConvolution
+
+    def attach(self, cache: WeightCache) -> None:
+        """Keep what is derived from the weights in ``cache``."""
+        self.weight_cache = cache
+        self._first = FoldedConvolution(cache)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """As :meth:`ResNetStem.embed`."""
+        if not _may_fold((self.conv1, self.bn1), self.weight_cache):
+            return super().embed(images)
+        return self._first(images.contiguous(memory_format=torch.channels_last), self.conv1, self.bn1)

@@ -1,35 +1,182 @@
-"""Things made of a model's weights that must not outlive them."""
+"""Tensors derived from a model's weights, such as other layouts of them, and the check that they are not stale.
+
+A derived tensor is used within a *checked call* only: a method of the model compares all weights that something was
+derived from with what they were, once, and what is stale is derived anew. Outside of such a call, where nobody would
+notice a change, modules compute with their weights as they are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from operator import attrgetter, is_
 from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor
 
-Made = TypeVar("Made")
+T = TypeVar("T")
+
+#: Values of a large weight that are compared: so many in a row at so many places. They are few places, since each one
+#: keeps a few pages of a mapped file in memory.
+PLACES, VALUES = 8, 8
+#: A weight of up to so many values is compared at up to :data:`SMALL_PLACES` single ones.
+SMALL, SMALL_PLACES = 1 << 14, 32
 
 
-class Following(Generic[Made]):
-    """What was made of some tensors, made again when one of them has changed since."""
+class WeightCache:
+    """All that was derived from the weights of one model.
+
+    A copy, and what is read back from a pickle, begins empty: derived tensors may have no storage to copy.
+    """
 
     def __init__(self) -> None:
-        self._state: list[tuple[int, int]] = []
-        self._made: Made | None = None
+        self._derived: weakref.WeakSet[DerivedTensors[object]] = weakref.WeakSet()
+        self._watch: _Watch | None = None
+        self._lock = threading.RLock()
+        self._calls = threading.local()
 
-    def __reduce__(self) -> tuple[type[Following[Made]], tuple[()]]:
-        """Copied and pickled empty: what was made may have no storage to copy, and is made again where it is needed."""
+    def __reduce__(self) -> tuple[type[WeightCache], tuple[()]]:
         return type(self), ()
 
-    def get(self, tensors: Iterable[Tensor], make: Callable[[], Made]) -> Made:
-        """``make()``, or what it returned last time if ``tensors`` are as they were then.
+    @property
+    def in_checked_call(self) -> bool:
+        """Whether this thread is within :meth:`checked_call`."""
+        return getattr(self._calls, "depth", 0) > 0
 
-        Tensors that were made in ``torch.inference_mode`` do not tell of changes, so for them it is made every time.
+    @contextmanager
+    def checked_call(self) -> Iterator[None]:
+        """Check on entry, unless a call around this one has done so."""
+        depth = getattr(self._calls, "depth", 0)
+        if depth == 0:
+            self.check()
+        self._calls.depth = depth + 1
+        try:
+            yield
+        finally:
+            self._calls.depth = depth
+
+    def check(self) -> None:
+        """Forget what was derived from weights that are no longer what they were.
+
+        Compared are the place in memory, torch's count of changes and a sample of the values. A write through ``.data``
+        to a few values that are not in the sample goes unseen; :meth:`clear` is for that.
         """
-        tensors = tuple(tensors)
-        if any(tensor.is_inference() for tensor in tensors):
-            return make()
-        state = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
-        if self._made is None or state != self._state:
-            self._made, self._state = make(), state
-        return self._made
+        with self._lock:
+            if self._watch is None:
+                self._watch = _Watch([snapshot for derived in self._derived for snapshot in derived.snapshots])
+            if self._watch.unchanged():
+                return
+            for derived in self._derived:
+                if not all(snapshot.unchanged() for snapshot in derived.snapshots):
+                    derived.clear()
+
+    def clear(self) -> None:
+        """Forget everything; it is derived anew where it is needed."""
+        with self._lock:
+            for derived in self._derived:
+                derived.clear()
+
+    def _register(self, derived: DerivedTensors[T]) -> None:
+        with self._lock:
+            self._derived.add(derived)  # type: ignore[arg-type]
+
+    def _changed(self) -> None:
+        self._watch = None
+
+
+class DerivedTensors(Generic[T]):
+    """One thing that is derived from some of a model's weights."""
+
+    def __init__(self, cache: WeightCache) -> None:
+        self.cache = cache
+        self.snapshots: tuple[Snapshot, ...] = ()
+        self._sources: tuple[Tensor, ...] = ()
+        self._value: T | None = None
+        cache._register(self)
+
+    def __reduce__(self) -> tuple[type[DerivedTensors[T]], tuple[WeightCache]]:
+        return type(self), (self.cache,)
+
+    def get(self, sources: tuple[Tensor, ...], derive: Callable[[], T]) -> T:
+        """Return what was derived from ``sources``, or ``derive()`` where these are others or were changed.
+
+        Args:
+            sources: the weights themselves, the same objects every time.
+            derive: makes the value; the weights do not change meanwhile.
+        """
+        value = self._value
+        if value is None or not _same(sources, self._sources):
+            value = derive()
+            with self.cache._lock:
+                self._value, self._sources = value, sources
+                self.snapshots = tuple(map(Snapshot, sources))
+                self.cache._changed()
+        return value
+
+    def clear(self) -> None:
+        """Forget it."""
+        self._value, self._sources, self.snapshots = None, (), ()
+        self.cache._changed()
+
+
+def _same(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    return len(first) == len(second) and all(map(is_, first, second))
+
+
+class Snapshot:
+    """A weight as it was: its place in memory, torch's count of changes and a sample of its values."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.place = tensor.data_ptr()
+        self.version = _version(tensor)
+        #: The sampled values as they are, read where the weight is stored, and as they were.
+        self.now = _sample(tensor.detach())
+        self.then = self.now.clone()
+
+    def unchanged(self) -> bool:
+        """Whether nothing has changed that can be seen."""
+        same_place = self.tensor.data_ptr() == self.place and _version(self.tensor) == self.version
+        return same_place and torch.equal(self.now, self.then)
+
+
+class _Watch:
+    """All snapshots, compared at once."""
+
+    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+        self._tensors = [snapshot.tensor for snapshot in snapshots]
+        self._places = [snapshot.place for snapshot in snapshots]
+        self._counted = [tensor for tensor in self._tensors if not tensor.is_inference()]
+        self._versions = [snapshot.version for snapshot in snapshots if not snapshot.tensor.is_inference()]
+        groups: dict[object, list[Snapshot]] = {}
+        for snapshot in snapshots:
+            groups.setdefault((snapshot.now.device, snapshot.now.dtype, snapshot.now.shape[1]), []).append(snapshot)
+        self._samples = [
+            ([snapshot.now for snapshot in group], torch.cat([snapshot.then for snapshot in group]))
+            for group in groups.values()
+        ]
+
+    def unchanged(self) -> bool:
+        if list(map(Tensor.data_ptr, self._tensors)) != self._places:
+            return False
+        if list(map(attrgetter("_version"), self._counted)) != self._versions:
+            return False
+        return all(torch.equal(torch.cat(now), then) for now, then in self._samples)
+
+
+def _version(tensor: Tensor) -> int:
+    """Torch's count of changes in place; it keeps none for tensors that were made in ``torch.inference_mode``."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    """A view [places, values] of a few values, spread over ``tensor``, as whole numbers, so that NaN equals itself."""
+    integer = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+    stored = tensor.untyped_storage().nbytes() // tensor.element_size() - tensor.storage_offset()
+    size = min(tensor.numel(), stored)  # an expanded tensor has fewer values than it shows
+    places, values = (PLACES, VALUES) if size > SMALL else (min(size, SMALL_PLACES), 1)
+    stride = max(size - values, 0) // max(places - 1, 1)
+    return tensor.view(integer).as_strided((places, values), (stride, 1))

@@ -21,9 +21,9 @@ from . import onednn
 TILE, PATCH, KERNEL = 4, 6, 3
 #: Where polynomials are evaluated, besides infinity. Of all tried, these give the least rounding errors.
 POINTS = (0.0, 3 / 2, -3 / 2, 2 / 3, -2 / 3)
-#: Where it is not worth it: there are four times as many weights to read as of a direct convolution, and with few
+#: Fewer are not worth it: there are four times as many weights to read as of a direct convolution, and with few
 #: channels the transforms cost what the products save.
-FEWEST_TILES, FEWEST_CHANNELS = 16, 128
+MIN_TILES, MIN_CHANNELS = 16, 128
 #: Tiles of one pass: what is made of more of them does not stay in the caches.
 TILES_AT_ONCE = 512
 
@@ -63,10 +63,10 @@ def _tiles(x: Tensor) -> tuple[int, int]:
     return -(-x.shape[2] // TILE), -(-x.shape[3] // TILE)
 
 
-def worth_it(x: Tensor) -> bool:
-    """Whether a :class:`WinogradConvolution` computes ``x`` [B, C, h, w] and is faster than a direct one."""
+def should_use(x: Tensor) -> bool:
+    """Tell whether a :class:`WinogradConvolution` computes ``x`` [B, C, h, w], and faster than a direct one."""
     rows, columns = _tiles(x)
-    large = len(x) * rows * columns >= FEWEST_TILES and x.shape[1] >= FEWEST_CHANNELS
+    large = len(x) * rows * columns >= MIN_TILES and x.shape[1] >= MIN_CHANNELS
     return large and x.dtype == torch.float32 and x.device.type == "cpu" and onednn.available(x.dtype)
 
 
@@ -80,7 +80,7 @@ class WinogradConvolution:
         kernels = kernels.float().reshape(-1, in_channels, 1, 1).contiguous(memory_format=torch.channels_last)
         #: Every point is a group of its own with a 1 × 1 convolution over all tiles.
         self.kernels = onednn.packed_kernel(
-            kernels, (1, 1), (0, 0), (1, PATCH**2 * in_channels, FEWEST_TILES, 1), groups=PATCH**2
+            kernels, (1, 1), (0, 0), (1, PATCH**2 * in_channels, MIN_TILES, 1), groups=PATCH**2
         )
         self.bias = torch.outer(_ONE, bias.double()).flatten().float()
         self.out_channels = out_channels

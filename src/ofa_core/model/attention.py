@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..config import OFAConfig
 
+#: Keys and values, [B, H, S, E] each.
 KeysValues = tuple[Tensor, Tensor]
 
 
@@ -26,34 +27,40 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(dim, dim)
         self.head_scale = nn.Parameter(torch.ones(self.heads)) if config.scale_heads else None
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)  # [B, T, D] -> [B, H, T, E]
-
     def keys_values(self, x: Tensor) -> KeysValues:
         """Keys and values, each [B, H, S, E], of ``x`` [B, S, D]."""
         return self._split(self.k_proj(x)), self._split(self.v_proj(x))
 
     def forward(
-        self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor, key_counts: list[int] | None = None
+        self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor, key_padding_mask: Tensor | None = None
     ) -> Tensor:
-        """Attend from ``x`` [B, T, D] to ``keys`` and ``values`` [B, H, S, E].
+        """Attend from ``x`` to ``keys`` and ``values``.
 
-        ``bias`` broadcasts to [B, H, T, S] and holds the positions' part and -inf where a key must not be seen. Where
-        ``key_counts`` are given, each sample sees so many of its first keys only, and ``bias`` is one for all: no mask
-        of all samples, heads, queries and keys is needed.
+        Args:
+            x: states [B, T, D] to attend from.
+            keys: [B, H, S, E].
+            values: [B, H, S, E].
+            bias: added to the scores; broadcasts to [B, H, T, S]. -inf where a query must not see a key.
+            key_padding_mask: [B, S], True at keys that no query of the sample sees; None where all are seen.
+
+        Returns:
+            What is attended to, [B, T, D].
         """
-        queries = self._split(self.q_proj(x))
-        if key_counts is None:
-            out = self._attend(queries, keys, values, bias)  # [B, H, T, E]
-        else:
-            samples = zip(queries.split(1), keys.split(1), values.split(1), key_counts, strict=True)
-            out = torch.cat([self._attend(q, k[:, :, :n], v[:, :, :n], bias[..., :n]) for q, k, v, n in samples])
+        out = self.attend(self._split(self.q_proj(x)), keys, values, bias, key_padding_mask)  # [B, H, T, E]
         if self.head_scale is not None:
             out = out * self.head_scale[:, None, None]
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
-    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    def attend(
+        self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, key_padding_mask: Tensor | None
+    ) -> Tensor:
+        """Attend with each head: [B, H, T, E] from ``queries`` [B, H, T, E]; the rest as :meth:`forward` has it."""
+        if key_padding_mask is not None:
+            bias = bias.masked_fill(key_padding_mask[:, None, None, :], -torch.inf)  # [B, H, T, S]
         dropout = self.dropout if self.training else 0.0
         return F.scaled_dot_product_attention(
             queries, keys, values, attn_mask=bias, dropout_p=dropout, scale=self.scale
         )
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, T, D] -> [B, H, T, E]

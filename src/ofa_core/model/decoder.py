@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, is_grad_enabled, nn
+from torch import Tensor, nn
 
 from ..config import OFAConfig
-from ..errors import OFAError
-from ..inference.bias_cache import LayerBias
-from ..inference.weight_cache import Following
 from .encoder import Memory
 from .kv_cache import DecoderCache
 from .layers import DecoderLayer, PrefixPrompt
 from .position_bias import (
     AbsoluteBias,
+    LayerBias,
     RelativeBias,
     code_position_ids,
     image_buckets,
@@ -24,25 +22,14 @@ from .position_bias import (
     token_buckets,
 )
 
-#: Target positions that a :class:`PositionTable` holds; longer targets are rare.
-TABLE_LENGTH = 64
-
 
 @dataclass(frozen=True)
 class TargetPositions:
-    """How one kind of target, text or image codes, sees the positions of a step."""
+    """The new positions of a step as one kind of target, text or image codes, sees them."""
 
     vectors: Tensor  # [T, D], position vectors of the new positions, before normalisation
     self_bias: LayerBias  # [1, H, T, all positions]
-    cross: Tensor  # [1, H, T, S], the cross-attention bias
-
-
-@dataclass(frozen=True)
-class PositionTable:
-    """How a target of text sees its first L positions, whatever it says."""
-
-    normed: Tensor  # [L, D], normalised position vectors
-    self_bias: Tensor  # [layers, 1, H, L, L]
+    cross_bias: Tensor  # [1, H, T, S]
 
 
 class Decoder(nn.Module):
@@ -69,8 +56,6 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config, rate) for rate in rates)
         self.prompt = PrefixPrompt(config, layers, config.decoder_prompt) if config.decoder_prompt else None
         self.final_norm = nn.LayerNorm(dim)
-        #: What is known of short targets' positions, in a model for inference; see :mod:`ofa_core.optimize`.
-        self.position_table: Following[PositionTable] | None = None
 
     def forward(
         self,
@@ -78,75 +63,76 @@ class Decoder(nn.Module):
         memory: Memory,
         cache: DecoderCache,
         positions: Tensor,
-        hidden: Tensor | None,
+        attn_mask: Tensor | None = None,
         code_mask: Tensor | None = None,
     ) -> Tensor:
-        """States [B*K, T, D] of the T new positions, which ``cache`` then holds as well.
+        """States of the T new positions of K prefixes a sample; ``cache`` then holds these positions as well.
 
         Args:
             target: embedded target tokens [B*K, T, D] of the new positions.
             memory: the encoder's states of the B samples.
             cache: the earlier positions.
             positions: [T], where in the target each new token stands.
-            hidden: True where a key must not be seen, if any; broadcasts to [B*K, H, T, all positions].
-            code_mask: [B], True for samples whose target is image codes.
+            attn_mask: True where a key must not be seen; broadcasts to [B*K, H, T, all positions]. None hides none.
+            code_mask: [B], True for samples whose target is image codes; None where none is.
+
+        Returns:
+            States [B*K, T, D].
         """
-        longest = int(positions.max()) + 1
-        if longest > self.config.max_target_positions:
-            raise OFAError(
-                f"a target of {longest} tokens is too long: this model holds {self.config.max_target_positions}"
-            )
-        all_positions = positions if cache.positions is None else torch.cat([cache.positions, positions])
-        cache.positions = all_positions
+        all_positions = cache.extend(positions)
         if cache.cross_position_keys is None:
             cache.cross_position_keys = self.cross_position_bias.keys(memory.positions)
-        if code_mask is None and self.position_table is not None and longest <= TABLE_LENGTH and not is_grad_enabled():
-            kinds = [self.kept_positions(positions, all_positions, longest, cache)]
-        else:
-            kinds = [
-                self._target_positions(positions, all_positions, cache.cross_position_keys, codes)
-                for codes in ((False,) if code_mask is None else (False, True))
-            ]
-        return self.run(target, memory, cache, kinds, hidden, code_mask)
+        kinds = [
+            self.target_positions(positions, all_positions, cache.cross_position_keys, codes)
+            for codes in ((False,) if code_mask is None else (False, True))
+        ]
+        return self.run_layers(target, memory, cache, kinds, attn_mask, code_mask)
 
-    def run(
+    def run_layers(
         self,
         target: Tensor,
         memory: Memory,
         cache: DecoderCache,
         kinds: list[TargetPositions],
-        hidden: Tensor | None,
+        attn_mask: Tensor | None = None,
         code_mask: Tensor | None = None,
     ) -> Tensor:
-        """What :meth:`forward` does once it is known how ``kinds`` of target, text and perhaps codes, see positions."""
+        """Do the rest of :meth:`forward`, given how ``kinds`` of target, text and perhaps codes, see the positions."""
         beams = target.shape[0] // memory.states.shape[0]
         of_row = None if code_mask is None else code_mask.repeat_interleave(beams)  # [B*K]
 
         x = self._embed(target, kinds, of_row)
-        cross_bias = _choose([kind.cross for kind in kinds], code_mask)
+        cross_bias = _choose([kind.cross_bias for kind in kinds], code_mask)
         if memory.padding is not None:
             cross_bias = cross_bias.masked_fill(memory.padding[:, None, None, :], -torch.inf)
-        prompts = self.prompt() if self.prompt is not None else [None] * len(self.layers)
-        hiding = None if hidden is None else target.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
-        for index, (layer, prompt) in enumerate(zip(self.layers, prompts, strict=True)):
+        hidden = None if attn_mask is None else target.new_zeros(attn_mask.shape).masked_fill(attn_mask, -torch.inf)
+        prompts = None if self.prompt is None else self.prompt()
+        for index, layer in enumerate(self.layers):
             self_bias = _choose([kind.self_bias(index) for kind in kinds], of_row)
-            if hiding is not None:
-                self_bias = self_bias + hiding
+            if hidden is not None:
+                self_bias = self_bias + hidden
+            prompt = None if prompts is None else prompts[index]
             x = layer(x, memory.states, cache.layer(index), self_bias, cross_bias, prompt)
         return self.final_norm(x)
 
     def _embed(self, target: Tensor, kinds: list[TargetPositions], of_row: Tensor | None) -> Tensor:
         """Target tokens [B*K, T, D] as they enter the first layer."""
-        entangle = self.config.entangle_decoder_positions
         norms = (self.text_norm, self.code_norm or self.text_norm)
-        versions = [
-            norm(target + kind.vectors if entangle else target) for norm, kind in zip(norms, kinds, strict=False)
-        ]
+        entangle = self.config.entangle_decoder_positions
+        versions = [norms[i](target + kind.vectors if entangle else target) for i, kind in enumerate(kinds)]
         return self.dropout(_choose(versions, of_row))
 
-    def _target_positions(
+    def target_positions(
         self, positions: Tensor, all_positions: Tensor, cross_keys: Tensor, codes: bool
     ) -> TargetPositions:
+        """The new positions of a step as text sees them, or image codes.
+
+        Args:
+            positions: [T], the new positions.
+            all_positions: [all positions], those of the keys.
+            cross_keys: projected source positions [H, S, E].
+            codes: whether the target is image codes.
+        """
         config = self.config
         if codes:
             ids, all_ids = (
@@ -165,56 +151,8 @@ class Decoder(nn.Module):
         return TargetPositions(
             vectors=vectors,
             self_bias=lambda layer: absolute + relative(layer, buckets),
-            cross=self.cross_position_bias(normed, cross_keys),
+            cross_bias=self.cross_position_bias(normed, cross_keys),
         )
-
-    def kept_positions(
-        self, positions: Tensor, all_positions: Tensor, longest: int, cache: DecoderCache
-    ) -> TargetPositions:
-        """What :meth:`_target_positions` gives for text, read off tables of all positions up to a length.
-
-        All positions are below ``longest``.
-        """
-        table = self.kept_table()
-        if cache.cross_bias is None:
-            cache.cross_bias = self.cross_position_bias(table.normed, cache.cross_position_keys)
-        self_bias = _rows_and_columns(table.self_bias[..., :longest, :longest], positions, all_positions)
-        return self.table_positions(positions, self_bias, cache.cross_bias)
-
-    def table_positions(self, positions: Tensor, self_bias: Tensor, cross_bias: Tensor) -> TargetPositions:
-        """How text at ``positions`` [T] sees: ``self_bias`` [layers, 1, H, T, ·] is theirs, ``cross_bias`` [1, H, L, S]
-        that of the whole table."""
-        return TargetPositions(
-            vectors=self.text_positions(positions),
-            self_bias=lambda layer: self_bias[layer],
-            cross=cross_bias.index_select(2, positions),
-        )
-
-    def kept_table(self) -> PositionTable:
-        """The table of the first :data:`TABLE_LENGTH` positions, from earlier if there is a place to keep it."""
-        if self.position_table is None:
-            return self._make_position_table()
-        sources = (
-            self.text_positions, self.text_position_norm, self.self_position_bias, self.cross_position_bias,
-            self.text_relative,
-        )  # fmt: skip
-        weights = (weight for module in sources for weight in module.parameters())
-        return self.position_table.get(weights, self._make_position_table)
-
-    def _make_position_table(self) -> PositionTable:
-        at = torch.arange(min(TABLE_LENGTH, self.config.max_target_positions), device=self.text_positions.weight.device)
-        normed = self.text_position_norm(self.text_positions(at))
-        absolute = self.self_position_bias(normed, self.self_position_bias.keys(normed))
-        buckets = token_buckets(at, at, self.config.token_bucket_size, self.config.max_target_positions)
-        layers = range(len(self.layers))
-        return PositionTable(normed, torch.stack([absolute + self.text_relative(layer, buckets) for layer in layers]))
-
-
-def _rows_and_columns(table: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """``table[..., rows, columns]`` of a table [..., R, C]: picking columns is slow, so of as few rows as possible."""
-    if len(rows) < table.shape[-2]:
-        return table.index_select(-2, rows).index_select(-1, columns)
-    return table.index_select(-1, columns).index_select(-2, rows)
 
 
 def _choose(versions: list[Tensor], code_mask: Tensor | None) -> Tensor:

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from ..config import OFAConfig
 from ..errors import OFAError
-from ..inference.bias_cache import BiasCache, Grid, LayerBias
 from ..vision.resnet import OUT_CHANNELS, ResNetStem
 from .layers import EncoderLayer, PrefixPrompt
 from .position_bias import (
     PATCH_SIZE,
     AbsoluteBias,
+    Grid,
+    LayerBias,
     RelativeBias,
     image_buckets,
     num_image_buckets,
@@ -27,7 +28,7 @@ from .position_bias import (
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the image stem makes of a batch of pictures; accepted by the model in place of their pixels."""
+    """Features that the image stem made of a batch of pictures; the model takes them in place of pixels."""
 
     patches: Tensor  # [B, P, 1024], row by row
     grid: tuple[int, int]  # rows and columns, P = rows * columns
@@ -39,10 +40,10 @@ class ImageFeatures:
 
 @dataclass(frozen=True)
 class Memory:
-    """What the decoder reads: the encoder's states, which of them are padding, and where they stand."""
+    """The encoder's output, which the decoder reads: states, which of them are padding, and where they stand."""
 
     states: Tensor  # [B, S, D]
-    padding: Tensor | None  # [B, S], True at padding; None where there is none
+    padding: Tensor | None  # [B, S], True at padding; None where it is known that there is none
     positions: Tensor  # [S, D], normalised position vectors, the same for all samples
 
     def select(self, samples: Tensor) -> Memory:
@@ -77,8 +78,6 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config, rate) for rate in rates)
         self.prompt = PrefixPrompt(config, layers, config.encoder_prompt) if config.encoder_prompt else None
         self.final_norm = nn.LayerNorm(dim)
-        #: Biases of earlier batches, in a model for inference; see :func:`ofa_core.optimize.optimized`.
-        self.bias_cache: BiasCache | None = None
 
     def image_features(self, images: Tensor) -> ImageFeatures:
         """Run the image stem on normalised ``images`` [B, 3, h, w]."""
@@ -92,37 +91,43 @@ class Encoder(nn.Module):
         return ImageFeatures(features.flatten(2).transpose(1, 2), (features.shape[2], features.shape[3]))
 
     def forward(
-        self, text: Tensor, text_padding: Tensor, image: ImageFeatures | None, image_mask: Tensor | None
+        self, text: Tensor, text_padding: Tensor | None, image: ImageFeatures | None, image_mask: Tensor | None
     ) -> Memory:
-        """Encode embedded ``text`` [B, N, D], padding where ``text_padding`` [B, N] is True, and pictures if any.
+        """Encode text and, where given, pictures.
 
-        A sample whose ``image_mask`` [B] is False has no picture: all its patches are padding.
+        Args:
+            text: embedded tokens [B, N, D].
+            text_padding: [B, N], True at padding; None where there is none.
+            image: features of the pictures, or None for text alone.
+            image_mask: [B], False for samples without a picture, all patches of which are padding; None for none.
+
+        Returns:
+            States of the patches, then of the text.
+
+        Raises:
+            OFAError: the text is longer than the model holds.
         """
-        if text.shape[1] > self.config.max_source_positions:
+        length = text.shape[1]
+        if length > self.config.max_source_positions:
             raise OFAError(
-                f"a source of {text.shape[1]} tokens is too long: this model holds {self.config.max_source_positions}"
+                f"a source of {length} tokens is too long: this model holds {self.config.max_source_positions}"
             )
-        length, grid = text.shape[1], None if image is None else image.grid
-        text_vectors, image_vectors = self._position_vectors(length, grid)
+        grid = None if image is None else image.grid
+        text_vectors, image_vectors = self.position_vectors(length, grid)
         x, padding = self._embed(text, text_vectors, kind=0), text_padding
         if image is not None and image_vectors is not None:
             patches = self._embed(self.image_proj(image.patches), image_vectors, kind=1)
             x = torch.cat([patches, x], dim=1)  # [B, P + N, D]
-            padding = torch.cat([_patch_padding(patches, image_mask), text_padding], dim=1)
-        has_padding = bool(padding.any())
-        if has_padding:
+            padding = _source_padding(text, text_padding, patches, image_mask)
+        if padding is not None:
             x = x.masked_fill(padding[..., None], 0)
 
-        positions = self._normalized_positions(text_vectors, image_vectors)
-        layer_bias = self._layer_bias(length, grid, positions)
-        key_counts = self._key_counts(padding) if has_padding else None
-        prompts = self.prompt() if self.prompt is not None else [None] * len(self.layers)
-        for index, (layer, prompt) in enumerate(zip(self.layers, prompts, strict=True)):
-            bias = layer_bias(index)
-            if has_padding and key_counts is None:
-                bias = bias.masked_fill(padding[:, None, None, :], -torch.inf)  # [B, H, S, S]
-            x = layer(x, bias, prompt, key_counts)
-        return Memory(self.final_norm(x), padding if has_padding else None, positions)
+        positions = self.normalized_positions(text_vectors, image_vectors)
+        layer_bias = self.layer_biases(positions, length, grid)
+        prompts = None if self.prompt is None else self.prompt()
+        for index, layer in enumerate(self.layers):
+            x = layer(x, layer_bias(index), padding, None if prompts is None else prompts[index])
+        return Memory(self.final_norm(x), padding, positions)
 
     def _embed(self, x: Tensor, vectors: Tensor, kind: int) -> Tensor:
         """Text (kind 0) or patches (kind 1), [B, ·, D], as they enter the first layer."""
@@ -132,7 +137,7 @@ class Encoder(nn.Module):
             x = x + self.type_embedding.weight[kind]
         return self.dropout((self.text_norm, self.image_norm)[kind](x))
 
-    def _position_vectors(self, length: int, grid: Grid) -> tuple[Tensor, Tensor | None]:
+    def position_vectors(self, length: int, grid: Grid) -> tuple[Tensor, Tensor | None]:
         """Position vectors [N, D] of the text and [P, D] of the patches, before normalisation."""
         text = self.text_positions.weight[:length]
         if grid is None:
@@ -148,32 +153,24 @@ class Encoder(nn.Module):
     def _patch_ids(self, rows: int, columns: int) -> Tensor:
         return patch_position_ids(rows, columns, self.config.image_bucket_size, self.image_positions.weight.device)
 
-    def _normalized_positions(self, text: Tensor, image: Tensor | None) -> Tensor:
-        """Position vectors [S, D] as biases are computed from them."""
+    def normalized_positions(self, text: Tensor, image: Tensor | None) -> Tensor:
+        """Position vectors [S, D] as biases are computed from them, of those of :meth:`position_vectors`."""
         normed = self.text_position_norm(text)
         return normed if image is None else torch.cat([self.image_position_norm(image), normed])
 
-    def _layer_bias(self, length: int, grid: Grid, positions: Tensor) -> LayerBias:
-        """What gives the position bias [1, H, S, S] of a layer: kept from earlier where there is a cache."""
-        if self.bias_cache is None or torch.is_grad_enabled():
-            return self._computed_bias(length, grid, positions)
-        sources = (
-            self.text_positions, self.image_positions, self.text_position_norm, self.image_position_norm,
-            self.position_bias, self.text_relative, self.image_relative,
-        )  # fmt: skip
-        weights = (weight for module in sources for weight in module.parameters())
-        longest = self.config.max_source_positions
-        return self.bias_cache.get(weights, grid, length, longest, lambda whole: self._computed_bias(whole, grid))
+    def layer_biases(self, positions: Tensor, length: int, grid: Grid) -> LayerBias:
+        """The position bias of each layer: an absolute part, the same for all, and a relative one within each block.
 
-    def _computed_bias(self, length: int, grid: Grid, positions: Tensor | None = None) -> LayerBias:
-        """An absolute part, the same for all layers, and a relative one inside the text and patch blocks.
+        Args:
+            positions: normalised position vectors [S, D].
+            length: N, the length of the text.
+            grid: rows and columns of patches, or None.
 
-        ``positions`` [S, D] are the normalised position vectors, where they are at hand.
+        Returns:
+            A function from a layer's index to its bias [1, H, S, S].
         """
-        if positions is None:
-            positions = self._normalized_positions(*self._position_vectors(length, grid))
         absolute = self.position_bias(positions, self.position_bias.keys(positions))  # [1, H, S, S]
-        first_text = len(positions) - length
+        first_text = positions.shape[0] - length
         at = torch.arange(length, device=positions.device)
         text_buckets = token_buckets(at, at, self.config.token_bucket_size, self.config.max_source_positions)
         ids = None if grid is None else self._patch_ids(*grid)
@@ -188,18 +185,17 @@ class Encoder(nn.Module):
 
         return bias
 
-    def _key_counts(self, padding: Tensor) -> list[int] | None:
-        """How many keys each sample has before its ``padding`` [B, S]; None where a mask must tell."""
-        by_sample = self.bias_cache is not None and not torch.is_grad_enabled() and padding.device.type == "cpu"
-        if not by_sample or self.prompt is not None or bool((padding[:, :-1] & ~padding[:, 1:]).any()):
-            return None
-        counts: list[int] = (~padding).sum(1).tolist()
-        return None if 0 in counts else counts
 
-
-def _patch_padding(patches: Tensor, image_mask: Tensor | None) -> Tensor:
-    """[B, P], True where a sample has no picture."""
-    batch, count = patches.shape[:2]
+def _source_padding(
+    text: Tensor, text_padding: Tensor | None, patches: Tensor, image_mask: Tensor | None
+) -> Tensor | None:
+    """[B, P + N], True at padding of the text and at all patches of samples without a picture; None without any."""
+    if text_padding is None and image_mask is None:
+        return None
+    if text_padding is None:
+        text_padding = torch.zeros(text.shape[:2], dtype=torch.bool, device=text.device)
     if image_mask is None:
-        return torch.zeros(batch, count, dtype=torch.bool, device=patches.device)
-    return ~image_mask.to(patches.device, torch.bool)[:, None].expand(batch, count)
+        absent = torch.zeros(patches.shape[:2], dtype=torch.bool, device=text.device)
+    else:
+        absent = ~image_mask.to(text.device, torch.bool)[:, None].expand(patches.shape[:2])
+    return torch.cat([absent, text_padding], dim=1)

@@ -1,4 +1,4 @@
-"""What a decoder keeps between steps, handed to it as an argument."""
+"""The part of a decoder's work that is kept between steps, handed to it as an argument."""
 
 from __future__ import annotations
 
@@ -37,13 +37,16 @@ class DecoderCache:
     positions: Tensor | None = None
     #: Projected source positions [H, S, E] that every step's cross-attention bias is computed from.
     cross_position_keys: Tensor | None = None
-    #: The cross-attention bias [1, H, L, S] of the first L target positions, where it was computed for all at once.
-    cross_bias: Tensor | None = None
 
     @property
     def length(self) -> int:
         """Number of target positions held."""
-        return 0 if self.positions is None else self.positions.numel()
+        return 0 if self.positions is None else self.positions.shape[0]
+
+    def extend(self, positions: Tensor) -> Tensor:
+        """Add target ``positions`` [T]; returns those of all keys so far."""
+        self.positions = positions if self.positions is None else torch.cat([self.positions, positions])
+        return self.positions
 
     def layer(self, index: int) -> LayerCache:
         """The part that belongs to one layer."""

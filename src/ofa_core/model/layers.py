@@ -41,20 +41,11 @@ class FeedForward(nn.Module):
         self.fc2 = nn.Linear(config.ffn_dim, config.embed_dim)
         self.dropout = nn.Dropout(config.dropout)
         self.adapter = Adapter(config.embed_dim, config.adapter_dim) if config.adapter_dim else nn.Identity()
-        #: How much of what fc1 makes is held at a time, in bytes, if not all of it; see :mod:`ofa_core.optimize`.
-        self.inner_bytes: int | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., D] to [..., D]."""
-        size = x.numel() // x.shape[-1] * self.fc2.weight.shape[1] * x.element_size()
-        if self.inner_bytes is None or size <= self.inner_bytes:
-            return self._all(x)
-        pieces = x.flatten(0, -2).chunk(-(-size // self.inner_bytes))
-        return torch.cat([self._all(piece) for piece in pieces]).view_as(x)
-
-    def _all(self, x: Tensor) -> Tensor:
-        x = self.norm(self.activation_dropout(self.activation(self.fc1(x))))
-        return self.adapter(self.dropout(self.fc2(x)))
+        x = self.activation_dropout(self.activation(self.fc1(x)))
+        return self.adapter(self.dropout(self.fc2(self.norm(x))))
 
 
 class PrefixPrompt(nn.Module):
@@ -63,11 +54,11 @@ class PrefixPrompt(nn.Module):
     def __init__(self, config: OFAConfig, layers: int, prompt: PromptConfig) -> None:
         super().__init__()
         self.layers, self.heads = layers, config.num_heads
-        out_dim, hidden = layers * 2 * config.embed_dim, prompt.projection_dim
-        self.embedding = nn.Embedding(prompt.length, config.embed_dim if hidden else out_dim)
+        out_dim, hidden_dim = layers * 2 * config.embed_dim, prompt.projection_dim
+        self.embedding = nn.Embedding(prompt.length, config.embed_dim if hidden_dim else out_dim)
         self.projection = (
-            nn.Sequential(nn.Linear(config.embed_dim, hidden), nn.ReLU(), nn.Linear(hidden, out_dim))
-            if hidden
+            nn.Sequential(nn.Linear(config.embed_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, out_dim))
+            if hidden_dim
             else nn.Identity()
         )
 
@@ -78,17 +69,8 @@ class PrefixPrompt(nn.Module):
         return [(keys[None], values[None]) for keys, values in slices]
 
 
-def with_prompt(keys: Tensor, values: Tensor, bias: Tensor, prompt: KeysValues | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Put a prompt's keys and values before the others; it is always visible and has no position."""
-    if prompt is None:
-        return keys, values, bias
-    front = [part.expand(keys.shape[0], -1, -1, -1) for part in prompt]
-    bias = F.pad(bias, (prompt[0].shape[2], 0))
-    return torch.cat([front[0], keys], dim=2), torch.cat([front[1], values], dim=2), bias
-
-
 class _Layer(nn.Module):
-    """What both kinds of layer share: self-attention and the feed-forward, each with its residual path."""
+    """The part that both kinds of layer share: self-attention and feed-forward, each with its residual path."""
 
     def __init__(self, config: OFAConfig, drop_path: float) -> None:
         super().__init__()
@@ -102,10 +84,10 @@ class _Layer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.drop_path = DropPath(drop_path)
 
-    def _attended(self, x: Tensor, attended: Tensor, out_norm: nn.Module) -> Tensor:
+    def _add_attended(self, x: Tensor, attended: Tensor, out_norm: nn.Module) -> Tensor:
         return x + self.drop_path(self.dropout(out_norm(attended)))
 
-    def _fed_forward(self, x: Tensor) -> Tensor:
+    def _add_feed_forward(self, x: Tensor) -> Tensor:
         residual = x if self.residual_scale is None else x * self.residual_scale
         return residual + self.drop_path(self.ffn(self.ffn_norm(x)))
 
@@ -114,16 +96,27 @@ class EncoderLayer(_Layer):
     """Self-attention and feed-forward."""
 
     def forward(
-        self, x: Tensor, bias: Tensor, prompt: KeysValues | None = None, key_counts: list[int] | None = None
+        self, x: Tensor, bias: Tensor, key_padding_mask: Tensor | None = None, prompt: KeysValues | None = None
     ) -> Tensor:
-        """``x`` [B, S, D] to the same shape; ``bias`` broadcasts to [B, H, S, S].
+        """One layer of the encoder.
 
-        Where ``key_counts`` are given, each sample sees so many of its first positions only.
+        Args:
+            x: states [B, S, D].
+            bias: position bias; broadcasts to [B, H, S, S].
+            key_padding_mask: [B, S], True at positions that are padding; None where there are none.
+            prompt: keys and values that stand before those of ``x``, [1, H, length, E] each.
+
+        Returns:
+            States [B, S, D].
         """
         h = self.self_attn_norm(x)
-        keys, values, bias = with_prompt(*self.self_attn.keys_values(h), bias, prompt)
-        x = self._attended(x, self.self_attn(h, keys, values, bias, key_counts), self.self_attn_out_norm)
-        return self._fed_forward(x)
+        keys, values = self.self_attn.keys_values(h)
+        if prompt is not None:
+            keys, values, bias = prepend_prompt(prompt, keys, values, bias)
+            if key_padding_mask is not None:
+                key_padding_mask = F.pad(key_padding_mask, (prompt[0].shape[2], 0))
+        x = self._add_attended(x, self.self_attn(h, keys, values, bias, key_padding_mask), self.self_attn_out_norm)
+        return self._add_feed_forward(x)
 
 
 class DecoderLayer(_Layer):
@@ -144,25 +137,52 @@ class DecoderLayer(_Layer):
         cross_bias: Tensor,
         prompt: KeysValues | None = None,
     ) -> Tensor:
-        """``x`` [B*K, T, D] to the same shape, attending to ``cache``'s earlier positions and to ``states`` [B, S, D].
+        """One layer of the decoder, on the new positions of K beams a sample.
 
-        ``self_bias`` broadcasts to [B*K, H, T, all positions], ``cross_bias`` to [B, H, T, S].
+        Args:
+            x: states [B*K, T, D] of the new positions.
+            states: the encoder's, [B, S, D].
+            cache: keys and values of the earlier positions; those of the new ones are added.
+            self_bias: broadcasts to [B*K, H, T, all positions]; -inf where a key must not be seen.
+            cross_bias: broadcasts to [B, H, T, S]; -inf at padding.
+            prompt: keys and values that stand before all others, [1, H, length, E] each.
+
+        Returns:
+            States [B*K, T, D].
         """
         h = self.self_attn_norm(x)
         keys, values = cache.append(*self.self_attn.keys_values(h))
-        keys, values, self_bias = with_prompt(keys, values, self_bias, prompt)
-        x = self._attended(x, self.self_attn(h, keys, values, self_bias), self.self_attn_out_norm)
+        if prompt is not None:
+            keys, values, self_bias = prepend_prompt(prompt, keys, values, self_bias)
+        x = self._add_attended(x, self.self_attn(h, keys, values, self_bias), self.self_attn_out_norm)
 
         if cache.cross is None:
             cache.cross = self.cross_attn.keys_values(states)
         h = self.cross_attn_norm(x)
-        x = self._attended(x, self._cross(h, *cache.cross, cross_bias), self.cross_attn_out_norm)
-        return self._fed_forward(x)
+        x = self._add_attended(x, self._attend_across(h, *cache.cross, cross_bias), self.cross_attn_out_norm)
+        return self._add_feed_forward(x)
 
-    def _cross(self, h: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        """All beams of a sample attend as one longer query, so that its keys and values are never copied."""
+    def _attend_across(self, h: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """Attend with all beams of a sample as one longer query, so that its keys and values are never copied."""
         rows, length, dim = h.shape
         beams = rows // keys.shape[0]
         folded = h.reshape(-1, beams * length, dim)  # [B, K*T, D]
         bias = bias.unsqueeze(2).expand(-1, -1, beams, -1, -1).flatten(2, 3)  # [1 or B, H, K*T, S]
         return self.cross_attn(folded, keys, values, bias).reshape(rows, length, dim)
+
+
+def prepend_prompt(prompt: KeysValues, keys: Tensor, values: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Put a prompt's keys and values before the others; it is always visible and has no position.
+
+    Args:
+        prompt: keys and values [1, H, length, E].
+        keys: [B, H, S, E].
+        values: [B, H, S, E].
+        bias: [·, H, T, S].
+
+    Returns:
+        Keys, values and bias with ``length`` more keys in front.
+    """
+    front = [part.expand(keys.shape[0], -1, -1, -1) for part in prompt]
+    bias = F.pad(bias, (prompt[0].shape[2], 0))
+    return torch.cat([front[0], keys], dim=2), torch.cat([front[1], values], dim=2), bias

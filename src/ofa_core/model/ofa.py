@@ -6,9 +6,6 @@ D width, H heads, E = D/H width of a head, K beams, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,14 +17,6 @@ from .decoder import Decoder
 from .encoder import Encoder, ImageFeatures, Memory
 from .kv_cache import DecoderCache
 from .position_bias import RelativeBias
-
-
-class TokenEmbedding(nn.Embedding):
-    """Vectors of tokens, which are at the same time the weights of the output."""
-
-    def logits(self, states: Tensor) -> Tensor:
-        """Logits [..., V] of decoder ``states`` [..., D]."""
-        return F.linear(states, self.weight)
 
 
 class ClassificationHead(nn.Module):
@@ -47,12 +36,17 @@ class ClassificationHead(nn.Module):
 
 
 class OFAModel(nn.Module):
-    """The network: tokens and pictures to logits. Freshly made it is random; :func:`ofa_core.load` fills it."""
+    """The network: tokens and pictures to logits. Freshly made it is random; :func:`ofa_core.load` fills it.
+
+    It checks shapes, not values: ids outside the vocabulary are torch's error here, and one in words in
+    :func:`ofa_core.generate` and :func:`ofa_core.score_candidates`.
+    """
 
     def __init__(self, config: OFAConfig) -> None:
         super().__init__()
         self.config = config
-        self.token_embedding = TokenEmbedding(config.vocab_size, config.embed_dim)
+        #: Vectors of tokens, which are at the same time the weights of the output.
+        self.token_embedding = nn.Embedding(config.vocab_size, config.embed_dim)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.classification_heads = nn.ModuleDict(
@@ -61,32 +55,35 @@ class OFAModel(nn.Module):
                 for name, head in config.classification_heads.items()
             }
         )
-        #: How a :class:`~ofa_core.static_decoder.StaticDecoder` takes a step, in a model that decodes in static shapes.
-        self.static_step: Callable[[Any], Tensor] | None = None
         self.initialize()
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.token_embedding.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights are."""
+        """The type of the weights."""
         return self.token_embedding.weight.dtype
 
     def encode(
         self, tokens: Tensor, images: Tensor | ImageFeatures | None = None, image_mask: Tensor | None = None
     ) -> Memory:
-        """Encode source ``tokens`` [B, N] (padded with 1) and, if given, normalised ``images`` [B, 3, h, w].
+        """Encode source tokens and, if given, pictures.
 
-        In place of pixels, ``images`` may be what :meth:`image_features` made of them. ``image_mask`` [B] is False for
-        samples without a picture, whose pixels are then ignored.
+        Args:
+            tokens: [B, N], padded with 1.
+            images: normalised pixels [B, 3, h, w], or what :meth:`image_features` made of them; None for text alone.
+            image_mask: [B], False for samples without a picture, whose pixels are then ignored; None: all have one.
+
+        Returns:
+            What :meth:`decode` reads.
 
         Raises:
-            OFAError: shapes that do not fit, token ids outside the vocabulary, or more than the position tables hold.
+            OFAError: shapes that do not fit, or more than the position tables hold.
         """
-        self.check_tokens(tokens, "source tokens")
+        _check_shape(tokens, "source tokens")
         if isinstance(images, Tensor):
             images = self.image_features(images)
         for name, count in (
@@ -95,7 +92,7 @@ class OFAModel(nn.Module):
         ):
             if count is not None and count != tokens.shape[0]:
                 raise OFAError(f"{name} holds {count} samples, the source tokens {tokens.shape[0]}")
-        return self.encoder(self.token_embedding(tokens), tokens.eq(PAD), images, image_mask)
+        return self.encoder(self.token_embedding(tokens), self.padding_mask(tokens), images, image_mask)
 
     def image_features(self, images: Tensor) -> ImageFeatures:
         """The image stem alone, on normalised ``images`` [B, 3, h, w]; the result serves any number of texts."""
@@ -104,40 +101,58 @@ class OFAModel(nn.Module):
     def decode(
         self, memory: Memory, prefix: Tensor, cache: DecoderCache | None = None, code_mask: Tensor | None = None
     ) -> Tensor:
-        """Logits [B*K, T, V] for what follows each position of target ``prefix`` [B*K, T'].
+        """Compute logits for what follows each position of a target.
 
-        T is T' without a cache; with one, only the positions it does not hold yet are computed, and it holds them then.
-        The K prefixes of a sample stand together. ``code_mask`` [B] is True for samples whose target is image codes.
+        Args:
+            memory: what :meth:`encode` returned for B samples.
+            prefix: target tokens [B*K, T'], those of one sample together, padded with 1.
+            cache: what was computed for the first positions of ``prefix``; it holds all of them afterwards.
+            code_mask: [B], True for samples whose target is image codes; None where none is.
+
+        Returns:
+            Logits [B*K, T, V], where T is T' without a cache, and the number of new positions with one.
 
         Raises:
-            OFAError: shapes that do not fit, token ids outside the vocabulary, or more than the position tables hold.
+            OFAError: shapes that do not fit, or more than the position tables hold.
         """
         return self.logits(self.decode_states(memory, prefix, cache, code_mask))
 
     def decode_states(
         self, memory: Memory, prefix: Tensor, cache: DecoderCache | None = None, code_mask: Tensor | None = None
     ) -> Tensor:
-        """The states [B*K, T, D] that :meth:`decode` computes its logits from."""
-        self.check_tokens(prefix, "target prefix")
+        """The states [B*K, T, D] that :meth:`decode` computes its logits from; see there."""
+        _check_shape(prefix, "target prefix")
         if prefix.shape[0] % memory.states.shape[0]:
             raise OFAError(f"{prefix.shape[0]} prefixes cannot be shared out over {memory.states.shape[0]} samples")
         if code_mask is not None and code_mask.shape != memory.states.shape[:1]:
-            raise OFAError(f"code_mask holds {len(code_mask)} samples, the memory {len(memory.states)}")
+            raise OFAError(f"code_mask holds {code_mask.shape[0]} samples, the memory {memory.states.shape[0]}")
+        if prefix.shape[1] > self.config.max_target_positions:
+            raise OFAError(
+                f"a target of {prefix.shape[1]} tokens is too long: this model holds {self.config.max_target_positions}"
+            )
         cache = DecoderCache() if cache is None else cache
-        if not cache.length < prefix.shape[1]:
-            raise OFAError(f"the cache holds {cache.length} positions: a prefix of {prefix.shape[1]} has nothing new")
-        positions = torch.arange(prefix.shape[1], device=prefix.device)
-        new = positions[cache.length :]
-        hidden = None if len(new) == 1 else positions[None, :] > new[:, None]  # [T, T']
-        padding = prefix.eq(PAD)[:, None, None, :]  # [B*K, 1, 1, T']
-        if padding.any():
-            hidden = padding if hidden is None else hidden | padding
-        target = self.token_embedding(prefix[:, cache.length :])
-        return self.decoder(target, memory, cache, new, hidden, code_mask)
+        start = cache.length
+        if not start < prefix.shape[1]:
+            raise OFAError(f"the cache holds {start} positions: a prefix of {prefix.shape[1]} has nothing new")
+        positions = torch.arange(start, prefix.shape[1], device=prefix.device)
+        target = self.token_embedding(prefix[:, start:])
+        return self.decoder(target, memory, cache, positions, self.target_mask(prefix, start), code_mask)
+
+    def padding_mask(self, tokens: Tensor) -> Tensor | None:
+        """[B, N], True where ``tokens`` are padding; a subclass may say None where none is."""
+        return tokens.eq(PAD)
+
+    def target_mask(self, prefix: Tensor, start: int) -> Tensor | None:
+        """The positions of ``prefix`` [B*K, T'] that those from ``start`` on must not see: later ones and padding.
+
+        Broadcasts to [B*K, H, T, T']; a subclass may say None where there are none.
+        """
+        at = torch.arange(prefix.shape[1], device=prefix.device)
+        return (at[None, :] > at[start:, None]) | prefix.eq(PAD)[:, None, None, :]
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits [..., V] of decoder ``states`` [..., D]: the output projection is the token embedding."""
-        return self.token_embedding.logits(states)
+        return F.linear(states, self.token_embedding.weight)
 
     def forward(
         self,
@@ -153,7 +168,20 @@ class OFAModel(nn.Module):
     def classify(
         self, head: str, tokens: Tensor, prefix: Tensor, images: Tensor | ImageFeatures | None = None
     ) -> Tensor:
-        """Scores [B, classes] of a classification head, read at the last target position that is not padding."""
+        """Scores of a classification head, read at the last target position that is not padding.
+
+        Args:
+            head: the head's name.
+            tokens: source tokens [B, N], padded with 1.
+            prefix: target tokens [B, T], padded with 1.
+            images: normalised pixels [B, 3, h, w] or the stem's features; None for text alone.
+
+        Returns:
+            Scores [B, classes].
+
+        Raises:
+            OFAError: there is no such head, or shapes do not fit.
+        """
         if head not in self.classification_heads:
             known = ", ".join(self.classification_heads) or "none"
             raise OFAError(f"this model has no classification head {head!r}; it has {known}")
@@ -176,10 +204,8 @@ class OFAModel(nn.Module):
                 for table in module.parameters():
                     nn.init.zeros_(table)
 
-    def check_tokens(self, tokens: Tensor, name: str) -> None:
-        """Raise OFAError unless ``tokens`` is [batch, length], not empty and within the vocabulary."""
-        if tokens.dim() != 2 or 0 in tokens.shape:
-            raise OFAError(f"{name} must be [batch, length] and not empty, not {list(tokens.shape)}")
-        low, high = int(tokens.min()), int(tokens.max())
-        if low < 0 or high >= self.config.vocab_size:
-            raise OFAError(f"{name} hold id {low if low < 0 else high}; ids run from 0 to {self.config.vocab_size - 1}")
+
+def _check_shape(tokens: Tensor, name: str) -> None:
+    """Raise OFAError unless ``tokens`` is [batch, length] and not empty."""
+    if tokens.dim() != 2 or 0 in tokens.shape:
+        raise OFAError(f"{name} must be [batch, length] and not empty, not {list(tokens.shape)}")

@@ -1,11 +1,17 @@
-"""Where tokens and patches stand: buckets of relative distance (pure functions) and the biases read off them."""
+"""Biases from where tokens and patches stand: buckets of relative distance (pure functions), and two kinds of bias."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+
+#: Rows and columns of patches; None without a picture.
+Grid = tuple[int, int] | None
+#: A function from a layer's index to its bias.
+LayerBias = Callable[[int], Tensor]
 
 #: Pixels a patch covers, a side.
 PATCH_SIZE = 16
@@ -76,14 +82,17 @@ class AbsoluteBias(nn.Module):
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)
 
+    def queries(self, vectors: Tensor) -> Tensor:
+        """Projected and scaled queries [H, Q, E] of position vectors [Q, D]."""
+        return self.query(vectors).unflatten(-1, (self.heads, -1)).transpose(0, 1) * self.scale
+
     def keys(self, vectors: Tensor) -> Tensor:
         """Projected keys [H, K, E] of position vectors [K, D]; worth keeping where they serve many steps."""
         return self.key(vectors).unflatten(-1, (self.heads, -1)).transpose(0, 1)
 
     def forward(self, vectors: Tensor, keys: Tensor) -> Tensor:
         """Bias [1, H, Q, K] of query position vectors [Q, D] against :meth:`keys` [H, K, E]."""
-        queries = self.query(vectors).unflatten(-1, (self.heads, -1)).transpose(0, 1) * self.scale
-        return (queries @ keys.transpose(-1, -2)).unsqueeze(0)
+        return (self.queries(vectors) @ keys.transpose(-1, -2)).unsqueeze(0)
 
 
 class RelativeBias(nn.Module):
@@ -95,10 +104,4 @@ class RelativeBias(nn.Module):
 
     def forward(self, layer: int, buckets: Tensor) -> Tensor:
         """Bias [1, H, Q, K] of one layer for ``buckets`` [Q, K]."""
-        weight: Tensor = self.tables[layer].weight  # type: ignore[assignment]
-        table = weight.t()  # [H, buckets]
-        if torch.is_grad_enabled():
-            return table[:, buckets].unsqueeze(0)
-        # Twice as fast, but its gradient would need the places for each head.
-        picked = table.contiguous().gather(1, buckets.flatten().expand(len(table), -1))
-        return picked.view(1, len(table), *buckets.shape)
+        return self.tables[layer](buckets).permute(2, 0, 1).unsqueeze(0)

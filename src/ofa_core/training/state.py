@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..checkpoint.model_dir import apart
+from ..checkpoint.model_dir import unshare_tensors
 from ..errors import OFAError
 from ..utils.atomic_write import written_beside
 
@@ -59,7 +59,7 @@ def save_state(path: Path, groups: dict[str, dict[str, Tensor]], facts: dict[str
     """Write groups of tensors and some facts, beside and renamed."""
     tensors = {f"{group}:{name}": t for group, part in groups.items() for name, t in part.items()}
     with written_beside(path) as temporary:
-        save_file(apart(tensors), temporary, metadata={"format": FORMAT, "facts": json.dumps(facts)})
+        save_file(unshare_tensors(tensors), temporary, metadata={"format": FORMAT, "facts": json.dumps(facts)})
 
 
 def read_state(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

@@ -45,6 +45,10 @@ class Bottleneck(nn.Module):
         return F.relu(self.downsample(x) + self.drop_path(out))
 
 
+class Stage(nn.Sequential):
+    """Bottleneck blocks one after the other, the first of which may halve the sides."""
+
+
 class ResNetStem(nn.Module):
     """Pixels to a grid of 1,024-channel features, one for each 16 × 16 pixels."""
 
@@ -60,13 +64,16 @@ class ResNetStem(nn.Module):
             for index in range(depth):
                 blocks.append(Bottleneck(in_channels, channels, stride if index == 0 else 1, next(rates)))
                 in_channels = channels * EXPANSION
-            stages.append(nn.Sequential(*blocks))
+            stages.append(Stage(*blocks))
         self.stages = nn.ModuleList(stages)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised ``images`` [B, 3, h, w] to features [B, 1024, h/16, w/16] (sides rounded up)."""
-        x = F.relu(self.bn1(self.conv1(images)))
-        x = F.max_pool2d(x, 3, stride=2, padding=1)
+        x = F.max_pool2d(self.embed(images), 3, stride=2, padding=1)
         for stage in self.stages:
             x = stage(x)
         return x
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Normalised ``images`` [B, 3, h, w] to [B, 64, h/2, w/2]."""
+        return F.relu(self.bn1(self.conv1(images)))
