@@ -6,13 +6,20 @@ import copy
 import gc
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ofa_core.inference.weight_cache import SMALL, DerivedTensors, WeightCache
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Iterator[None]:
+    """Nothing derived is used where gradients are recorded."""
+    with torch.no_grad():
+        yield
 
 
 class Watched:
@@ -124,10 +131,10 @@ def test_weights_are_compared_once_a_call_and_not_within(monkeypatch: pytest.Mon
     check = WeightCache.check
     monkeypatch.setattr(WeightCache, "check", lambda self: (checks.append(1), check(self))[1])
     with watched.cache.checked_call():
-        assert watched.cache.in_checked_call
+        assert watched.cache.memo is not None
         for _ in range(3):
             watched.ask()
-    assert not watched.cache.in_checked_call
+    assert watched.cache.memo is None
     assert len(checks) == 1
     watched.ask()
     assert len(checks) == 2
@@ -137,13 +144,19 @@ def test_a_call_that_fails_ends_too() -> None:
     cache = WeightCache()
     with pytest.raises(ValueError, match="it"), cache.checked_call():
         raise ValueError("it")
-    assert not cache.in_checked_call
+    assert cache.memo is None
+
+
+def test_with_gradients_nothing_derived_is_used() -> None:
+    cache = WeightCache()
+    with torch.enable_grad(), cache.checked_call():
+        assert cache.memo is None
 
 
 def test_a_call_is_one_threads_own() -> None:
     cache, seen = WeightCache(), []
     with cache.checked_call():
-        thread = threading.Thread(target=lambda: seen.append(cache.in_checked_call))
+        thread = threading.Thread(target=lambda: seen.append(cache.memo is not None))
         thread.start()
         thread.join()
     assert seen == [False]
@@ -162,7 +175,7 @@ def test_many_threads_and_changes_end_in_what_is_right() -> None:
                 if not 0 <= found <= 50:
                     wrong.append(found)
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=torch.no_grad()(ask)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for _ in range(50):

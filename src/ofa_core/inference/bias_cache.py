@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..model.encoder import Encoder
 from ..model.position_bias import AbsoluteBias, Grid, LayerBias, RelativeBias
 from .fast_layers import FastLinear
-from .untouched import all_untouched, may_replace
+from .untouched import may_replace, untouched
 from .weight_cache import DerivedTensors, WeightCache
 
 #: Biases are made for texts of a multiple of this length, so that a few serve all; shorter texts see a part of one.
@@ -95,7 +95,7 @@ class FastEncoder(Encoder):
             self.text_positions, self.image_positions, self.text_position_norm, self.image_position_norm,
             self.position_bias, self.text_relative, self.image_relative,
         )  # fmt: skip
-        if not (may_replace() and self.weight_cache.in_checked_call and all_untouched(sources, self._KINDS)):
+        if not (may_replace() and self.weight_cache.memo is not None and untouched(sources, self._KINDS)):
             return super().layer_biases(positions, length, grid)
         weights = tuple(weight for module in sources for weight in module.parameters())
         biases = self._biases.get(weights, lambda: BiasCache(len(self.layers)))

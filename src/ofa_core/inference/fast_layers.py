@@ -16,7 +16,7 @@ from ..model.layers import Adapter, FeedForward
 from ..utils.mapped_memory import give_back
 from . import onednn
 from .int8 import Int8Linear
-from .untouched import all_untouched, may_replace
+from .untouched import may_replace, untouched
 from .weight_cache import DerivedTensors, WeightCache
 
 #: oneDNN takes some 15 µs to begin with: products of fewer multiplications are faster without it.
@@ -36,12 +36,13 @@ class PackedProduct:
     def should_use(self, x: Tensor, weight: nn.Parameter | None) -> bool:
         """Tell whether oneDNN computes the product of ``x`` [..., in] with ``weight`` [out, in], and faster."""
         return (
-            type(weight) is nn.Parameter  # neither computed, as by parametrizations, nor of another kind of tensor
+            not torch.compiler.is_compiling()
+            and self._cache.memo is not None
+            and not torch.is_grad_enabled()
+            and type(weight) is nn.Parameter  # neither computed, as by parametrizations, nor of another kind of tensor
+            and x.is_cpu
+            and x.dtype is weight.dtype
             and x.numel() // x.shape[-1] * weight.numel() >= MIN_MULTIPLICATIONS
-            and x.device.type == "cpu"
-            and x.dtype == weight.dtype
-            and may_replace()
-            and self._cache.in_checked_call
             and not torch.is_autocast_enabled("cpu")
             and onednn.available(x.dtype)
         )
@@ -112,7 +113,7 @@ class FastFeedForward(FeedForward):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., D] to [..., D]."""
-        if self.training or not may_replace() or not all_untouched(self._modules.values(), self._KINDS):
+        if self.training or not may_replace() or not untouched(self._modules.values(), self._KINDS):
             return super().forward(x)
         size = x.numel() // x.shape[-1] * self.fc2.in_features * x.element_size()
         limit = INNER_BYTES_INT8 if isinstance(self.fc1, Int8Linear) else INNER_BYTES

@@ -35,7 +35,7 @@ from .fast_layers import FastAttention, FastFeedForward, FastLinear, PackedProdu
 from .int8 import Int8Linear, check_int8
 from .position_table import FastDecoder
 from .resnet_folded import FastBottleneck, FastResNetStem, FastStage
-from .untouched import all_untouched, may_replace
+from .untouched import may_replace, untouched
 from .weight_cache import WeightCache
 
 P = ParamSpec("P")
@@ -196,7 +196,7 @@ def refresh(model: OFAModel) -> None:
 def compiles_steps(model: OFAModel) -> bool:
     """Tell whether the decoding steps of ``model`` are compiled; not where something hooks into what they call."""
     fast = isinstance(model, FastOFAModel) and model.compiled_step is not None
-    return fast and all_untouched([model.token_embedding, model.decoder], _KNOWN)
+    return fast and untouched([model.token_embedding, model.decoder], _KNOWN)
 
 
 def compiled_decoder(model: OFAModel, memory: Memory, rows: int, length: int) -> CompiledDecoder:

@@ -59,7 +59,7 @@ class Int8Linear(nn.Linear):
         """The weight, where it may be rounded and used so."""
         weight = self._parameters.get("weight")
         right = type(weight) is nn.Parameter and weight.dtype == torch.float32 and weight.device.type == "cpu"
-        return weight if right and may_replace() and self._cache.in_checked_call else None
+        return weight if right and may_replace() and self._cache.memo is not None else None
 
 
 def _product(x: Tensor, weight: tuple[Tensor, Tensor, Tensor], bias: Tensor | None, *, gelu: bool) -> Tensor:

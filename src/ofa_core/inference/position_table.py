@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..model.decoder import Decoder, TargetPositions
 from ..model.position_bias import AbsoluteBias, RelativeBias, token_buckets
 from .fast_layers import FastLinear
-from .untouched import all_untouched, may_replace
+from .untouched import may_replace, untouched
 from .weight_cache import DerivedTensors, WeightCache
 
 #: Target positions that a :class:`PositionTable` holds; longer targets are rare.
@@ -58,11 +58,19 @@ class FastDecoder(Decoder):
 
     def position_table(self) -> PositionTable | None:
         """The table of the first :data:`TABLE_LENGTH` positions; None where the plain decoder has to compute."""
+        memo = self.weight_cache.memo if may_replace() else None
+        if memo is None:
+            return None
+        if self not in memo:
+            memo[self] = self._find_table()
+        return memo[self]  # type: ignore[return-value]
+
+    def _find_table(self) -> PositionTable | None:
         sources = (
             self.text_positions, self.text_position_norm, self.self_position_bias, self.cross_position_bias,
             self.text_relative,
         )  # fmt: skip
-        if not (may_replace() and self.weight_cache.in_checked_call and all_untouched(sources, self._KINDS)):
+        if not untouched(sources, self._KINDS):
             return None
         return self._table.get(tuple(weight for module in sources for weight in module.parameters()), self._make_table)
 

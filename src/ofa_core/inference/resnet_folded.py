@@ -13,7 +13,7 @@ from ..utils.mapped_memory import give_back
 from ..vision.drop_path import DropPath
 from ..vision.resnet import Bottleneck, ResNetStem, Stage
 from . import onednn, winograd
-from .untouched import all_untouched, may_replace
+from .untouched import may_replace, untouched
 from .weight_cache import DerivedTensors, WeightCache
 from .winograd import WinogradConvolution
 
@@ -55,7 +55,10 @@ class FoldedConvolution:
 
 
 def _sources(plain: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, ...]:
-    return plain.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var  # type: ignore[return-value]
+    """The weight, then the norm's gain, bias, mean and variance."""
+    gains, statistics = norm._parameters, norm._buffers
+    sources = plain._parameters["weight"], gains["weight"], gains["bias"]
+    return *sources, statistics["running_mean"], statistics["running_var"]  # type: ignore[return-value]
 
 
 def _fold(plain: nn.Conv2d, norm: nn.BatchNorm2d) -> _Folded:
@@ -80,15 +83,12 @@ def _winograd(plain: nn.Conv2d, norm: nn.BatchNorm2d) -> WinogradConvolution:
     return WinogradConvolution(folded.weight, folded.bias)
 
 
-_PARTS = frozenset({nn.Conv2d, nn.BatchNorm2d, nn.Sequential, nn.Identity, DropPath})
-
-
 def _may_fold(modules: Iterable[nn.Module], cache: WeightCache) -> bool:
     """Tell whether ``modules`` may be computed as one: nobody looks at what goes from one to the next."""
-    if not (may_replace() and cache.in_checked_call) or torch.is_autocast_enabled("cpu"):
+    if not may_replace() or cache.memo is None or torch.is_autocast_enabled("cpu"):
         return False
     modules = list(modules)
-    return all_untouched(modules, _PARTS | {FastBottleneck}) and not any(module.training for module in modules)
+    return untouched(modules, _PARTS) and not any(module.training for module in modules)
 
 
 class FastBottleneck(Bottleneck):
@@ -107,9 +107,13 @@ class FastBottleneck(Bottleneck):
     def folded_(self, x: Tensor) -> Tensor:
         """As :meth:`forward`, in the place of ``x`` where the shape stays."""
         downsample = self.downsample
-        total = self._shortcut(x, *downsample, relu=False) if isinstance(downsample, nn.Sequential) else x
         out = self._second(self._first(x, self.conv1, self.bn1), self.conv2, self.bn2)
+        total = self._shortcut(x, *downsample, relu=False) if isinstance(downsample, nn.Sequential) else x
         return self._third.add_to_(total, out, self.conv3, self.bn3)
+
+
+#: The classes that may be folded.
+_PARTS = frozenset({FastBottleneck, nn.Conv2d, nn.BatchNorm2d, nn.Sequential, nn.Identity, DropPath})
 
 
 class FastStage(Stage):

@@ -1,4 +1,4 @@
-"""The question whether a module still does what its class does, so that something else may compute it instead."""
+"""The question whether modules still do what their classes do, so that something else may compute it instead."""
 
 from __future__ import annotations
 
@@ -8,36 +8,39 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-#: The places where a module keeps its hooks.
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
-
-def untouched(module: nn.Module | None, kinds: Collection[type[nn.Module]]) -> bool:
-    """Tell whether ``module`` is exactly of one of ``kinds``, with its class's own forward and without hooks.
+def untouched(modules: Iterable[nn.Module | None], kinds: Collection[type[nn.Module]]) -> bool:
+    """Tell whether nothing would be missed if ``modules``, and those within them, were not called.
 
     Args:
-        module: any module; None, which stands for no module, is untouched.
-        kinds: the classes that are known here.
+        modules: any modules; None stands for no module.
+        kinds: the classes that are known here. Each module must be exactly of one of them, with its class's own
+            forward and without hooks.
     """
-    if module is None:
-        return True
-    own = vars(module)
-    return type(module) in kinds and "forward" not in own and not any(own[hooks] for hooks in _HOOKS)
-
-
-def all_untouched(modules: Iterable[nn.Module | None], kinds: Collection[type[nn.Module]]) -> bool:
-    """Tell whether all ``modules``, and those within them, are :func:`untouched`."""
-    return all(
-        untouched(module, kinds) and all_untouched(module._modules.values(), kinds) if module is not None else True
-        for module in modules
-    )
+    left = list(modules)
+    while left:
+        module = left.pop()
+        if module is None:
+            continue
+        own = module.__dict__
+        if (
+            type(module) not in kinds
+            or own["_forward_hooks"]
+            or own["_forward_pre_hooks"]
+            or own["_backward_hooks"]
+            or own["_backward_pre_hooks"]
+            or "forward" in own
+        ):
+            return False
+        left.extend(own["_modules"].values())
+    return True
 
 
 def may_replace() -> bool:
     """Tell whether computing in another way is right now: no gradients, no tracing, no hooks into all modules."""
     return not (
-        torch.is_grad_enabled()
-        or torch.compiler.is_compiling()
+        torch.compiler.is_compiling()
+        or torch.is_grad_enabled()
         or torch._C._get_tracing_state() is not None
         or torch_module._has_any_global_hook()
     )
