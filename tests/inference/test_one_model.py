@@ -6,11 +6,13 @@ import copy
 import gc
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from inference.models import (
+    VOCABULARY,
     answers,
     assert_close,
     assert_equal_models,
@@ -19,16 +21,19 @@ from inference.models import (
     images,
     plain_model,
 )
-from reference import assert_same, picture
+from reference import assert_same, picture, tiny_model
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 import ofa_core
 from ofa_core import OFAModel, optimized
+from ofa_core.checkpoint.model_dir import read_safetensors, unshare_tensors
 from ofa_core.inference import fast_layers, onednn
 from ofa_core.inference.fast_layers import FastLinear
 from ofa_core.inference.fast_model import FAST, FastOFAModel, plain, refresh
 from ofa_core.model.layers import EncoderLayer
+from ofa_core.utils.mapped_memory import is_unwritten
 from ofa_core.vision.resnet import Bottleneck
 
 
@@ -176,6 +181,27 @@ def test_a_single_value_that_was_written_to_unseen_counts_after_refresh(model: O
     refresh(fast)
     assert_equal_models(fast, model)
     assert not torch.allclose(answers(fast)[0], before)
+
+
+def test_a_single_value_of_a_mapped_file_counts_at_once(tmp_path: Path) -> None:
+    plain_one = tiny_model(VOCABULARY, embed_dim=256, ffn_dim=512, num_heads=4)
+    directory = tmp_path / "weights.safetensors"
+    save_file(unshare_tensors(plain_one.state_dict()), directory)
+    fast = optimized(plain_one)
+    fast.load_state_dict(read_safetensors(directory), assign=True)
+    if not is_unwritten(fast.encoder.layers[0].ffn.fc1.weight):
+        pytest.skip("this system does not tell what was written to mapped memory")
+    before = answers(fast)[0]
+    packed = fast.encoder.layers[0].ffn.fc1._product._packed
+    assert all(snapshot.is_mapped for snapshot in packed.snapshots)
+    fast.encoder.layers[0].ffn.fc1.weight.data[3, 5] += 100.0
+    after = answers(fast)[0]
+    assert not torch.allclose(before, after)
+    twin = plain(copy.deepcopy(fast))
+    assert_close(after, answers(twin)[0])
+    fast.encoder.layers[0].ffn.fc1.weight.data += 1.0  # which is no longer the file's
+    twin.encoder.layers[0].ffn.fc1.weight.data += 1.0
+    assert_equal_models(fast, twin)
 
 
 def test_loaded_weights_count(model: OFAModel) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ofa_core.checkpoint.model_dir import read_safetensors
 from ofa_core.utils import mapped_memory
-from ofa_core.utils.mapped_memory import give_back
+from ofa_core.utils.mapped_memory import MappedTensors, give_back, is_unwritten
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is given back on Linux alone")
 SIZE = 4_000_000  # values, 16 MB
@@ -68,15 +68,45 @@ def test_memory_of_the_processs_own_stays() -> None:
 
 def test_where_the_system_cannot_tell_nothing_happens(mapped: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    monkeypatch.setattr(mapped_memory, "_madvise", lambda: asked.append)
-    monkeypatch.setattr(mapped_memory.Path, "open", lambda *_, **__: (_ for _ in ()).throw(OSError("no")))
-    give_back(mapped)
-    monkeypatch.undo()
-    monkeypatch.setattr(mapped_memory, "_madvise", lambda: asked.append)
-    monkeypatch.setattr(sys, "platform", "darwin")
-    give_back(mapped)
+    monkeypatch.setattr(mapped_memory, "_madvise", lambda: lambda *what: asked.append(what))
+    with monkeypatch.context() as patched:
+        patched.setattr(mapped_memory.Path, "open", lambda *_, **__: (_ for _ in ()).throw(OSError("no")))
+        give_back(mapped)
+        assert not is_unwritten(mapped)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "platform", "darwin")
+        give_back(mapped)
+        assert not is_unwritten(mapped)
     assert not asked
-    give_back(torch.empty(SIZE, device="meta"))
+    elsewhere = torch.empty(SIZE, device="meta")
+    give_back(elsewhere)
+    assert not is_unwritten(elsewhere)
+
+
+@linux
+def test_every_single_write_to_a_mapped_tensor_is_seen(mapped: Tensor) -> None:
+    if not is_unwritten(mapped):
+        pytest.skip("this system does not tell")
+    first, second = mapped[: SIZE // 2], mapped[SIZE // 2 + 100_000 :]
+    both = MappedTensors([second, first])
+    assert both.unwritten()
+    mapped[SIZE // 2 + 50_000] = 1.0  # between them
+    assert both.unwritten()
+    assert not is_unwritten(mapped)
+    give_back(first)
+    assert both.unwritten()
+    second.data[77_777] = 0.0
+    assert not both.unwritten()
+    assert is_unwritten(first)
+    assert not is_unwritten(second)
+
+
+def test_memory_of_the_processs_own_counts_as_written() -> None:
+    own = torch.zeros(SIZE)
+    own += 1
+    assert not is_unwritten(own)
+    assert not MappedTensors([own]).unwritten()
+    assert MappedTensors([]).unwritten()
 
 
 def test_the_file_itself_is_never_written_to(mapped: Tensor, tmp_path: Path) -> None:

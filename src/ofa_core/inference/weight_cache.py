@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..utils.mapped_memory import MappedTensors, is_unwritten
 from .untouched import may_replace
 
 T = TypeVar("T")
 
-#: Values of a large weight that are compared: so many in a row at so many places. They are few places, since each one
-#: keeps a few pages of a mapped file in memory.
+#: Values of a large weight that are compared: so many in a row at so many places.
 PLACES, VALUES = 8, 8
 #: A weight of up to so many values is compared at up to :data:`SMALL_PLACES` single ones.
 SMALL, SMALL_PLACES = 1 << 14, 32
@@ -70,7 +70,7 @@ class WeightCache:
         """Forget what was derived from weights that are no longer what they were.
 
         Compared are the place in memory, torch's count of changes and a sample of the values. A write through ``.data``
-        to a few values that are not in the sample goes unseen; :meth:`clear` is for that.
+        to a few values that are not in the sample may go unseen; :meth:`clear` is for that.
         """
         with self._lock:
             if self._watch is None:
@@ -113,14 +113,14 @@ class DerivedTensors(Generic[T]):
 
         Args:
             sources: the weights themselves, the same objects every time.
-            derive: makes the value; the weights do not change meanwhile.
+            derive: makes the value.
         """
         value = self._value
         if value is None or not _same(sources, self._sources):
+            snapshots = tuple(map(Snapshot, sources))  # before, so that a change meanwhile is seen
             value = derive()
             with self.cache._lock:
-                self._value, self._sources = value, sources
-                self.snapshots = tuple(map(Snapshot, sources))
+                self._value, self._sources, self.snapshots = value, sources, snapshots
                 self.cache._changed()
         return value
 
@@ -135,20 +135,28 @@ def _same(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
 
 
 class Snapshot:
-    """A weight as it was: its place in memory, torch's count of changes and a sample of its values."""
+    """A weight as it was: its place in memory, torch's count of changes, and its values as far as they can be known.
+
+    Of a large weight that is mapped from a file, the system tells whether anything was written to it; reading it would
+    only bring it back to memory. Of all others a sample of the values is kept.
+    """
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
         self.place = tensor.data_ptr()
         self.version = _version(tensor)
+        self.is_mapped = tensor.numel() > SMALL and is_unwritten(tensor)
         #: The sampled values as they are, read where the weight is stored, and as they were.
-        self.now = _sample(tensor.detach())
-        self.then = self.now.clone()
+        self.now = None if self.is_mapped else _sample(tensor.detach())
+        self.then = None if self.now is None else self.now.clone()
 
     def unchanged(self) -> bool:
-        """Whether nothing has changed that can be seen."""
-        same_place = self.tensor.data_ptr() == self.place and _version(self.tensor) == self.version
-        return same_place and torch.equal(self.now, self.then)
+        """Tell whether nothing has changed that can be seen."""
+        if self.tensor.data_ptr() != self.place or _version(self.tensor) != self.version:
+            return False
+        if self.now is None or self.then is None:
+            return is_unwritten(self.tensor)
+        return torch.equal(self.now, self.then)
 
 
 class _Watch:
@@ -159,29 +167,33 @@ class _Watch:
         self._places = [snapshot.place for snapshot in snapshots]
         self._counted = [tensor for tensor in self._tensors if not tensor.is_inference()]
         self._versions = [snapshot.version for snapshot in snapshots if not snapshot.tensor.is_inference()]
-        groups: dict[object, list[Snapshot]] = {}
-        for snapshot in snapshots:
-            groups.setdefault((snapshot.now.device, snapshot.now.dtype, snapshot.now.shape[1]), []).append(snapshot)
+        self._mapped = MappedTensors(snapshot.tensor for snapshot in snapshots if snapshot.is_mapped)
+        groups: dict[object, list[tuple[Tensor, Tensor]]] = {}
+        for now, then in ((snapshot.now, snapshot.then) for snapshot in snapshots):
+            if now is not None and then is not None:
+                groups.setdefault((now.device, now.dtype, now.shape[1]), []).append((now, then))
         self._samples = [_Samples(group) for group in groups.values()]
 
     def unchanged(self) -> bool:
-        if list(map(Tensor.data_ptr, self._tensors)) != self._places:
-            return False
-        if list(map(attrgetter("_version"), self._counted)) != self._versions:
-            return False
-        return all(samples.unchanged() for samples in self._samples)
+        """Tell whether nothing has changed that can be seen."""
+        return (
+            list(map(Tensor.data_ptr, self._tensors)) == self._places
+            and list(map(attrgetter("_version"), self._counted)) == self._versions
+            and all(samples.unchanged() for samples in self._samples)
+            and self._mapped.unwritten()
+        )
 
 
 class _Samples:
     """Samples of one form, put together by NumPy in a fifth of torch's time where it can see them."""
 
-    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
-        self._then = torch.cat([snapshot.then for snapshot in snapshots])
-        self._now = [snapshot.now for snapshot in snapshots]
-        if self._then.is_cpu:
-            self._arrays = [now.numpy() for now in self._now]
+    def __init__(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+        self._now = [now for now, _ in pairs]
+        self._then = torch.cat([then for _, then in pairs])
+        self._arrays = [now.numpy() for now in self._now] if self._then.is_cpu else []
 
     def unchanged(self) -> bool:
+        """Tell whether they are what they were."""
         if self._then.is_cpu:
             return np.array_equal(np.concatenate(self._arrays), self._then.numpy())
         return torch.equal(torch.cat(self._now), self._then)
