@@ -16,7 +16,7 @@ from .heads.box_codec import BoxCodec
 from .heads.caption import Caption
 from .heads.grounding import Grounding
 from .heads.oracle import OracleAnswer
-from .heads.pipeline import Look
+from .heads.pipeline import EncodedImage
 from .heads.questioner import AgentTurn
 from .heads.results import Answer, Text
 from .inference.fast_model import optimized
@@ -42,7 +42,7 @@ __all__ = [
     "Hypothesis",
     "ImageFeatures",
     "ImageTransform",
-    "Look",
+    "EncodedImage",
     "Memory",
     "NoRepeatNgram",
     "OFAConfig",

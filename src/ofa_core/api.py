@@ -22,7 +22,7 @@ from .heads.arguments import is_many, listed, one_each, paired, unlisted
 from .heads.caption import Caption
 from .heads.grounding import DIALOG_OPTIONS, Grounding
 from .heads.oracle import ANSWERS, OracleAnswer, Scoring
-from .heads.pipeline import Look, Picture, Pipeline
+from .heads.pipeline import EncodedImage, Picture, Pipeline
 from .heads.questioner import AgentTurn
 from .heads.results import Answer, Text
 from .heads.vqa import Method
@@ -152,9 +152,9 @@ class OFA:
         refresh(self.model)
 
     @overload
-    def look(self, image: Picture) -> Look: ...
+    def look(self, image: Picture) -> EncodedImage: ...
     @overload
-    def look(self, image: list[Any]) -> list[Look]: ...
+    def look(self, image: list[Any]) -> list[EncodedImage]: ...
     def look(self, image: Any) -> Any:
         """Run the image stem once: every method takes the result in place of the picture, at the same results."""
         images, single = listed(image)

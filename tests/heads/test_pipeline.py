@@ -11,7 +11,7 @@ from PIL import Image
 from reference import assert_same, lively_ofa, picture, scripted
 from torch import Tensor
 
-from ofa_core import OFA, GenerationOptions, Look, OFAError, TaskSettings, Tokenizer
+from ofa_core import OFA, GenerationOptions, EncodedImage, OFAError, TaskSettings, Tokenizer
 from ofa_core.heads import pipeline as pipeline_module
 from ofa_core.heads.pipeline import Pipeline, normalized
 from ofa_core.text import pre_caption, pre_question
@@ -99,7 +99,7 @@ def test_many_looks_are_made_in_batches_and_once_each(pipeline: Pipeline, stem: 
 def test_a_look_is_its_own_pictures(ofa: OFA) -> None:
     images = [picture(0), picture(1, 30, 70)]
     for image, look in zip(images, ofa.look(images), strict=True):
-        assert isinstance(look, Look)
+        assert isinstance(look, EncodedImage)
         assert look.size == image.size
         expected = ofa.model.image_features(ImageTransform(64)(image)[None])
         assert look.features.grid == (4, 4)

@@ -12,7 +12,7 @@ from ..generation import GenerationOptions
 from ..heads.box_codec import BoxCodec
 from ..heads.grounding import NOTHING, Grounding, invig_codec, refcoco_codec
 from ..heads.oracle import OracleAnswer
-from ..heads.pipeline import Look, Pipeline, Prepared
+from ..heads.pipeline import EncodedImage, Pipeline, Prepared
 from ..heads.questioner import REGION
 from .metrics import counted_iou
 from .results import Row
@@ -66,7 +66,7 @@ class Settings:
 
 
 #: A picture as samples have it.
-Shown = Look | Prepared
+Shown = EncodedImage | Prepared
 
 
 def region_text(codec: BoxCodec, sample: Sample, size: tuple[int, int]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ..generation import GenerationOptions
 from ..heads.grounding import DIALOG_OPTIONS, Grounding, dialog_sources, ground_dialog
 from ..heads.oracle import oracle, query, query_sources
-from ..heads.pipeline import Look, Pipeline
+from ..heads.pipeline import EncodedImage, Pipeline
 from ..heads.questioner import agent_sources, agent_turn, ask, question_sources
 from ..text.dialog import Dialog, Style
 from .results import Row
@@ -28,8 +28,8 @@ class Game:
 
     sample: Sample
     #: The picture as the agent and as the oracle see it.
-    agent: Look
-    oracle: Look
+    agent: EncodedImage
+    oracle: EncodedImage
     turns: list[str] = field(default_factory=list)
     #: What a model read last, ids ``<s>`` to ``</s>``, and what the agent said last.
     source: Sequence[int] = ()

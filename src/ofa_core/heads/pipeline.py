@@ -24,7 +24,7 @@ from ..vision.transform import ImageLike, ImageTransform, open_image
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class EncodedImage:
     """A picture the image stem has looked at; every method takes it in its place and saves the stem's work."""
 
     image: Image.Image  # RGB, at its own size
@@ -50,9 +50,9 @@ class Prepared:
         return self.image.size
 
 
-Picture: TypeAlias = "ImageLike | Look | Prepared"
+Picture: TypeAlias = "ImageLike | EncodedImage | Prepared"
 #: A picture that was opened, or None for text alone.
-Opened: TypeAlias = "Image.Image | Look | Prepared | None"
+Opened: TypeAlias = "Image.Image | EncodedImage | Prepared | None"
 
 
 @dataclass(frozen=True)
@@ -72,18 +72,18 @@ class Pipeline:
     tokenizer: Tokenizer
     transform: ImageTransform
 
-    def open(self, images: Sequence[Picture]) -> list[Image.Image | Look | Prepared]:
+    def open(self, images: Sequence[Picture]) -> list[Image.Image | EncodedImage | Prepared]:
         """The pictures in RGB at their own sizes; an unreadable one is an error before any work is done."""
         if len(images) == 0:
             raise OFAError("there are no images: at least one is needed")
-        opened: dict[int, Image.Image | Look | Prepared] = {}  # one object stays one, so that the stem runs once for it
+        opened: dict[int, Image.Image | EncodedImage | Prepared] = {}  # one object stays one, so that the stem runs once for it
         for image in images:
             if id(image) not in opened:
                 opened[id(image)] = self._opened(image)
         return [opened[id(image)] for image in images]
 
-    def _opened(self, image: Picture) -> Image.Image | Look | Prepared:
-        if isinstance(image, Look):
+    def _opened(self, image: Picture) -> Image.Image | EncodedImage | Prepared:
+        if isinstance(image, EncodedImage):
             return self._checked(image)
         return image if isinstance(image, Prepared) else open_image(image)
 
@@ -92,7 +92,7 @@ class Pipeline:
         picture = open_image(image)
         return Prepared(picture, self.transform(picture), self.transform)
 
-    def _checked(self, look: Look) -> Look:
+    def _checked(self, look: EncodedImage) -> EncodedImage:
         """A look that was made at this model's image size."""
         side = -(-self.transform.size // PATCH_SIZE)
         if look.features.grid != (side, side):
@@ -103,14 +103,14 @@ class Pipeline:
             )
         return look
 
-    def look(self, images: Sequence[Picture], batch_size: int = 16) -> list[Look]:
+    def look(self, images: Sequence[Picture], batch_size: int = 16) -> list[EncodedImage]:
         """Run the image stem on every picture, ``batch_size`` at a time."""
         pictures = self.open(images)
         features: dict[int, ImageFeatures] = {}
         for start in range(0, len(pictures), batch_size):
             features |= self._features(pictures[start : start + batch_size], features)
         return [
-            p if isinstance(p, Look) else Look(p.image if isinstance(p, Prepared) else p, features[id(p)])
+            p if isinstance(p, EncodedImage) else EncodedImage(p.image if isinstance(p, Prepared) else p, features[id(p)])
             for p in pictures
         ]
 
@@ -218,7 +218,7 @@ class Pipeline:
     @torch.inference_mode()
     def _features(self, pictures: Sequence[Opened], held: Mapping[int, ImageFeatures]) -> dict[int, ImageFeatures]:
         """The stem's features by the pictures' identity, computed for those that are neither looked at nor held."""
-        features = {id(picture): picture.features for picture in pictures if isinstance(picture, Look)}
+        features = {id(picture): picture.features for picture in pictures if isinstance(picture, EncodedImage)}
         features |= {id(picture): held[id(picture)] for picture in pictures if id(picture) in held}
         new = {id(p): p for p in pictures if isinstance(p, Image.Image | Prepared) and id(p) not in features}
         if new:
