@@ -26,7 +26,7 @@ from ofa_core.checkpoint.model_dir import empty_model
 from ofa_core.config import PRESETS
 from ofa_core.text import small_vocabulary_dir
 
-#: What each measured process runs, with the paths of the checkpoint and of the model directory.
+#: Code that each measured process runs, with the paths of the checkpoint and of the model directory.
 STEPS = {
     "nothing but the imports": "import checkpoints_convert, ofa_core",
     "convert": "from checkpoints_convert import convert; convert({source!r}, {target!r}, bpe_dir={bpe!r})",

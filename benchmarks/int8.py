@@ -1,4 +1,4 @@
-"""What rounding the weights to 8 bits changes and saves: boxes of the demo model, and the time to encode at a size.
+"""Effects of rounding the weights to 8 bits: boxes of the demo model, and the time to encode at a size.
 
     python -m benchmarks.int8 [--count 2000] [--size base]
 
@@ -25,7 +25,7 @@ from ofa_core.vision.boxes import Box, box_iou
 from .machine import times
 from .workloads import IMAGE_SIZE, IMAGE_SIZES, make_inputs, make_model
 
-#: Where pictures and texts of the test split are taken from.
+#: Seed of the first scene of the test split.
 FIRST_SEED = 0
 BATCH_SIZE = 50
 

@@ -1,4 +1,4 @@
-"""What this machine can do at best, what a computation needs, and how much memory it took."""
+"""Rates that this machine reaches at best, the arithmetic that a computation needs, and the memory it takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-#: What is measured in: the device, the type of the weights.
+#: The device and the type of weights that a measurement is made with.
 Place = tuple[torch.device, torch.dtype]
 
 
@@ -29,7 +29,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the machine reaches where nothing else is in the way, in floating-point operations a second."""
+    """Rates of the machine where nothing else is in the way, in floating-point operations a second."""
 
     product: float  # 1044 × 768 by 768 × 3072, as in a feed-forward of the base size
     convolution: float  # 3 × 3, 256 channels, 32 × 32 positions, as in the third stage of every stem

@@ -1,4 +1,4 @@
-"""How fast the model is, beside what the machine can do and beside the original implementation.
+"""The model's speed beside what the machine can do and beside the original implementation.
 
     python -m benchmarks.speed --sizes tiny base --batches 1 4 --out speed.json
 

@@ -1,4 +1,4 @@
-"""What is timed: each part of the model and each task, on random weights, pictures and texts."""
+"""Workloads to time: each part of the model and each task, on random weights, pictures and texts."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def _turn(inputs: Inputs) -> object:
     return generate(inputs.model, inputs.dialogs[0], inputs.features, GROUNDING)
 
 
-#: What is timed, by name; all of it runs without gradients.
+#: Workloads by name; all of them run without gradients.
 WORKLOADS: dict[str, Callable[[Inputs], object]] = {
     "stem": _stem,
     "encode": _encode,

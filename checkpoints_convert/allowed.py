@@ -104,7 +104,7 @@ def _refusal(of: Global, what: str = "") -> UnsafePickleError:
 
 
 def make(of: object, args: object) -> Any:
-    """What calling `of` with `args` makes: a container, bytes or, for everything else, a stub."""
+    """Make what calling `of` with `args` would: a container, bytes or, for everything else, a stub."""
     if not isinstance(of, Global) or not isinstance(args, tuple):
         raise CheckpointError("the pickle calls something that is not a function: the file is damaged")
     if of.path in _MAKERS:

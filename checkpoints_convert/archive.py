@@ -1,4 +1,4 @@
-"""Where the bytes of a torch checkpoint lie: telling the formats apart, finding the records, mapping the storages.
+"""The file formats of torch checkpoints: telling them apart, finding the records, mapping the storages.
 
 Nothing here interprets a pickle. The file is mapped copy-on-write, so a storage costs no memory until a tensor on it is
 used, and writing to such a tensor never reaches the file.
@@ -26,7 +26,7 @@ Format = Literal["zip", "legacy"]
 MAX_PICKLE_BYTES = 512 * 1024**2
 
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
-#: How files begin that people pass by mistake, and what to do about each.
+#: First bytes of files that people pass by mistake, and what to do about each.
 _MISTAKEN: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL | re.IGNORECASE), message)
     for pattern, message in (
@@ -178,7 +178,7 @@ def _spans(data: mmap.mmap, entries: list[zipfile.ZipInfo], end: int) -> dict[st
 
 
 def _span(data: mmap.mmap, entry: zipfile.ZipInfo) -> Span:
-    """Where the bytes of one entry begin: behind its local header, whose length only that header tells."""
+    """The bytes of one entry: behind its local header, whose length only that header tells."""
     if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size or entry.flag_bits & 1:
         raise CheckpointError(
             f"the zip record {entry.filename!r} is compressed or encrypted: save the checkpoint again with torch.save"

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ofa_core
-from ofa_core.checkpoint.model_dir import WEIGHTS_FILE, read_safetensors, save_directory, summary
+from ofa_core.checkpoint.model_dir import WEIGHTS_FILE, list_names, read_safetensors, save_directory
 from ofa_core.config import PRESETS, OFAConfig
 from ofa_core.errors import CheckpointError, OFAError
 from ofa_core.text import Tokenizer
@@ -31,7 +31,7 @@ from .vocabulary_files import find_vocabulary
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion wrote."""
+    """The outcome of a conversion."""
 
     directory: Path
     kind: str  # of the source
@@ -41,7 +41,7 @@ class Conversion:
     vocabulary: Path
     #: Rows of the embedding beyond vocabulary files, codes and bins for which no names were given.
     unnamed_tokens: int
-    #: Whether the source holds a moving average that was not asked for.
+    #: True if the source holds a moving average that was not asked for.
     ema_left: bool
     #: Entries of the source that were dropped, with the reason.
     dropped: Mapping[str, str]
@@ -154,7 +154,7 @@ def _model_of(source: Path, opened: Source, arch: str | None) -> tuple[OFAConfig
 def _provenance(
     source: Path, opened: Source, state: Mapping[str, Tensor], weights: Weights, progress: bool
 ) -> dict[str, Any]:
-    """Where the weights come from, for the record."""
+    """The provenance of the weights, for the record."""
     return {
         "source": source.name,
         "source_kind": opened.kind,
@@ -182,7 +182,7 @@ def _verify(directory: Path, state: Mapping[str, Tensor]) -> None:
     written = read_safetensors(directory / WEIGHTS_FILE)
     wrong = [name for name in {**state, **written} if name not in written or not _same(state[name], written[name])]
     if wrong:
-        raise CheckpointError(f"{directory}: {len(wrong)} entries are not what was converted: {summary(wrong)}")
+        raise CheckpointError(f"{directory}: {len(wrong)} entries are not what was converted: {list_names(wrong)}")
 
 
 def _same(first: Tensor, second: Tensor) -> bool:
@@ -193,7 +193,7 @@ def _cast(source: Path, state: Mapping[str, Tensor], dtype: torch.dtype) -> dict
     cast = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     lost = not_finite(cast)
     if lost:
-        raise CheckpointError(f"{source}: {len(lost)} entries are too large for {dtype}: {summary(lost)}")
+        raise CheckpointError(f"{source}: {len(lost)} entries are too large for {dtype}: {list_names(lost)}")
     return cast
 
 

@@ -15,14 +15,14 @@ from torch import Tensor
 from ofa_core.checkpoint.model_dir import (
     CONFIG_FILE,
     WEIGHTS_FILE,
+    atomic_directory,
     load_config,
     load_tokenizer,
-    new_directory,
     read_safetensors,
 )
 from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError
-from ofa_core.utils.atomic_write import written_beside
+from ofa_core.utils.atomic_write import atomic_path
 
 from .huggingface import config_to_huggingface, state_to_huggingface, vocabulary_to_huggingface
 from .infer_config import arguments_of, task_of
@@ -55,7 +55,7 @@ def save_fairseq(
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
         "last_optimizer_state": None,
     }
-    with written_beside(path) as temporary:
+    with atomic_path(path) as temporary:
         torch.save(content, temporary)
 
 
@@ -71,14 +71,14 @@ def export_huggingface(directory: Path, out: Path) -> None:
     config, state = _read(directory)
     vocabulary = vocabulary_to_huggingface(load_tokenizer(directory, config))
     settings = config_to_huggingface(config)
-    with new_directory(out, overwrite=False) as temporary:
+    with atomic_directory(out, overwrite=False) as temporary:
         (temporary / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         for name, content in vocabulary.items():
             (temporary / name).write_bytes(content)
         torch.save(state_to_huggingface(to_fairseq(state, config)), temporary / "pytorch_model.bin")
 
 
-#: How each ``--to`` writes a model directory.
+#: Functions that write a model directory for each ``--to``.
 EXPORTS: dict[str, Callable[[Path, Path], None]] = {"fairseq": export_fairseq, "hf": export_huggingface}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ofa_core.checkpoint.model_dir import summary
+from ofa_core.checkpoint.model_dir import list_names
 from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError, OFAError
 from ofa_core.text import Tokenizer
@@ -30,7 +30,7 @@ from .names import DROPPED, FAIRSEQ, TIED, NameMap
 # --- names of the state dict -----------------------------------------------------------------------------------------
 
 _BOTH = {"ffn_layernorm": "ffn_layer_norm"}
-#: What a part of a layer is called there, by stack and fairseq's name. Everything else keeps fairseq's name.
+#: Names of a layer's parts there, by stack and fairseq's name. Everything else keeps fairseq's name.
 _LAYER_PARTS: dict[str, dict[str, str]] = {
     "encoder": _BOTH | {"attn_ln": "self_attn_mid_layer_norm"},
     "decoder": _BOTH
@@ -63,7 +63,7 @@ _EMBEDDING = "encoder.embed_tokens.weight"
 
 
 def is_huggingface(state: Iterable[str]) -> bool:
-    """Whether the entries of a state dict have Hugging Face style names: any name that fairseq's models have not.
+    """Tell whether the entries of a state dict have Hugging Face style names: any name that fairseq's models have not.
 
     Raises:
         CheckpointError: some names are only one's and some only the other's.
@@ -73,7 +73,7 @@ def is_huggingface(state: Iterable[str]) -> bool:
     fairseqs = [name for name in names if TO_HUGGINGFACE(name) not in (None, name)]
     if theirs and fairseqs:
         raise CheckpointError(
-            f"the checkpoint mixes Hugging Face's names ({summary(theirs)}) with fairseq's ({summary(fairseqs)})"
+            f"the checkpoint mixes Hugging Face's names ({list_names(theirs)}) with fairseq's ({list_names(fairseqs)})"
         )
     return bool(theirs)
 

@@ -71,7 +71,7 @@ _FIXED: dict[str, Any] = {
     "cross_self_attention": False,
 }
 
-#: What fairseq's model reads besides; OFA leaves all of it at these values.
+#: Settings that fairseq's model reads besides; OFA leaves all of them at these values.
 UNUSED: dict[str, Any] = {
     "encoder_layerdrop": 0,
     "decoder_layerdrop": 0,
@@ -252,7 +252,7 @@ def _rows(shapes: Shapes, name: str) -> int | None:
 
 
 def _count(shapes: Shapes, pattern: str) -> int:
-    """How many indices, counted from 0, occur where ``pattern`` has its group."""
+    """Count the indices, from 0, that occur where ``pattern`` has its group."""
     found = {int(match[1]) for name in shapes if (match := re.match(pattern, name))}
     if found != set(range(len(found))) or not found:
         what = pattern.replace(r"(\d+)", "N").replace("\\", "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from ofa_core.checkpoint.model_dir import summary
+from ofa_core.checkpoint.model_dir import list_names
 from ofa_core.errors import CheckpointError
 
 #: One layer of either stack, below ``encoder.layers.{}`` and ``decoder.layers.{}``.
@@ -32,7 +32,7 @@ _DECODER_LAYER = _LAYER | {
     "encoder_attn_layer_norm.{}": "cross_attn_norm.{}",
     "cross_attn_ln.{}": "cross_attn_out_norm.{}",
 }
-#: What both stacks have, below ``encoder`` and ``decoder``.
+#: Entries of both stacks, below ``encoder`` and ``decoder``.
 _STACK = {
     "layernorm_embedding.{}": "text_norm.{}",
     "embed_positions.weight": "text_positions.weight",
@@ -95,7 +95,7 @@ DROPPED: dict[str, str] = {
 
 
 def reason_dropped(name: str) -> str:
-    """Why an entry of :data:`DROPPED` or :data:`TIED` is not stored."""
+    """The reason why an entry of :data:`DROPPED` or :data:`TIED` is not stored."""
     return DROPPED.get(name, "a copy of the token embedding")
 
 
@@ -128,11 +128,11 @@ class NameMap:
         renamed = {name: self(name) for name in names}
         unknown = [name for name, new in renamed.items() if new is None]
         if unknown:
-            raise CheckpointError(f"{kind}: {len(unknown)} entries are not part of OFA: {summary(unknown)}")
+            raise CheckpointError(f"{kind}: {len(unknown)} entries are not part of OFA: {list_names(unknown)}")
         known = {name: new for name, new in renamed.items() if new is not None}
         if len(set(known.values())) < len(known):
             twice = sorted(name for name in known if list(known.values()).count(known[name]) > 1)
-            raise CheckpointError(f"{kind}: several entries stand for the same weight: {summary(twice)}")
+            raise CheckpointError(f"{kind}: several entries stand for the same weight: {list_names(twice)}")
         return known
 
 

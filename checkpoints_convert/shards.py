@@ -19,12 +19,12 @@ from ofa_core.errors import CheckpointError
 from .unpickle import read_checkpoint
 
 _SHARD = re.compile(r"(.*)-shard(\d+)\.pt")
-#: Where a part keeps its metadata, in fairseq's releases.
+#: Keys of a part's metadata in fairseq's releases.
 _METADATA_KEYS = ("fsdp_metadata", "shard_metadata")
 
 
 def is_shard(content: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint's content is one part of several."""
+    """Tell whether a checkpoint's content is one part of several."""
     return any(content.get(key) is not None for key in _METADATA_KEYS)
 
 

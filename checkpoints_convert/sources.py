@@ -1,4 +1,4 @@
-"""What people hold: the kinds of checkpoint in circulation, each read into fairseq's names, arguments and settings."""
+"""Kinds of checkpoint in circulation, each read into fairseq's names, arguments and settings."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .huggingface import (
 from .shards import is_shard, merged_state, read_shards
 from .unpickle import read_checkpoint
 
-#: Which of a checkpoint's weights: those that were trained, their exponential moving average as it is stored, or that
-#: average in the float32 copy that training kept of it.
+#: The choice of a checkpoint's weights: those that were trained, their exponential moving average as it is stored, or
+#: that average in the float32 copy that training kept of it.
 Weights = Literal["model", "ema", "ema-fp32"]
 WEIGHTS: tuple[Weights, ...] = ("model", "ema", "ema-fp32")
 
-#: What a Trainer puts before every name.
+#: The prefix that a Trainer puts before every name.
 TRAINER_PREFIX = "model."
 _HUGGINGFACE_WEIGHTS = ("pytorch_model.bin", WEIGHTS_FILE)
 
@@ -45,7 +45,7 @@ class Source:
     #: Vocabulary files that came with it, name to content.
     vocabulary: Mapping[str, bytes] | None = None
     extra_tokens: tuple[str, ...] = ()
-    #: Whether there is a moving average beside the weights that were taken.
+    #: True if there is a moving average beside the weights that were taken.
     has_ema: bool = False
 
 

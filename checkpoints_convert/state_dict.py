@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ofa_core.checkpoint.model_dir import check_state, summary
+from ofa_core.checkpoint.model_dir import check_state, list_names
 from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError
 from ofa_core.model.position_bias import code_position_ids, image_buckets, token_buckets
@@ -52,7 +52,7 @@ def _check(state: Mapping[str, Tensor], config: OFAConfig) -> None:
     check_state(state, config)
     broken = not_finite(state)
     if broken:
-        raise CheckpointError(f"{len(broken)} entries hold NaN or infinity: {summary(broken)}")
+        raise CheckpointError(f"{len(broken)} entries hold NaN or infinity: {list_names(broken)}")
 
 
 def _check_tied(state: Mapping[str, Tensor]) -> None:

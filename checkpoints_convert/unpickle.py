@@ -40,7 +40,7 @@ _MAX_COPIED = 2**24
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds: plain data, and tensors that stay in the mapped file until they are used."""
+    """The content of a checkpoint file: plain data, and tensors that stay in the mapped file until they are used."""
 
     path: Path
     format: Format
@@ -156,7 +156,7 @@ class Machine:
         raise CheckpointError("the pickle does not end: the file is cut short")
 
     def pop_mark(self) -> list[Any]:
-        """What was pushed since the last MARK."""
+        """Pop what was pushed since the last MARK."""
         items, self.stack = self.stack, self.marks.pop()
         return items
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ofa_core.errors import CheckpointError
 from ofa_core.text.tokenizer import FILES, VOCABULARY_KINDS, Kind
-from ofa_core.utils.atomic_write import written_beside
+from ofa_core.utils.atomic_write import atomic_path
 
 #: sha256 of the official files, which every released checkpoint was trained with.
 OFFICIAL_SHA256 = {
@@ -51,7 +51,7 @@ def find_vocabulary(
 
 
 def cache_directory() -> Path:
-    """Where downloaded files are kept: ``$XDG_CACHE_HOME/ofa_core/bpe``, by default under ``~/.cache``."""
+    """The directory of downloaded files: ``$XDG_CACHE_HOME/ofa_core/bpe``, by default under ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ofa_core" / "bpe"
 
 
@@ -76,6 +76,6 @@ def _download(directory: Path) -> Path:
             ) from None
         if hashlib.sha256(content).hexdigest() != expected:
             raise CheckpointError(f"{PUBLIC_LOCATION + name} is not the file it should be: its sha256 differs")
-        with written_beside(directory / name) as temporary:
+        with atomic_path(directory / name) as temporary:
             temporary.write_bytes(content)
     return directory

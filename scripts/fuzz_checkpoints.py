@@ -144,13 +144,13 @@ def _with_pickle(data: bytes, change: Callable[[bytes], bytes]) -> bytes:
 
 
 def convert_state(path: Path) -> None:
-    """What a conversion does before it writes."""
+    """Do what a conversion does before it writes."""
     source = open_source(path)
     from_fairseq(source.state, config_from_fairseq(source.state, source.args, source.task))
 
 
 def findings(data: bytes, number: int, directory: Path) -> list[str]:
-    """What mutation ``number`` of ``data`` brings to light, usually nothing."""
+    """Findings of mutation ``number`` of ``data``, usually none."""
     rng = random.Random(number)
     mutation = MUTATIONS[number % len(MUTATIONS)]
     path, canary = directory / "mutated.pt", directory / "canary"

@@ -31,8 +31,8 @@ from torch.utils.data import DataLoader, Dataset
 from ofa_core.config import STEM_DEPTHS
 from ofa_core.demo.world import COLOURS, KINDS, Point, Scene, Thing, draw, make_scene, outline
 from ofa_core.model.position_bias import PATCH_SIZE
-from ofa_core.training.init import WORDS
-from ofa_core.utils.atomic_write import written_beside
+from ofa_core.training.init import LABELS
+from ofa_core.utils.atomic_write import atomic_path
 from ofa_core.utils.progress import progress
 from ofa_core.vision.resnet import OUT_CHANNELS, Bottleneck, ResNetStem
 from ofa_core.vision.transform import ImageTransform
@@ -113,7 +113,7 @@ def patch_labels(scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def edge_targets(boxes: Tensor) -> Tensor:
-    """What is to be said of boxes [B, 4, rows, columns]: [B, 4 + 8 x WAVES, rows, columns].
+    """Targets for boxes [B, 4, rows, columns]: [B, 4 + 8 x WAVES, rows, columns].
 
     The distances of the sides from the middle of the patch, in patches; and slow waves of the sides' places, slower
     ones larger.
@@ -203,10 +203,10 @@ def write(path: Path, stem: ResNetStem, head: nn.Conv2d, done: int) -> None:
     _centre(head, [len(COLOUR_LABELS), len(KIND_LABELS)])
     words = [*COLOUR_LABELS, *KIND_LABELS, *[""] * EDGES]
     state = {name: tensor.contiguous() for name, tensor in stem.state_dict().items()}
-    state |= {f"{WORDS}.{name}": tensor.detach().squeeze() for name, tensor in head.named_parameters()}
+    state |= {f"{LABELS}.{name}": tensor.detach().squeeze() for name, tensor in head.named_parameters()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_beside(path) as temporary:
-        save_file(state, temporary, metadata={WORDS: json.dumps(words), "phases": str(done)})
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata={LABELS: json.dumps(words), "phases": str(done)})
 
 
 def read(path: Path, stem: ResNetStem, head: nn.Conv2d) -> int:
@@ -218,7 +218,7 @@ def read(path: Path, stem: ResNetStem, head: nn.Conv2d) -> int:
         done = int(file.metadata()["phases"])
     with torch.no_grad():
         for name, parameter in head.named_parameters():
-            parameter.copy_(state.pop(f"{WORDS}.{name}").view_as(parameter))
+            parameter.copy_(state.pop(f"{LABELS}.{name}").view_as(parameter))
     stem.load_state_dict(state)
     return done
 

@@ -24,7 +24,8 @@ from .model.encoder import ImageFeatures, Memory
 from .model.kv_cache import DecoderCache
 from .model.ofa import OFAModel
 from .text import Tokenizer
-from .version import __version__
+from .utils.moved_names import MovedNames
+from .version import MOVED, __version__
 from .vision.transform import ImageTransform
 
 __all__ = [
@@ -37,12 +38,12 @@ __all__ = [
     "Caption",
     "CheckpointError",
     "DecoderCache",
+    "EncodedImage",
     "GenerationOptions",
     "Grounding",
     "Hypothesis",
     "ImageFeatures",
     "ImageTransform",
-    "EncodedImage",
     "Memory",
     "NoRepeatNgram",
     "OFAConfig",
@@ -59,3 +60,6 @@ __all__ = [
     "optimized",
     "score_candidates",
 ]
+
+_moved = MovedNames(__name__, MOVED)
+__getattr__ = _moved.attribute

@@ -18,7 +18,7 @@ from .generation import GenerationOptions
 from .generation.scoring import DecoderPrompt
 from .heads import caption, classification, entailment, grounding, oracle, questioner, vqa
 from .heads import text as text_heads
-from .heads.arguments import is_many, listed, one_each, paired, unlisted
+from .heads.arguments import as_list, is_sequence, one_per_image, pair_up, unwrap
 from .heads.caption import Caption
 from .heads.grounding import DIALOG_OPTIONS, Grounding
 from .heads.oracle import ANSWERS, OracleAnswer, Scoring
@@ -157,8 +157,8 @@ class OFA:
     def look(self, image: list[Any]) -> list[EncodedImage]: ...
     def look(self, image: Any) -> Any:
         """Run the image stem once: every method takes the result in place of the picture, at the same results."""
-        images, single = listed(image)
-        return unlisted(self.pipeline.look(images), single)
+        images, single = as_list(image)
+        return unwrap(self.pipeline.look(images), single)
 
     @overload
     def ground(self, image: Picture, text: str, **options: Any) -> Grounding: ...
@@ -182,7 +182,7 @@ class OFA:
         With ``bins_only`` the model can say nothing but box coordinates. Below the score ``threshold`` no box is
         returned. ``prompt`` holds ``{caption}``.
         """
-        images, texts, single = paired(image, text)
+        images, texts, single = pair_up(image, text)
         found = grounding.ground(
             self.pipeline,
             images,
@@ -193,7 +193,7 @@ class OFA:
             prompt=prompt,
             batch_size=batch_size,
         )
-        return unlisted(found, single)
+        return unwrap(found, single)
 
     @overload
     def ground_dialog(self, image: Picture, dialog: Dialog, **options: Any) -> Grounding: ...
@@ -214,17 +214,17 @@ class OFA:
         A dialog is a list of (question, answer) pairs, or of single turns. In the style ``guesswhat`` the agent's
         question comes first, in the style ``invig`` the person's query.
         """
-        images, single = listed(image)
+        images, single = as_list(image)
         found = grounding.ground_dialog(
             self.pipeline,
             images,
-            one_each(dialog, len(images), single, "dialogs"),
+            one_per_image(dialog, len(images), single, "dialogs"),
             style,
             DIALOG_OPTIONS.updated(**options),
             threshold=threshold,
             batch_size=batch_size,
         )
-        return unlisted(found, single)
+        return unwrap(found, single)
 
     @overload
     def oracle(
@@ -258,32 +258,32 @@ class OFA:
         of ``answers`` with a probability for each: of their first tokens, as the published code does, or of whole
         answers with ``scoring="candidates"``. In the style ``invig`` it is free text, and ``options`` apply.
         """
-        images, single = listed(image)
+        images, single = as_list(image)
         count = len(images)
         found = oracle.oracle(
             self.pipeline,
             images,
-            one_each(box, count, single, "boxes"),
-            one_each(dialog, count, single, "dialogs"),
-            one_each(question, count, single, "questions") if is_many(question) else [question] * count,
+            one_per_image(box, count, single, "boxes"),
+            one_per_image(dialog, count, single, "dialogs"),
+            one_per_image(question, count, single, "questions") if is_sequence(question) else [question] * count,
             style,
             answers=answers,
             scoring=scoring,
             options=DIALOG_OPTIONS.updated(**options),
             batch_size=batch_size,
         )
-        return unlisted(found, single)
+        return unwrap(found, single)
 
     @overload
     def query(self, image: Picture, box: Sequence[float], **options: Any) -> Text: ...
     @overload
     def query(self, image: list[Any], box: Sequence[Sequence[float]], **options: Any) -> list[Text]: ...
     def query(self, image: Any, box: Any, *, batch_size: int = 16, **options: Any) -> Any:
-        """How a person who means the region ``box`` would first ask for it (InViG)."""
-        images, single = listed(image)
-        boxes = one_each(box, len(images), single, "boxes")
+        """Say how a person who means the region ``box`` would first ask for it (InViG)."""
+        images, single = as_list(image)
+        boxes = one_per_image(box, len(images), single, "boxes")
         found = oracle.query(self.pipeline, images, boxes, DIALOG_OPTIONS.updated(**options), batch_size)
-        return unlisted(found, single)
+        return unwrap(found, single)
 
     @overload
     def ask(self, image: Picture, dialog: Dialog, **options: Any) -> Text: ...
@@ -291,21 +291,21 @@ class OFA:
     def ask(self, image: list[Any], dialog: list[Dialog], **options: Any) -> list[Text]: ...
     def ask(self, image: Any, dialog: Any, *, style: Style = "guesswhat", batch_size: int = 16, **options: Any) -> Any:
         """The next question of someone who wants to find out what the dialog is about."""
-        images, single = listed(image)
-        dialogs = one_each(dialog, len(images), single, "dialogs")
+        images, single = as_list(image)
+        dialogs = one_per_image(dialog, len(images), single, "dialogs")
         found = questioner.ask(self.pipeline, images, dialogs, style, DIALOG_OPTIONS.updated(**options), batch_size)
-        return unlisted(found, single)
+        return unwrap(found, single)
 
     @overload
     def agent_turn(self, image: Picture, dialog: Dialog, **options: Any) -> AgentTurn: ...
     @overload
     def agent_turn(self, image: list[Any], dialog: list[Dialog], **options: Any) -> list[AgentTurn]: ...
     def agent_turn(self, image: Any, dialog: Any, *, batch_size: int = 16, **options: Any) -> Any:
-        """What an agent who may guess does next: asks a question, or says which region it is."""
-        images, single = listed(image)
-        dialogs = one_each(dialog, len(images), single, "dialogs")
+        """Take the turn of an agent who may guess: ask a question, or say which region it is."""
+        images, single = as_list(image)
+        dialogs = one_per_image(dialog, len(images), single, "dialogs")
         found = questioner.agent_turn(self.pipeline, images, dialogs, DIALOG_OPTIONS.updated(**options), batch_size)
-        return unlisted(found, single)
+        return unwrap(found, single)
 
     @overload
     def caption(self, image: Picture, **options: Any) -> Caption: ...
@@ -313,9 +313,9 @@ class OFA:
     def caption(self, image: list[Any], **options: Any) -> list[Caption]: ...
     def caption(self, image: Any, *, prompt: str | None = None, batch_size: int = 16, **options: Any) -> Any:
         """A caption of a picture."""
-        images, single = listed(image)
+        images, single = as_list(image)
         found = caption.caption(self.pipeline, images, caption.OPTIONS.updated(**options), prompt, batch_size)
-        return unlisted(found, single)
+        return unwrap(found, single)
 
     @overload
     def describe_region(self, image: Picture, box: Sequence[float], **options: Any) -> Text: ...
@@ -324,11 +324,11 @@ class OFA:
     def describe_region(
         self, image: Any, box: Any, *, prompt: str | None = None, batch_size: int = 16, **options: Any
     ) -> Any:
-        """What the region ``box``, (x0, y0, x1, y1) in pixels, shows. ``prompt`` is followed by the region."""
-        images, single = listed(image)
-        boxes = one_each(box, len(images), single, "boxes")
+        """Describe the region ``box``, (x0, y0, x1, y1) in pixels. ``prompt`` is followed by the region."""
+        images, single = as_list(image)
+        boxes = one_per_image(box, len(images), single, "boxes")
         changed = caption.OPTIONS.updated(**options)
-        return unlisted(caption.describe_region(self.pipeline, images, boxes, changed, prompt, batch_size), single)
+        return unwrap(caption.describe_region(self.pipeline, images, boxes, changed, prompt, batch_size), single)
 
     @overload
     def answer(self, image: Picture, question: str, **options: Any) -> Answer: ...
@@ -355,7 +355,7 @@ class OFA:
         names of what a detector saw, for models trained with them (one list for each question). ``decoder_prompt``
         overrides what the checkpoint was trained with; ``prompt`` holds ``{question}``.
         """
-        images, questions, single = paired(image, question)
+        images, questions, single = pair_up(image, question)
         found = vqa.answer(
             self.pipeline,
             images,
@@ -363,12 +363,12 @@ class OFA:
             candidates,
             vqa.OPTIONS.updated(**options),
             method=method,
-            objects=None if objects is None else one_each(objects, len(images), single, "lists of objects"),
+            objects=None if objects is None else one_per_image(objects, len(images), single, "lists of objects"),
             decoder_prompt=decoder_prompt,
             prompt=prompt,
             batch_size=batch_size,
         )
-        return unlisted(found, single)
+        return unwrap(found, single)
 
     @overload
     def entails(
@@ -413,12 +413,12 @@ class OFA:
         prompt: str | None = None,
         batch_size: int = 16,
     ) -> Any:
-        """Whether a picture, or picture and ``caption``, implies ``text``: yes, no or maybe.
+        """Decide whether a picture, or picture and ``caption``, implies ``text``: yes, no or maybe.
 
         ``prompt`` holds ``{hypothesis}`` and, with a caption, ``{caption}``.
         """
-        images, texts, single = paired(image, text)
-        captions = None if caption is None else one_each(caption, len(images), single, "captions")
+        images, texts, single = pair_up(image, text)
+        captions = None if caption is None else one_per_image(caption, len(images), single, "captions")
         found = entailment.entails(
             self.pipeline,
             images,
@@ -428,7 +428,7 @@ class OFA:
             prompt=prompt,
             batch_size=batch_size,
         )
-        return unlisted(found, single)
+        return unwrap(found, single)
 
     @overload
     def classify(
@@ -439,10 +439,10 @@ class OFA:
         self, image: list[Any], labels: Sequence[str], *, prompt: str | None = None, batch_size: int = 16
     ) -> list[Answer]: ...
     def classify(self, image: Any, labels: Sequence[str], *, prompt: str | None = None, batch_size: int = 16) -> Any:
-        """Which of ``labels``, any texts, fits a picture best."""
-        images, single = listed(image)
+        """Find which of ``labels``, any texts, fits a picture best."""
+        images, single = as_list(image)
         found = classification.classify(self.pipeline, images, labels, prompt=prompt, batch_size=batch_size)
-        return unlisted(found, single)
+        return unwrap(found, single)
 
     @overload
     def head_probabilities(
@@ -474,7 +474,7 @@ class OFA:
         batch_size: int = 16,
     ) -> Any:
         """Probabilities of the classes of one of the checkpoint's classification heads."""
-        images, texts, single = paired(image, text)
+        images, texts, single = pair_up(image, text)
         found = classification.head_probabilities(
             self.pipeline,
             head,
@@ -483,7 +483,7 @@ class OFA:
             decoder_prompt=decoder_prompt,
             batch_size=batch_size,
         )
-        return unlisted(found, single)
+        return unwrap(found, single)
 
     @overload
     def summarize(self, text: str, **options: Any) -> Text: ...
@@ -491,9 +491,9 @@ class OFA:
     def summarize(self, text: list[str], **options: Any) -> list[Text]: ...
     def summarize(self, text: Any, *, prompt: str | None = None, batch_size: int = 16, **options: Any) -> Any:
         """A summary of a text. ``prompt`` holds ``{text}``."""
-        _, texts, single = paired(None, text)
+        _, texts, single = pair_up(None, text)
         changed = text_heads.SUMMARY_OPTIONS.updated(**options)
-        return unlisted(text_heads.summarize(self.pipeline, texts, changed, prompt, batch_size), single)
+        return unwrap(text_heads.summarize(self.pipeline, texts, changed, prompt, batch_size), single)
 
     @overload
     def generate(self, text: str, image: Picture | None = None, **options: Any) -> Text: ...
@@ -502,8 +502,8 @@ class OFA:
     @overload
     def generate(self, text: str, image: list[Any], **options: Any) -> list[Text]: ...
     def generate(self, text: Any, image: Any = None, *, batch_size: int = 16, **options: Any) -> Any:
-        """What the model answers to ``text``, taken as it is, with a picture or without (None, also in a list)."""
-        images, texts, single = paired(image, text)
+        """Generate what follows ``text``, taken as it is, with a picture or without (None, also in a list)."""
+        images, texts, single = pair_up(image, text)
         changed = GenerationOptions(**options)
         pictures = None if image is None else images
-        return unlisted(text_heads.generate_text(self.pipeline, texts, pictures, changed, batch_size), single)
+        return unwrap(text_heads.generate_text(self.pipeline, texts, pictures, changed, batch_size), single)

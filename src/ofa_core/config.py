@@ -1,4 +1,4 @@
-"""What a model is: dimensions, optional parts and the settings it was trained with. Stored as ``config.json``."""
+"""Configuration: dimensions, optional parts and the settings a model was trained with. Stored as ``config.json``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEM_DEPTHS: dict[str, tuple[int, int, int]] = {
     "resnet152": (3, 8, 36),
 }
 
-#: What differs from size to size; everything else is the default of :class:`OFAConfig`.
+#: Fields that differ from size to size; everything else is the default of :class:`OFAConfig`.
 PRESETS: dict[str, dict[str, Any]] = {
     size: dict(
         zip(("embed_dim", "ffn_dim", "encoder_layers", "decoder_layers", "num_heads", "stem_depths"), row, strict=True)
@@ -52,7 +52,7 @@ class ClassificationHeadConfig(_Frozen):
 
 
 class TaskSettings(_Frozen):
-    """What evaluation needs and tensors cannot tell: the settings a checkpoint was trained with."""
+    """Settings that a checkpoint was trained with: what evaluation needs and tensors cannot tell."""
 
     #: The name of the task it was trained for, as fairseq knows it (``refcoco``, ``vqa_gen``, ...).
     name: str = "ofa"
@@ -64,9 +64,9 @@ class TaskSettings(_Frozen):
     code_dict_size: int = Field(default=8192, ge=0)
     #: Tokens that a fine-tuning added after the bins.
     extra_tokens: tuple[str, ...] = ()
-    #: What the decoder is prompted with before an answer, see :func:`ofa_core.score_candidates`; None: the task's own.
+    #: The decoder's prompt before an answer, see :func:`ofa_core.score_candidates`; None: the task's own.
     prompt_type: Literal["none", "src", "prev_output"] | None = None
-    #: Whether detected object names were appended to the question (VQA).
+    #: True if detected object names were appended to the question (VQA).
     add_object: bool = False
     #: ImageNet's mean and standard deviation instead of 0.5 and 0.5.
     imagenet_normalization: bool = False

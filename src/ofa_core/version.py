@@ -49,4 +49,11 @@ _MODULES_OF_0_1 = {
     "whole_files": "utils.atomic_write",
 }
 #: Names that moved, dotted within the package, and where they are now.
-MOVED = {old: f"ofa_core.{new}" for old, new in {**_MODULES_OF_0_1, "Look": "EncodedImage"}.items()}
+MOVED = {
+    old: f"ofa_core.{new}"
+    for old, new in {
+        **_MODULES_OF_0_1,
+        "Look": "EncodedImage",
+        "generation.Constraint": "generation.LogitsProcessor",
+    }.items()
+}

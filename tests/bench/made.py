@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ofa_core import BoxCodec
-from ofa_core.bench.metrics import counted_iou
+from ofa_core.bench.metrics import scored_iou
 from ofa_core.bench.results import Header, ResultsFile, Row
 from ofa_core.bench.summary import TASK_SCORES
 from ofa_core.heads.box_codec import Box
@@ -78,7 +78,7 @@ def _grounding(index: int, task: str, generator: np.random.Generator, skill: flo
         found=found,
         target=f"region: {bins(box)}",
         output="not sure" if found is None else "region: <bin_1> <bin_2> <bin_3> <bin_4>",
-        iou=counted_iou(box, found, SIZE, TASK_SCORES[task].convention),
+        iou=scored_iou(box, found, SIZE, TASK_SCORES[task].convention),
         score=float(generator.random()),
         turns=("is it red?", "yes", f"is it a {category}?", "yes", "is it on the left?", "no"),
     )

@@ -18,7 +18,7 @@ from ofa_core.bench.runner import Run
 from ofa_core.bench.samples import Models, Settings
 from ofa_core.bench.tasks import TASKS
 from ofa_core.checkpoint.model_dir import save_directory
-from ofa_core.data.loading import Data
+from ofa_core.data.loading import DataFiles
 from ofa_core.data.records import Format, Record
 from ofa_core.heads.pipeline import Pipeline
 
@@ -64,7 +64,7 @@ def run_of(ofa: OFA, task: str, paths: dict[Format, Path], out: Path, **changes:
     settings = changes.pop("settings", QUICK)
     fields: dict[str, Any] = {
         "task": TASKS[task],
-        "data": Data(path, path.parent / "images"),
+        "data": DataFiles(path, path.parent / "images"),
         "models": Models(ofa, ofa),
         "settings": settings,
         "header": header(task, batch_size=settings.batch_size, limit=settings.limit),
@@ -90,7 +90,12 @@ def only(out: Path, pattern: str = "*/*/*.jsonl") -> Path:
 
 
 def plan_of(path: Path, **changes: Any) -> Plan:
-    fields: dict[str, Any] = {"path": path, "header": header("refcoco_grounding"), "first_part": None, "resumed": False}
+    fields: dict[str, Any] = {
+        "path": path,
+        "header": header("refcoco_grounding"),
+        "first_shard": None,
+        "resumed": False,
+    }
     return Plan(**(fields | changes))
 
 

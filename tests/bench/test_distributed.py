@@ -15,7 +15,7 @@ from bench.runs import only, rows_in, save_lively, write_data
 from ofa_core.bench.results import iter_rows
 from ofa_core.bench.summary import read_summary
 from ofa_core.cli.main import main
-from ofa_core.utils.distributed import Process, joined
+from ofa_core.utils.distributed import Process, process_group
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -35,11 +35,11 @@ def test_each_process_has_its_own_gpu() -> None:
 
 def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with joined() as process:
+    with process_group() as process:
         assert process == Process(0, 1, 0)
-        assert process.first
-        assert process.told(lambda: "häll\n") == "häll\n"
-        process.wait()
+        assert process.is_rank0
+        assert process.broadcast_from_rank0(lambda: "häll\n") == "häll\n"
+        process.barrier()
 
 
 def test_two_processes_write_what_one_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

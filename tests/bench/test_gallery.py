@@ -12,7 +12,7 @@ from bench.made import header, row
 from PIL import Image
 
 from ofa_core import OFAError
-from ofa_core.bench.gallery import QUALITY, THUMBNAIL, card, chosen, first_speaker, thumbnail
+from ofa_core.bench.gallery import QUALITY, THUMBNAIL, card, choose_samples, first_speaker, thumbnail
 from ofa_core.bench.results import Row
 
 
@@ -22,7 +22,7 @@ def nothing(of: Row) -> None:
 
 def test_best_and_worst_are_those_of_sorting_everything() -> None:
     rows = [*made.rows(200), *(row(200 + i, iou=0.0, score=0.99) for i in range(3))]
-    found = chosen(header(), iter(rows), 12)
+    found = choose_samples(header(), iter(rows), 12)
     by_iou = sorted(rows, key=lambda r: (-(r.iou or 0.0), -r.score, r.index))
     assert found["best"] == by_iou[:12]
     assert found["worst"] == sorted(rows, key=lambda r: (r.iou or 0.0, -r.score, r.index))[:12]
@@ -30,7 +30,7 @@ def test_best_and_worst_are_those_of_sorting_everything() -> None:
 
 def test_the_worst_answers_are_the_surest_mistakes() -> None:
     rows = made.rows(100, "guesswhat_oracle")
-    found = chosen(header("guesswhat_oracle"), rows, 3)
+    found = choose_samples(header("guesswhat_oracle"), rows, 3)
     wrong = [r for r in rows if r.target != r.output]
     right = [r for r in rows if r.target == r.output]
     assert found["worst"] == sorted(wrong, key=lambda r: -r.score)[:3]
@@ -39,23 +39,23 @@ def test_the_worst_answers_are_the_surest_mistakes() -> None:
 
 def test_rows_at_random_are_distinct_in_order_and_the_same_each_time() -> None:
     rows = made.rows(100)
-    drawn = chosen(header(), rows, 10, seed=1)["random"]
+    drawn = choose_samples(header(), rows, 10, seed=1)["random"]
     assert len({r.index for r in drawn}) == 10
     assert [r.index for r in drawn] == sorted(r.index for r in drawn)
-    assert drawn == chosen(header(), rows, 10, seed=1)["random"]
-    assert drawn != chosen(header(), rows, 10, seed=2)["random"]
+    assert drawn == choose_samples(header(), rows, 10, seed=1)["random"]
+    assert drawn != choose_samples(header(), rows, 10, seed=2)["random"]
 
 
 def test_every_row_is_drawn_equally_often() -> None:
     rows = [row(i) for i in range(20)]
-    counts = Counter(r.index for seed in range(1000) for r in chosen(header(), rows, 5, seed)["random"])
+    counts = Counter(r.index for seed in range(1000) for r in choose_samples(header(), rows, 5, seed)["random"])
     assert set(counts) == set(range(20))  # each expected 250 times, with a standard deviation of 14
     assert 190 < min(counts.values()) <= max(counts.values()) < 310
 
 
 def test_few_rows_are_all_shown() -> None:
     rows = made.rows(3)
-    found = chosen(header(), rows, 12)
+    found = choose_samples(header(), rows, 12)
     assert found["random"] == rows
     assert {r.index for r in found["best"]} == {r.index for r in found["worst"]} == {0, 1, 2}
 
@@ -76,7 +76,7 @@ def test_rows_are_read_once_and_few_are_kept() -> None:
             most.append(alive)
 
     most: list[int] = []
-    chosen(header(), stream(), 5)
+    choose_samples(header(), stream(), 5)
     assert max(most) <= 3 * 5 + 3
 
 

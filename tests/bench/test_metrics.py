@@ -12,13 +12,13 @@ from ofa_core.bench import metrics
 from ofa_core.bench.metrics import (
     Floats,
     answer_label,
-    counted_iou,
     hits,
     pair_iou,
     paired_difference,
     resampled_means,
     same_answer,
     same_first_letter,
+    scored_iou,
     scores_of,
     size_class,
 )
@@ -54,7 +54,7 @@ def test_iou_equals_counting_pixels(seed: int) -> None:
 
 def test_no_box_has_no_overlap() -> None:
     assert pair_iou((0.0, 0.0, 5.0, 5.0), None, "invig") == 0.0
-    assert counted_iou((0.0, 0.0, 5.0, 5.0), None, (10, 10), "refcoco") == 0.0
+    assert scored_iou((0.0, 0.0, 5.0, 5.0), None, (10, 10), "refcoco") == 0.0
 
 
 def test_half_the_overlap_counts_as_found_for_refcoco_alone() -> None:
@@ -82,14 +82,14 @@ def test_invig_compares_with_what_the_bins_of_the_target_say() -> None:
     codec = BoxCodec("invig")
     read = codec.decode(codec.encode(box, size), size)
     assert read is not None
-    assert counted_iou(box, read, size, "invig") == 1.0
-    assert counted_iou(box, box, size, "invig") == pair_iou(read, box, "invig") < 1.0
-    assert counted_iou(box, box, size, "refcoco") == pytest.approx(1.0)
+    assert scored_iou(box, read, size, "invig") == 1.0
+    assert scored_iou(box, box, size, "invig") == pair_iou(read, box, "invig") < 1.0
+    assert scored_iou(box, box, size, "refcoco") == pytest.approx(1.0)
 
 
 def test_a_target_outside_its_picture_is_refused() -> None:
     with pytest.raises(OFAError, match="box"):
-        counted_iou((0.0, 0.0, 20.0, 5.0), None, (10, 10), "invig")
+        scored_iou((0.0, 0.0, 20.0, 5.0), None, (10, 10), "invig")
 
 
 def test_overlap_is_never_above_one() -> None:

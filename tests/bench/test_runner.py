@@ -24,14 +24,14 @@ from bench.runs import QUICK, only, rows_in, run_of, save_lively, write_data
 
 from ofa_core import OFA
 from ofa_core.bench import runner
-from ofa_core.bench.result_shards import part_path
+from ofa_core.bench.result_shards import shard_path
 from ofa_core.bench.results import Row, iter_rows
 from ofa_core.bench.runner import Outcome, Run, run_task
 from ofa_core.bench.summary import read_summary, summarize
 from ofa_core.bench.tasks import TASKS
 from ofa_core.cli.main import main
 from ofa_core.data.images import Images
-from ofa_core.data.loading import Data
+from ofa_core.data.loading import DataFiles
 from ofa_core.data.records import Format
 from ofa_core.errors import OFAError
 from ofa_core.utils.distributed import Process
@@ -246,7 +246,7 @@ def test_a_killed_process_loses_at_most_the_batch_in_flight(tmp_path: Path) -> N
         assert process.poll() is None
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.barrier()
     (path,) = found
     there = path.read_bytes()
     assert not path.with_suffix(".json").exists()
@@ -359,7 +359,7 @@ def test_a_report_stands_beside_the_results_with_its_pictures(ofa: OFA, tmp_path
     rows = [files.phrase(number) for number in range(5)]  # with inline pictures
     files.written(paths["refcoco"], files.tab_lines(rows))
     run = run_of(ofa, task, paths, tmp_path / "out", report=True)
-    outcome = finished(replace(run, data=Data(run.data.path)) if task == "refcoco_grounding" else run)
+    outcome = finished(replace(run, data=DataFiles(run.data.path)) if task == "refcoco_grounding" else run)
     page = outcome.path.with_suffix(".html").read_text()
     shown = 3 * min(outcome.summary.samples, runner.GALLERY)
     assert page.count("data:image/jpeg;base64,") == shown
@@ -449,7 +449,7 @@ def test_a_shared_run_is_resumed_by_any_number_of_processes(
     header = whole.read_text().splitlines()[0]
     for rank in range(before):  # each was killed in its second batch, the first rank in its first
         kept = [row for row in rows if row.index // 4 % before == rank][: 2 + 4 * (rank > 0)]
-        part = path if before == 1 else part_path(path, rank)
+        part = path if before == 1 else shard_path(path, rank)
         part.write_text("\n".join([header, *(row.model_dump_json() for row in kept), '{"ind']))
     if before > 1:
         path.unlink()

@@ -10,7 +10,7 @@ from bench.runs import BINS, BOX, record, spoken
 from reference import picture
 
 from ofa_core import OFA
-from ofa_core.bench.metrics import counted_iou
+from ofa_core.bench.metrics import scored_iou
 from ofa_core.bench.results import Row
 from ofa_core.bench.samples import Models, Settings
 from ofa_core.bench.summary import TASK_SCORES
@@ -134,7 +134,7 @@ def test_a_phrases_box_is_scored_as_refcoco_is(ofa: OFA, monkeypatch: pytest.Mon
     (row,) = asked(ofa, "refcoco_grounding", text="it")
     assert row.target == "<bin_200> <bin_250> <bin_500> <bin_999>"
     assert row.found == pytest.approx((100 / 999 * 90, 250 / 999 * 60, 500 / 999 * 90, 60), abs=1e-4)
-    assert row.iou == counted_iou(BOX, row.found, (90, 60), "refcoco")
+    assert row.iou == scored_iou(BOX, row.found, (90, 60), "refcoco")
     assert row.iou == pytest.approx(0.75, abs=0.01)
 
 

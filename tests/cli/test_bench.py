@@ -17,7 +17,7 @@ from ofa_core.bench.summary import Summary
 from ofa_core.bench.tasks import TASKS
 from ofa_core.cli import bench as commands
 from ofa_core.cli.main import main
-from ofa_core.data.loading import Data
+from ofa_core.data.loading import DataFiles
 from ofa_core.data.records import Format
 
 SHORT = ["--num-beams", "2", "--max-new-tokens", "3", "--quiet"]
@@ -187,8 +187,8 @@ def test_options_reach_the_run(model: Path, paths: dict[Format, Path], tmp_path:
     assert [run.task.name for run in runs] == ["refcoco_grounding", "guesswhat_oracle"]  # in the table's order
     columns = ("uniq-id", "image-id", "text", "region-coord")
     assert [run.data for run in runs] == [
-        Data(paths["refcoco"], tmp_path / "images", columns),
-        Data(paths["guesswhat"], tmp_path, None),
+        DataFiles(paths["refcoco"], tmp_path / "images", columns),
+        DataFiles(paths["guesswhat"], tmp_path, None),
     ]
     for run in runs:
         assert (run.resume, run.skip_bad, run.report, run.quiet, run.workers) == (True, True, True, True, 0)

@@ -16,18 +16,18 @@ from ofa_core.bench.samples import Sample
 from ofa_core.bench.tasks import TASKS, read_samples
 from ofa_core.data import loading
 from ofa_core.data.images import Images
-from ofa_core.data.loading import AHEAD, Batch, Data, in_batches, loaded
+from ofa_core.data.loading import BATCHES_AHEAD, Batch, DataFiles, batched, load_images
 from ofa_core.data.records import BadRow, Format
 from ofa_core.errors import OFAError
 
 
 def samples_of(paths: dict[Format, Path], task: str, limit: int | None = None) -> list[Sample]:
-    return list(read_samples(TASKS[task], Data(paths[TASKS[task].format]), limit))
+    return list(read_samples(TASKS[task], DataFiles(paths[TASKS[task].format]), limit))
 
 
 def batches_of(ofa: OFA, samples: list[Sample], root: Path, size: int = 4, workers: int = 2) -> list[Batch]:
     with Images.open(root) as images:
-        return list(loaded(in_batches(samples, size), images, ofa.pipeline, workers))
+        return list(load_images(batched(samples, size), images, ofa.pipeline, workers))
 
 
 # Samples
@@ -42,27 +42,27 @@ def test_samples_are_numbered_through_all_records(paths: dict[Format, Path]) -> 
 def test_a_limit_counts_samples_and_reads_no_further(tmp_path: Path) -> None:
     rows = [files.game(1), files.game(2), b"not json\n"]
     path = files.written(tmp_path / "x.jsonl", files.json_lines(rows))
-    samples = list(read_samples(TASKS["guesswhat_oracle"], Data(path), 4))
+    samples = list(read_samples(TASKS["guesswhat_oracle"], DataFiles(path), 4))
     assert [sample.id for sample in samples] == ["1/1", "1/2", "1/3", "2/1"]
-    assert len(list(read_samples(TASKS["guesswhat_oracle"], Data(path), 6))) == 6
+    assert len(list(read_samples(TASKS["guesswhat_oracle"], DataFiles(path), 6))) == 6
     with pytest.raises(BadRow):
-        list(read_samples(TASKS["guesswhat_oracle"], Data(path), 7))
+        list(read_samples(TASKS["guesswhat_oracle"], DataFiles(path), 7))
 
 
 def test_bad_rows_are_told_and_take_no_number(tmp_path: Path) -> None:
     rows = [files.phrase(1), files.phrase(2, text="?!"), files.phrase(3), files.phrase(4, text="")]
     path = files.written(tmp_path / "x.tsv", files.tab_lines(rows))
     told: list[BadRow] = []
-    samples = list(read_samples(TASKS["refcoco_grounding"], Data(path), on_bad=told.append))
+    samples = list(read_samples(TASKS["refcoco_grounding"], DataFiles(path), on_bad=told.append))
     assert [(sample.id, sample.index) for sample in samples] == [("r1", 0), ("r3", 1)]
     assert [bad.place for bad in told] == [f"{path}:2", f"{path}:4"]
     with pytest.raises(BadRow, match=r"x\.tsv:2: text"):
-        list(read_samples(TASKS["refcoco_grounding"], Data(path)))
+        list(read_samples(TASKS["refcoco_grounding"], DataFiles(path)))
 
 
 def test_missing_data_are_told_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(OFAError, match="does not exist"):
-        read_samples(TASKS["invig_oracle"], Data(tmp_path / "none.jsonl"))
+        read_samples(TASKS["invig_oracle"], DataFiles(tmp_path / "none.jsonl"))
 
 
 def test_columns_come_in_any_order(tmp_path: Path) -> None:
@@ -70,13 +70,13 @@ def test_columns_come_in_any_order(tmp_path: Path) -> None:
     names = ("image", "text", "region-coord", "uniq-id", "image-id")
     path = tmp_path / "x.tsv"
     path.write_text("\t".join(row[name] for name in names) + "\n")
-    (sample,) = read_samples(TASKS["refcoco_grounding"], Data(path, None, names))
+    (sample,) = read_samples(TASKS["refcoco_grounding"], DataFiles(path, None, names))
     assert (sample.id, sample.record.text) == ("r1", 'the "red" square')
 
 
 @pytest.mark.parametrize(("size", "expected"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (9, [5])])
 def test_only_the_last_batch_is_smaller(paths: dict[Format, Path], size: int, expected: list[int]) -> None:
-    batches = list(in_batches(samples_of(paths, "refcoco_grounding"), size))
+    batches = list(batched(samples_of(paths, "refcoco_grounding"), size))
     assert [len(batch) for batch in batches] == expected
     assert [sample.index for batch in batches for sample in batch] == list(range(5))
 
@@ -116,7 +116,7 @@ def test_samples_of_one_picture_share_it_within_a_batch(
 def test_inline_pictures_are_told_apart_by_their_content(ofa: OFA, tmp_path: Path) -> None:
     rows = [files.phrase(number, **{"uniq-id": str(place), "image-id": "x"}) for place, number in enumerate((1, 1, 2))]
     path = files.written(tmp_path / "x.tsv", files.tab_lines(rows))
-    (batch,) = batches_of(ofa, list(read_samples(TASKS["refcoco_grounding"], Data(path))), tmp_path)
+    (batch,) = batches_of(ofa, list(read_samples(TASKS["refcoco_grounding"], DataFiles(path))), tmp_path)
     first, again, other = batch.pictures
     assert first is again
     assert other.image.tobytes() == files.drawn(2).tobytes() != first.image.tobytes()
@@ -126,7 +126,7 @@ def test_inline_pictures_are_told_apart_by_their_content(ofa: OFA, tmp_path: Pat
 def test_the_box_is_clipped_to_the_picture(ofa: OFA, paths: dict[Format, Path], tmp_path: Path) -> None:
     row = files.phrase(1, **{"region-coord": "10,20,90.7,60.4"})
     path = files.written(tmp_path / "y.tsv", files.tab_lines([row]))
-    (batch,) = batches_of(ofa, list(read_samples(TASKS["refcoco_grounding"], Data(path))), tmp_path)
+    (batch,) = batches_of(ofa, list(read_samples(TASKS["refcoco_grounding"], DataFiles(path))), tmp_path)
     assert batch.samples[0].record.box == (10.0, 20.0, 90.0, 60.0)
 
 
@@ -135,7 +135,7 @@ def test_what_is_wrong_with_one_row_spoils_no_other_of_its_picture(ofa: OFA, tmp
     boxes = ["10,20,400,50", "10,20,40,50", "10,20,40,500"]
     rows = [files.phrase(1, **{"uniq-id": str(number), "region-coord": box}) for number, box in enumerate(boxes)]
     path = files.written(tmp_path / "x.tsv", files.tab_lines(rows))
-    samples = list(read_samples(TASKS["refcoco_grounding"], Data(path)))
+    samples = list(read_samples(TASKS["refcoco_grounding"], DataFiles(path)))
     (batch,) = batches_of(ofa, samples, tmp_path, workers=workers)
     assert [sample.id for sample in batch.samples] == ["1"]
     assert len(batch.pictures) == 1
@@ -161,16 +161,16 @@ def test_pictures_are_opened_a_few_batches_ahead_and_no_further(
     taken: list[int] = []
 
     def batches() -> Iterator[list[Sample]]:
-        for batch in in_batches(samples_of(paths, "guesswhat_oracle"), 1):
+        for batch in batched(samples_of(paths, "guesswhat_oracle"), 1):
             taken.append(batch[0].index)
             yield batch
 
     with Images.open(tmp_path / "images") as images:
-        ready = loaded(batches(), images, ofa.pipeline, workers=2)
+        ready = load_images(batches(), images, ofa.pipeline, workers=2)
         next(ready)
-        assert taken == list(range(AHEAD + 1))
+        assert taken == list(range(BATCHES_AHEAD + 1))
         next(ready)
-        assert taken == list(range(AHEAD + 2))
+        assert taken == list(range(BATCHES_AHEAD + 2))
         ready.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("pictures")]
 

@@ -20,7 +20,7 @@ from bench import files
 from bench.files import dialog, game, json_lines, phrase, tab_lines, write_arrow, write_parquet, written
 
 from ofa_core.data.readers import read_records
-from ofa_core.data.records import NO_BOX, BadRow, Record, checked_box
+from ofa_core.data.records import NO_BOX, BadRow, Record, check_box
 from ofa_core.errors import OFAError
 
 GAME_TURNS = ("is it a circle?", "no", "Is it red?", "yes", "is it loud?", "n/a")
@@ -450,25 +450,25 @@ def test_a_bad_row_survives_the_way_from_a_worker() -> None:
     ],
 )
 def test_a_box_a_little_over_the_edge_is_clipped(box: Any, clipped: Any) -> None:
-    found = checked_box(box, (90, 60), "x:1", "bbox")
+    found = check_box(box, (90, 60), "x:1", "bbox")
     assert found == clipped
     assert all(type(value) in (int, float) for value in found)
 
 
 def test_without_a_size_only_the_edges_at_zero_are_known() -> None:
-    assert checked_box((-0.5, 0, 5000, 4000), None, "x:1", "bbox") == (0, 0, 5000, 4000)
+    assert check_box((-0.5, 0, 5000, 4000), None, "x:1", "bbox") == (0, 0, 5000, 4000)
 
 
 def test_a_record_is_fitted_to_the_picture_that_was_found() -> None:
     record = Record(id="1", image="1.png", box=(10, 20, 90.5, 50), place="x:1")
-    assert record.fitted((90, 60)).box == (10, 20, 90, 50)
-    assert record.fitted((90, 60)).size == (90, 60)
+    assert record.fit_to((90, 60)).box == (10, 20, 90, 50)
+    assert record.fit_to((90, 60)).size == (90, 60)
     with pytest.raises(BadRow, match=r"^x:1: box: .* is not within the picture of 60 × 60 pixels"):
-        record.fitted((60, 60))
+        record.fit_to((60, 60))
     known = Record(id="1", image="1.png", box=(10, 20, 30, 50), size=(90, 60), place="x:1")
-    assert known.fitted((90, 60)) == known
+    assert known.fit_to((90, 60)) == known
     with pytest.raises(BadRow, match=r"^x:1: picture 1.png is 180 × 120 pixels, the row says 90 × 60"):
-        known.fitted((180, 120))
+        known.fit_to((180, 120))
 
 
 def test_a_record_is_shown_without_its_picture() -> None:
@@ -580,7 +580,7 @@ def test_captions_in_the_originals_columns(tmp_path: Path) -> None:
     first, second = read_records("caption", path)
     assert (first.id, first.image, first.text, first.inline, first.box) == ("7", "42.jpg", "a dog", None, NO_BOX)
     assert (second.image, second.inline) == ("", b"hello")
-    assert first.fitted((10, 20)).size == (10, 20), "where there is no box, any picture fits"
+    assert first.fit_to((10, 20)).size == (10, 20), "where there is no box, any picture fits"
 
 
 def test_questions_have_the_answer_that_most_people_gave(tmp_path: Path) -> None:

@@ -155,11 +155,15 @@ def test_rows_are_the_same_whenever_they_are_asked_for() -> None:
     assert [(e.source, e.target) for e in first] != other
 
 
-def test_an_emphasis_weighs_what_a_lesson_teaches() -> None:
+def test_loss_weights_weigh_what_a_lesson_teaches() -> None:
     weights = {"region": 1, "claim": 1}
     plain, weighed = (
-        [example for index in range(5) for example in Lessons(PIPELINE, weights, emphasis=emphasis).examples(index)]
-        for emphasis in (None, {"claim": 4.0})
+        [
+            example
+            for index in range(5)
+            for example in Lessons(PIPELINE, weights, loss_weights=loss_weights).examples(index)
+        ]
+        for loss_weights in (None, {"claim": 4.0})
     )
     assert {example.weight for example in plain} == {1.0}
     assert [e.weight for e in weighed] == [4 if "#context" in TOKENIZER.decode(e.source) else 1 for e in plain]
@@ -170,4 +174,4 @@ def test_an_unknown_lesson_is_an_error() -> None:
     with pytest.raises(OFAError, match="there is no lesson 'grond'; there are ground, named, listing"):
         Lessons(PIPELINE, {"grond": 1})
     with pytest.raises(OFAError, match="there is no lesson 'clam'"):
-        Lessons(PIPELINE, {"ground": 1}, emphasis={"clam": 2})
+        Lessons(PIPELINE, {"ground": 1}, loss_weights={"clam": 2})

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ofa_core import AllowedRange, AnswerTrie, DecoderCache, GenerationOptions, Hypothesis, OFAError, OFAModel, generate
 from ofa_core.generation import Step
-from ofa_core.generation.beam_search import RUN, _largest
+from ofa_core.generation.beam_search import BLOCK, _top_k
 from ofa_core.generation.stepper import Stepper
 
 BOS, PAD, EOS, UNK = range(4)
@@ -560,15 +560,15 @@ def test_the_models_own_limit_ends_a_target() -> None:
 # The largest scores, found by runs
 
 
-@pytest.mark.parametrize("length", [RUN * 4, RUN * 9, RUN * 9 + 1, RUN * 40 - 1], ids=str)
+@pytest.mark.parametrize("length", [BLOCK * 4, BLOCK * 9, BLOCK * 9 + 1, BLOCK * 40 - 1], ids=str)
 def test_the_largest_are_what_sorting_finds(length: int) -> None:
     torch.manual_seed(length)
     scores = torch.randn(5, length)
     scores[1] = -torch.inf
     scores[1, [7, length - 1]] = torch.tensor([-2.0, -1.0])  # no more than two are possible
     scores[2, -1] = 9.0  # in the incomplete run
-    scores[3, RUN : RUN + 4] = torch.tensor([8.0, 7.0, 6.0, 5.0])  # all in one run
-    values, places = _largest(scores, 4)
+    scores[3, BLOCK : BLOCK + 4] = torch.tensor([8.0, 7.0, 6.0, 5.0])  # all in one run
+    values, places = _top_k(scores, 4)
     assert torch.equal(values, scores.sort(dim=1, descending=True).values[:, :4])
     assert torch.equal(scores.gather(1, places), values)
     assert all(len(set(row)) == 4 for row in places.tolist())

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ofa_core import AllowedRange, AnswerTrie, GenerationOptions, NoRepeatNgram, OFAError
 from ofa_core.generation.logits_processors import (
-    Constraint,
     ForcedPrefix,
+    LogitsProcessor,
     MaxLength,
     MinNewTokens,
     NeverInvalid,
@@ -17,7 +17,7 @@ from ofa_core.generation.logits_processors import (
     SuppressSpecialTokens,
     UnkPenalty,
 )
-from ofa_core.generation.stepper import rules_of
+from ofa_core.generation.stepper import processors_of
 
 BOS, PAD, EOS, UNK = range(4)
 VOCABULARY = 10
@@ -30,7 +30,7 @@ def step(prefixes: Sequence[Sequence[Sequence[int]]], *, forced: object = None, 
     return Step(tokens, torch.arange(len(tokens)), max_length, None if forced is None else torch.tensor(forced))
 
 
-def left_by(rule: Constraint, at: Step) -> list[list[set[int]]]:
+def left_by(rule: LogitsProcessor, at: Step) -> list[list[set[int]]]:
     """What a rule leaves of each beam's tokens; those that are left must keep their scores."""
     torch.manual_seed(0)
     before = torch.randn(*at.prefixes.shape[:2], VOCABULARY)
@@ -184,10 +184,12 @@ def test_unk_penalty_is_taken_from_unk_alone(penalty: float) -> None:
 # All rules together
 
 
-def after_all(options: GenerationOptions, at: Step, constraints: Sequence[Constraint] = ()) -> list[list[set[int]]]:
+def after_all(
+    options: GenerationOptions, at: Step, constraints: Sequence[LogitsProcessor] = ()
+) -> list[list[set[int]]]:
     scores: Tensor = torch.zeros(*at.prefixes.shape[:2], VOCABULARY)
     for stage in ("logits", "log_probs"):
-        for rule in rules_of(options, constraints):
+        for rule in processors_of(options, constraints):
             if rule.stage == stage:
                 scores = rule(scores, at)
     return [[set(beam.nonzero().flatten().tolist()) for beam in sample] for sample in scores > -torch.inf]

@@ -9,7 +9,7 @@ from reference import SCORE_TOLERANCE, tiny_model
 from torch import Tensor
 
 from ofa_core import AllowedRange, AnswerTrie, GenerationOptions, Hypothesis, OFAModel, generate
-from ofa_core.generation.sampling import truncated
+from ofa_core.generation.sampling import keep_top
 
 BOS, PAD, EOS, UNK = range(4)
 SOURCES = torch.tensor([[BOS, 5, 7, 4, EOS], [BOS, 6, EOS, PAD, PAD]])
@@ -180,7 +180,7 @@ def test_truncation_equals_a_slow_one(top_k: int, top_p: float) -> None:
     torch.manual_seed(top_k)
     log_probs = (2 * torch.randn(3, 4, 20)).log_softmax(-1)
     log_probs[0, 0, 5:] = -torch.inf
-    after = truncated(log_probs.clone(), top_k, top_p)
+    after = keep_top(log_probs.clone(), top_k, top_p)
     kept = after > -torch.inf
     assert torch.equal(after[kept], log_probs[kept])
     for row, mask in zip(log_probs.flatten(0, 1).tolist(), kept.flatten(0, 1), strict=True):
@@ -191,4 +191,4 @@ def test_truncation_equals_a_slow_one(top_k: int, top_p: float) -> None:
 def test_top_p_keeps_the_fewest_that_reach_it(top_p: float, kept: set[int]) -> None:
     log_probs = torch.tensor([0.2, 0.1, 0.5, 0.2]).log()
     log_probs[3] -= 1e-4  # not quite a tie
-    assert set((truncated(log_probs, 0, top_p) > -torch.inf).nonzero().flatten().tolist()) == kept
+    assert set((keep_top(log_probs, 0, top_p) > -torch.inf).nonzero().flatten().tolist()) == kept

@@ -12,7 +12,7 @@ from reference import assert_same, lively_ofa, picture
 
 from ofa_core import OFA, OFAError
 from ofa_core.config import ClassificationHeadConfig
-from ofa_core.heads.arguments import is_many, listed, one_each, paired, unlisted
+from ofa_core.heads.arguments import as_list, is_sequence, one_per_image, pair_up, unwrap
 
 # The functions
 
@@ -34,7 +34,7 @@ from ofa_core.heads.arguments import is_many, listed, one_each, paired, unlisted
 def test_one_of_either_goes_with_all_of_the_other(
     image: Any, text: Any, images: list[Any], texts: list[str], single: bool
 ) -> None:
-    assert paired(image, text) == (images, texts, single)
+    assert pair_up(image, text) == (images, texts, single)
 
 
 @pytest.mark.parametrize(
@@ -54,45 +54,45 @@ def test_one_of_either_goes_with_all_of_the_other(
 )
 def test_what_does_not_pair_up_is_refused(image: Any, text: Any, message: str) -> None:
     with pytest.raises(OFAError, match=message):
-        paired(image, text)
+        pair_up(image, text)
 
 
 def test_pictures_are_listed() -> None:
-    assert listed("A") == (["A"], True)
-    assert listed(["A", "B"]) == (["A", "B"], False)
-    assert listed(("A",)) == (["A"], False)
+    assert as_list("A") == (["A"], True)
+    assert as_list(["A", "B"]) == (["A", "B"], False)
+    assert as_list(("A",)) == (["A"], False)
     with pytest.raises(OFAError, match=r"^an empty list was given: at least one image is needed$"):
-        listed([])
+        as_list([])
 
 
 def test_a_list_the_caller_passed_is_not_the_one_that_is_used() -> None:
     images, boxes = ["A", "B"], [(1, 2), (3, 4)]
-    assert listed(images)[0] is not images
-    assert paired(images, "a")[0] is not images
-    assert one_each(boxes, 2, False, "boxes") is not boxes
+    assert as_list(images)[0] is not images
+    assert pair_up(images, "a")[0] is not images
+    assert one_per_image(boxes, 2, False, "boxes") is not boxes
 
 
 def test_a_single_picture_has_a_single_value_whatever_it_is() -> None:
-    assert one_each((1, 2, 3, 4), 1, True, "boxes") == [(1, 2, 3, 4)]
-    assert one_each([], 1, True, "dialogs") == [[]]
+    assert one_per_image((1, 2, 3, 4), 1, True, "boxes") == [(1, 2, 3, 4)]
+    assert one_per_image([], 1, True, "dialogs") == [[]]
 
 
 @pytest.mark.parametrize("value", [[1], [1, 2, 3], [], 7, None, "ab"], ids=repr)
 def test_many_pictures_need_a_value_each(value: Any) -> None:
-    assert one_each([1, 2], 2, False, "boxes") == [1, 2]
+    assert one_per_image([1, 2], 2, False, "boxes") == [1, 2]
     with pytest.raises(OFAError, match=r"^2 images need a list of 2 boxes, one for each$"):
-        one_each(value, 2, False, "boxes")
+        one_per_image(value, 2, False, "boxes")
 
 
 def test_results_are_a_list_where_arguments_were() -> None:
-    assert unlisted(("x",), True) == "x"
-    assert unlisted(("x",), False) == ["x"]
-    assert unlisted(["x", "y"], False) == ["x", "y"]
+    assert unwrap(("x",), True) == "x"
+    assert unwrap(("x",), False) == ["x"]
+    assert unwrap(["x", "y"], False) == ["x", "y"]
 
 
 @pytest.mark.parametrize(("value", "many"), [([], True), ((), True), ("ab", False), ({}, False), (range(3), False)])
 def test_lists_and_tuples_are_many(value: object, many: bool) -> None:
-    assert is_many(value) is many
+    assert is_sequence(value) is many
 
 
 # Every method

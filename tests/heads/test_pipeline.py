@@ -11,9 +11,9 @@ from PIL import Image
 from reference import assert_same, lively_ofa, picture, scripted
 from torch import Tensor
 
-from ofa_core import OFA, GenerationOptions, EncodedImage, OFAError, TaskSettings, Tokenizer
+from ofa_core import OFA, EncodedImage, GenerationOptions, OFAError, TaskSettings, Tokenizer
 from ofa_core.heads import pipeline as pipeline_module
-from ofa_core.heads.pipeline import Pipeline, normalized
+from ofa_core.heads.pipeline import Pipeline, normalize_text
 from ofa_core.text import pre_caption, pre_question
 from ofa_core.vision.transform import ImageTransform, open_image
 
@@ -242,12 +242,12 @@ def test_a_closed_set_that_makes_no_sense_is_refused(pipeline: Pipeline, candida
 def test_a_text_is_normalized_and_one_that_fits_is_not_warned_about() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert normalized("#The  half-open  Door", pre_caption, 4, "caption") == "the half open door"
+        assert normalize_text("#The  half-open  Door", pre_caption, 4, "caption") == "the half open door"
 
 
 def test_a_text_that_is_too_long_is_cut_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="^a question of 5 words was cut to 3$"):
-        assert normalized("One two/three  four five?", pre_question, 3, "question") == "one two three"
+        assert normalize_text("One two/three  four five?", pre_question, 3, "question") == "one two three"
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_a_text_that_is_too_long_is_cut_with_a_warning() -> None:
 )
 def test_a_text_of_which_nothing_is_left_is_refused(text: Any, message: str) -> None:
     with pytest.raises(OFAError, match=message):
-        normalized(text, pre_question, 9, "question")
+        normalize_text(text, pre_question, 9, "question")
 
 
 # Chinese models

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from ofa_core import Answer, Hypothesis, Text, Tokenizer
-from ofa_core.heads.results import choice, confidence, text_of
+from ofa_core.heads.results import confidence, to_answer, to_text
 from ofa_core.text import small_vocabulary_dir
 
 BOS, PAD, EOS, UNK = range(4)
@@ -37,7 +37,7 @@ def test_the_best_hypothesis_is_the_text(tokenizer: Tokenizer) -> None:
     texts = [" a red car", " a car ", ""]
     scores = [math.log(0.5), math.log(0.25)]
     beams = [Hypothesis([*tokenizer.encode(text), EOS], 0.0, scores) for text in texts]
-    found = text_of(tokenizer, beams)
+    found = to_text(tokenizer, beams)
     assert (found.text, found.alternatives) == ("a red car", ("a car", ""))
     assert found.token_scores == pytest.approx((0.5, 0.25))
     assert found.score == pytest.approx(math.sqrt(0.125))
@@ -49,26 +49,26 @@ def test_a_decoder_prompt_is_skipped_in_every_beam(tokenizer: Tokenizer) -> None
         Hypothesis([*prompt, *tokenizer.encode(text), EOS], 0.0, [-7.0] * len(prompt) + [-0.5, -0.3])
         for text in (" red", " the")
     ]
-    found = text_of(tokenizer, beams, len(prompt))
+    found = to_text(tokenizer, beams, len(prompt))
     assert (found.text, found.alternatives) == ("red", ("the",))
     assert found.score == pytest.approx(math.exp(-0.4))
     assert found.token_scores == pytest.approx((math.exp(-0.5), math.exp(-0.3)))
 
 
 def test_nothing_found_is_an_empty_text_without_confidence(tokenizer: Tokenizer) -> None:
-    assert text_of(tokenizer, []) == Text("", 0.0, (), ())
-    assert text_of(tokenizer, [], 3) == Text("", 0.0, (), ())
+    assert to_text(tokenizer, []) == Text("", 0.0, (), ())
+    assert to_text(tokenizer, [], 3) == Text("", 0.0, (), ())
 
 
 def test_bins_show_in_a_text(tokenizer: Tokenizer) -> None:
     bin_3 = len(tokenizer) - 997
     assert (
-        text_of(tokenizer, [Hypothesis([*tokenizer.encode(" at"), bin_3, EOS], 0.0, [-1.0] * 3)]).text == "at <bin_3>"
+        to_text(tokenizer, [Hypothesis([*tokenizer.encode(" at"), bin_3, EOS], 0.0, [-1.0] * 3)]).text == "at <bin_3>"
     )
 
 
 def test_a_choice_is_the_most_probable_answer() -> None:
-    found = choice(("yes", "no", "maybe"), [0.2, 0.5, 0.3])
+    found = to_answer(("yes", "no", "maybe"), [0.2, 0.5, 0.3])
     assert (found.answer, found.score) == ("no", 0.5)
     assert list(found.probabilities.items()) == [("yes", 0.2), ("no", 0.5), ("maybe", 0.3)]
     assert found.top() == [("no", 0.5), ("maybe", 0.3), ("yes", 0.2)]
@@ -76,14 +76,14 @@ def test_a_choice_is_the_most_probable_answer() -> None:
 
 
 def test_of_equally_probable_answers_the_first_is_chosen() -> None:
-    found = choice(["b", "a", "c"], [0.4, 0.4, 0.2])
+    found = to_answer(["b", "a", "c"], [0.4, 0.4, 0.2])
     assert found.answer == "b"
     assert found.top(3) == [("b", 0.4), ("a", 0.4), ("c", 0.2)]
 
 
 def test_a_choice_needs_one_probability_for_each_answer() -> None:
     with pytest.raises(ValueError, match=r"zip"):
-        choice(["a", "b"], [1.0])
+        to_answer(["a", "b"], [1.0])
 
 
 def test_top_gives_five_unless_asked() -> None:

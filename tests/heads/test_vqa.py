@@ -8,7 +8,7 @@ import pytest
 from reference import SCORE_TOLERANCE, assert_same, lively_ofa, picture, scripted
 
 from ofa_core import OFA, Answer, OFAError, TaskSettings
-from ofa_core.generation.scoring import prompt_of
+from ofa_core.generation.scoring import decoder_prompt_ids
 
 BOS, PAD, EOS, UNK = range(4)
 QUESTION = "what color is the car?"
@@ -137,7 +137,7 @@ def test_the_decoder_prompt_is_the_given_one_or_the_checkpoints_or_the_tasks(
     ("kind", "prefix"), [("none", []), ("src", [5, 6, EOS]), ("prev_output", [5, 6])], ids=lambda value: str(value)
 )
 def test_a_decoder_prompt_begins_with_the_start(kind: Any, prefix: list[int]) -> None:
-    assert prompt_of([BOS, 5, 6, EOS], kind) == [BOS, *prefix]
+    assert decoder_prompt_ids([BOS, 5, 6, EOS], kind) == [BOS, *prefix]
 
 
 @pytest.mark.parametrize("kind", ["none", "src", "prev_output"])

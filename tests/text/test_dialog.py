@@ -9,7 +9,7 @@ import pytest
 
 from ofa_core.errors import OFAError
 from ofa_core.text import Tokenizer
-from ofa_core.text.dialog import DIALOG_TASKS, dialog_source, dialog_text, turns_of
+from ofa_core.text.dialog import DIALOG_TASKS, dialog_source, dialog_text, flatten_dialog
 
 BOS, EOS = 0, 2
 REGION = [7, 0, 999, 500]
@@ -249,7 +249,7 @@ def test_a_region_is_four_bins_in_range(small: Tokenizer, region: Any, message: 
     ],
 )
 def test_a_dialog_is_turns_or_pairs_of_them(dialog: Any, turns: list[str]) -> None:
-    assert turns_of(dialog) == turns
+    assert flatten_dialog(dialog) == turns
 
 
 @pytest.mark.parametrize(
@@ -273,4 +273,4 @@ def test_a_dialog_is_turns_or_pairs_of_them(dialog: Any, turns: list[str]) -> No
 )
 def test_a_dialog_of_another_form_is_refused(dialog: Any, message: str) -> None:
     with pytest.raises(OFAError, match=message):
-        turns_of(dialog)
+        flatten_dialog(dialog)

@@ -56,7 +56,7 @@ def settings(out: Path, **changes: Any) -> TrainingSettings:
         "workers": 0,
         "save_every": 2,
         "log_every": 1,
-        "optimizer": {"rate": 1e-3},
+        "optimizer": {"lr": 1e-3},
         "new_model": {
             "config": {
                 "embed_dim": 32,

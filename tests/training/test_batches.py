@@ -10,7 +10,7 @@ from training.made import TOKENIZER, Questions, example
 from ofa_core import ImageTransform
 from ofa_core.data.examples import Example
 from ofa_core.text.vocabulary import BOS, EOS, PAD
-from ofa_core.training.batches import PATTERN, Batches, turns
+from ofa_core.training.batches import CYCLE_LENGTH, Batches, round_robin
 from ofa_core.training.collate import collate
 
 TRANSFORM = ImageTransform(64)
@@ -33,18 +33,18 @@ def mixed(**changes: int) -> Batches:
 
 
 def test_sources_take_turns_by_their_weights() -> None:
-    assert Counter(turns([5, 3, 2])) == {0: 500, 1: 300, 2: 200}
-    assert Counter(turns([5, 3, 2], 10)) == {0: 5, 1: 3, 2: 2}
-    assert turns([1, 1], 6) == [0, 1] * 3
-    assert turns([1]) == [0] * PATTERN
+    assert Counter(round_robin([5, 3, 2])) == {0: 500, 1: 300, 2: 200}
+    assert Counter(round_robin([5, 3, 2], 10)) == {0: 5, 1: 3, 2: 2}
+    assert round_robin([1, 1], 6) == [0, 1] * 3
+    assert round_robin([1]) == [0] * CYCLE_LENGTH
 
 
 def test_every_row_of_every_source_comes_once_in_order() -> None:
     batches = mixed()
-    seen = [tuple(batches.row(row)[0].target[:2]) for row in range(3 * PATTERN)]
+    seen = [tuple(batches.row(row)[0].target[:2]) for row in range(3 * CYCLE_LENGTH)]
     for name, share in (("a", 0.5), ("b", 0.3), ("c", 0.2)):
         rows = [index for letter, index in seen if letter == ord(name)]
-        assert rows == list(range(round(share * 3 * PATTERN)))
+        assert rows == list(range(round(share * 3 * CYCLE_LENGTH)))
 
 
 def test_two_processes_see_together_what_one_sees() -> None:

@@ -84,6 +84,6 @@ def test_patches_can_begin_as_the_words_they_show(tmp_path: Path) -> None:
 
 def test_keys_can_begin_as_queries_do(tmp_path: Path) -> None:
     for alike in (True, False):
-        modules = [m for m in begun(tmp_path, alike_attend=alike).model.modules() if isinstance(m, Attention)]
+        modules = [m for m in begun(tmp_path, keys_from_queries=alike).model.modules() if isinstance(m, Attention)]
         assert len(modules) > 2
         assert all(module.k_proj.weight.equal(module.q_proj.weight) == alike for module in modules)

@@ -14,7 +14,7 @@ from ofa_core.data.examples import Example
 from ofa_core.generation.trie import Trie
 from ofa_core.text.vocabulary import EOS
 from ofa_core.training.collate import collate
-from ofa_core.training.losses import LossModule, smoothed_loss, soft_bin_loss, symmetric_divergence, without_worst
+from ofa_core.training.losses import LossModule, drop_worst, label_smoothed_nll, soft_bin_loss, symmetric_divergence
 from ofa_core.training.settings import LossSettings
 
 TRANSFORM = ImageTransform(64)
@@ -28,7 +28,7 @@ def random_log_probs(rows: int, columns: int) -> Tensor:
 def test_label_smoothing_is_the_formula() -> None:
     log_probs, target, epsilon = random_log_probs(3, 7), torch.tensor([2, 0, 6]), 0.1
     share = epsilon / 6
-    for row, loss in enumerate(smoothed_loss(log_probs, target, epsilon)):
+    for row, loss in enumerate(label_smoothed_nll(log_probs, target, epsilon)):
         wanted = -(1 - epsilon - share) * log_probs[row, target[row]] - share * sum(log_probs[row])
         assert float(loss) == pytest.approx(float(wanted), abs=1e-6)
 
@@ -36,7 +36,7 @@ def test_label_smoothing_is_the_formula() -> None:
 def test_without_smoothing_it_is_cross_entropy() -> None:
     log_probs, target = random_log_probs(5, 7), torch.tensor([2, 0, 6, 1, 1])
     expected = torch.nn.functional.nll_loss(log_probs, target, reduction="none")
-    assert torch.equal(smoothed_loss(log_probs, target, 0.0), expected)
+    assert torch.equal(label_smoothed_nll(log_probs, target, 0.0), expected)
 
 
 def test_smoothing_goes_to_allowed_tokens_alone() -> None:
@@ -45,7 +45,7 @@ def test_smoothing_goes_to_allowed_tokens_alone() -> None:
         [[True, True, False, True, False, False, True], [False, True, False, True, False, False, False]]
     )
     log_probs = logits.masked_fill(~allowed, -torch.inf).log_softmax(1)
-    found = smoothed_loss(log_probs, target, 0.2, allowed)
+    found = label_smoothed_nll(log_probs, target, 0.2, allowed)
     for row, loss in enumerate(found):
         kept = log_probs[row][allowed[row]]
         share = 0.2 / (len(kept) - 1)
@@ -91,8 +91,8 @@ def test_rdrop_is_symmetric_zero_for_equals_and_blind_to_what_nobody_allows() ->
 
 def test_the_worst_are_left_out() -> None:
     losses = torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0])
-    assert sorted(without_worst(losses, 0.4).tolist()) == [1, 2, 3]
-    assert without_worst(losses, 0.0) is losses
+    assert sorted(drop_worst(losses, 0.4).tolist()) == [1, 2, 3]
+    assert drop_worst(losses, 0.0) is losses
 
 
 def loss_of(settings: LossSettings, *pairs: tuple[str, str], group_size: int | None = None, **more: object) -> float:

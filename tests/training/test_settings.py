@@ -76,3 +76,18 @@ def test_a_run_is_the_same_wherever_it_is_written_but_not_with_other_data(tmp_pa
     assert one.fingerprint() == settings(tmp_path / "other", save_every=7, workers=3).fingerprint()
     for changed in ({"seed": 2}, {"steps": 7}, {"batch_size": 3}, {"loss": {"rdrop": 1.0}}):
         assert one.fingerprint() != settings(tmp_path, **changed).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimizer = { rate = 1e-4 }", "optimizer: rate is called lr now"),
+        (
+            "new_model = { config = {}, alike_attend = true }",
+            "new_model: alike_attend is called keys_from_queries now",
+        ),
+    ],
+)
+def test_old_names_of_settings_say_the_new_ones(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(OFAError, match=message):
+        TrainingSettings.from_toml(written(tmp_path, f"{text}\n{TOML}"))

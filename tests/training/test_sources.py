@@ -15,7 +15,7 @@ from reference import lively_ofa, scripted
 from training.made import TOKENIZER, picture
 
 from ofa_core import OFA, OFAError, TaskSettings
-from ofa_core.data.rows import Rows
+from ofa_core.data.rows import ShuffledRecords
 from ofa_core.heads.grounding import invig_codec, refcoco_codec
 from ofa_core.training.batches import Source
 from ofa_core.training.settings import DataSettings
@@ -164,17 +164,17 @@ def test_an_epoch_has_every_row_once_in_an_order_of_its_own(tmp_path: Path) -> N
     inline = base64.b64encode(shown()).decode()
     lines = [f"{number}\t\tthing {number}\t8,16,40,48\t{inline}" for number in range(20)]
     (tmp_path / "x.tsv").write_text("\n".join(lines))
-    rows = Rows("refcoco", tmp_path / "x.tsv", None, seed=3)
+    rows = ShuffledRecords("refcoco", tmp_path / "x.tsv", None, seed=3)
     epochs = [[rows.row(index)[0].id for index in range(start, start + 20)] for start in (0, 20)]
     assert [sorted(epoch, key=int) for epoch in epochs] == [[str(number) for number in range(20)]] * 2
     assert epochs[0] != epochs[1]
-    again = Rows("refcoco", tmp_path / "x.tsv", None, seed=3)
+    again = ShuffledRecords("refcoco", tmp_path / "x.tsv", None, seed=3)
     assert again.row(25)[0].id == epochs[1][5], "whatever was read before"
     assert isinstance(again.row(0)[1], Image.Image)
 
 
 def test_inline_pictures_wait_on_the_disk_and_go_with_the_rows(data: Path) -> None:
-    rows = Rows("refcoco", data / "refcoco.tsv", None)
+    rows = ShuffledRecords("refcoco", data / "refcoco.tsv", None)
     path = rows._inline.path
     assert path.read_bytes() == shown()
     assert rows._records[0].inline is None
@@ -189,6 +189,7 @@ def test_inline_pictures_wait_on_the_disk_and_go_with_the_rows(data: Path) -> No
         ({"task": "vqa"}, "the training task 'vqa' needs a path and has no options"),
         ({"task": "vqa", "path": "missing.tsv"}, "data missing.tsv does not exist"),
         ({"task": "shapes", "path": "x.tsv"}, "'shapes' draws its pictures and takes no path"),
+        ({"task": "shapes", "options": {"emphasis": {}}}, "emphasis is called loss_weights now"),
         ({"task": "shapes", "options": {"weight": 1}}, "the options of the task 'shapes' are wrong: .*weight"),
     ],
 )
@@ -201,9 +202,9 @@ def test_wrong_rows_stop_a_run_or_are_left_out(data: Path, capsys: pytest.Captur
     path = data / "refcoco.tsv"
     path.write_text(path.read_text() + "9\t1.png\tno box\t8,16,4\t\n")
     with pytest.raises(OFAError, match=r"refcoco\.tsv:2: region-coord"):
-        Rows("refcoco", path, data)
-    assert len(Rows("refcoco", path, data, skip_bad=True)) == 1
+        ShuffledRecords("refcoco", path, data)
+    assert len(ShuffledRecords("refcoco", path, data, skip_bad=True)) == 1
     assert "skipped: " in capsys.readouterr().err
     path.write_text("")
     with pytest.raises(OFAError, match="holds no rows to learn from"):
-        Rows("refcoco", path, data)
+        ShuffledRecords("refcoco", path, data)

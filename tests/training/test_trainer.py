@@ -36,7 +36,7 @@ def questions_trainer(run: TrainingSettings, **changes: Any) -> Trainer:
 
 
 def test_it_learns_a_few_rows_by_heart_and_the_stored_model_answers(tmp_path: Path) -> None:
-    quick = OptimizerSettings(rate=2e-3, warmup_ratio=0.1)
+    quick = OptimizerSettings(lr=2e-3, warmup_ratio=0.1)
     plain = LossSettings(label_smoothing=0.0)
     run = settings(
         tmp_path, steps=150, batch_size=6, optimizer=quick, loss=plain, save_every=150, freeze_batch_norm=True
@@ -86,7 +86,7 @@ def test_a_killed_run_goes_on_from_its_last_save(tmp_path: Path) -> None:
     while not state.is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.barrier()
     _, facts = read_state(state)
     assert 3 <= facts["step"] < 400
     steps = facts["step"] + 2
@@ -191,9 +191,9 @@ def test_recomputed_activations_give_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_the_rate_rises_and_falls_as_it_shall(tmp_path: Path) -> None:
-    run = settings(tmp_path, steps=10, optimizer={"rate": 1e-3, "warmup_ratio": 0.2, "end": 0.1})
+    run = settings(tmp_path, steps=10, optimizer={"lr": 1e-3, "warmup_ratio": 0.2, "end": 0.1})
     train(run)
-    rates = [row["rate"] for row in log_of(tmp_path)]  # of the step that comes next
+    rates = [row["lr"] for row in log_of(tmp_path)]  # of the step that comes next
     expected = [1.0] + [0.1 + 0.9 * (1 - (step - 2) / 8) for step in range(2, 11)]
     assert rates == pytest.approx([1e-3 * factor for factor in expected], abs=1e-6)
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ofa_core.utils.atomic_write import write_whole, written_beside
+from ofa_core.utils.atomic_write import atomic_path, atomic_write_text
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.txt"
-    write_whole(path, "é\n")
+    atomic_write_text(path, "é\n")
     assert path.read_bytes() == "é\n".encode()
     with pytest.raises(UnicodeEncodeError):
-        write_whole(path, "half \ud800")
+        atomic_write_text(path, "half \ud800")
     assert path.read_bytes() == "é\n".encode()
     assert [p.name for p in path.parent.iterdir()] == ["x.txt"]
 
@@ -22,13 +22,13 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_what_is_written_beside_takes_its_place_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_text("old")
-    with written_beside(path) as temporary:
+    with atomic_path(path) as temporary:
         assert temporary.parent == tmp_path
         assert temporary.suffix == ".png", "libraries tell formats by it"
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
-    with pytest.raises(UnicodeEncodeError), written_beside(path) as temporary:
+    with pytest.raises(UnicodeEncodeError), atomic_path(path) as temporary:
         temporary.write_text("half \ud800", encoding="utf-8")
     assert path.read_text() == "new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.png"]

@@ -18,7 +18,7 @@ from .summary import Samples
 
 
 class Comparison(BaseModel):
-    """How B differs from A over the samples that both have, matched by id."""
+    """The difference of B from A over the samples that both have, matched by id."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -40,14 +40,14 @@ class Comparison(BaseModel):
     outputs_changed: int
 
 
-class _Side:
-    """What is kept of one file: a few numbers a sample."""
+class _Results:
+    """The part of one file that is kept: a few numbers a sample."""
 
     def __init__(self, path: Path, task: str | None) -> None:
         self.header, rows = read_results(path, task)
         samples = Samples(self.header.task)
         self.scores = samples.scores
-        #: Where each id's sample is.
+        #: Place of each id's sample.
         self.places: dict[str, int] = {}
         self._outputs: list[int] = []
         for row in rows:
@@ -70,7 +70,7 @@ def compare(first: Path, second: Path, task: str | None = None) -> Comparison:
     Raises:
         OFAError: one cannot be read, their tasks differ, they share no sample, or an id occurs twice in one.
     """
-    left, right = _Side(first, task), _Side(second, task)
+    left, right = _Results(first, task), _Results(second, task)
     if left.header.task != right.header.task:
         raise OFAError(f"{first} is of {left.header.task} and {second} of {right.header.task}: no two of one task")
     ids = [name for name in left.places if name in right.places]

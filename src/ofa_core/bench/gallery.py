@@ -46,7 +46,7 @@ class _Best:
         return [row for _, _, row in sorted(self._kept, key=lambda kept: kept[:2], reverse=True)]
 
 
-def chosen(header: Header, rows: Iterable[Row], count: int, seed: int = 0) -> dict[str, list[Row]]:
+def choose_samples(header: Header, rows: Iterable[Row], count: int, seed: int = 0) -> dict[str, list[Row]]:
     """``count`` rows each of the ``best`` and the ``worst`` (best and worst first) and at ``random`` (in file order).
 
     The best have the highest IoU, or the right answer; the worst the lowest, or a wrong one. Of equal ones those of
@@ -67,7 +67,7 @@ def chosen(header: Header, rows: Iterable[Row], count: int, seed: int = 0) -> di
 
 
 def first_speaker(header: Header) -> str:
-    """Who speaks first in the dialogs of a run, ``agent`` or ``human``."""
+    """The speaker of the first turn in the dialogs of a run, ``agent`` or ``human``."""
     closed = header.settings.get("protocol") == "closed" and task_scores(header.task).kind == "selfplay"
     name = _CLOSED if closed else _DIALOGS.get(header.task, header.task)
     return DIALOG_TASKS[name].first if name in DIALOG_TASKS else HUMAN

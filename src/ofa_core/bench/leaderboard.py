@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..utils.atomic_write import write_whole
-from .summary import TASK_SCORES, Summary, read_summary, shown
+from ..utils.atomic_write import atomic_write_text
+from .summary import TASK_SCORES, Summary, format_score, read_summary
 
 LEADERBOARD_FILE = "leaderboard.md"
 
@@ -25,7 +25,7 @@ def update_leaderboard(out: Path) -> Path:
         if summary.task not in row or row[summary.task].started <= summary.started:
             row[summary.task] = summary
     target = out / LEADERBOARD_FILE
-    write_whole(target, _markdown(latest))
+    atomic_write_text(target, _markdown(latest))
     return target
 
 
@@ -58,13 +58,13 @@ def _markdown(rows: dict[tuple[str, str], dict[str, Summary]]) -> str:
 
 def shown_value(summary: Summary) -> float:
     """The headline as the table prints it."""
-    return float(shown(summary.headline.name, summary.headline.value))
+    return float(format_score(summary.headline.name, summary.headline.value))
 
 
 def _cell(summary: Summary, best: bool) -> str:
     name, value, low, high = (getattr(summary.headline, field) for field in ("name", "value", "low", "high"))
     mark = "**" if best else ""
-    return f"{mark}{shown(name, value)}{mark} ({shown(name, low)}–{shown(name, high)})"
+    return f"{mark}{format_score(name, value)}{mark} ({format_score(name, low)}–{format_score(name, high)})"
 
 
 def _line(*cells: str) -> str:

@@ -44,11 +44,11 @@ OTHER_LABEL = "other"
 
 @dataclass(frozen=True)
 class IouRule:
-    """How one of the published scores compares two boxes."""
+    """The way in which one of the published scores compares two boxes."""
 
     #: Added to the union.
     eps: float
-    #: Whether a box whose IoU equals the threshold counts.
+    #: True if a box whose IoU equals the threshold counts.
     inclusive: bool
     #: The precision it is computed in.
     dtype: torch.dtype
@@ -71,7 +71,7 @@ def pair_iou(box: Box, found: Box | None, convention: Convention) -> float:
     return float(box_iou(both[0], both[1], rule.eps))
 
 
-def counted_iou(
+def scored_iou(
     box: Box, found: Box | None, size: tuple[int, int], convention: Convention, num_bins: int = 1000
 ) -> float:
     """IoU of the target ``box`` with what was ``found`` (or None), in pixels of a picture of ``size``, as it is scored.
@@ -89,7 +89,7 @@ def counted_iou(
 
 
 def hits(ious: Floats, threshold: float, convention: Convention) -> Booleans:
-    """Which of ``ious`` [N] count as found at ``threshold``."""
+    """Tell which of ``ious`` [N] count as found at ``threshold``."""
     if IOU_RULES[convention].inclusive:
         return ious.astype(np.float32) >= np.float32(threshold)
     return ious > threshold
@@ -105,12 +105,12 @@ def size_class(box: Box) -> str:
 
 
 def same_answer(target: str, output: str) -> bool:
-    """Whether two answers are equal but for case and outer white space."""
+    """Tell whether two answers are equal but for case and outer white space."""
     return target.strip().lower() == output.strip().lower()
 
 
 def same_first_letter(target: str, output: str) -> bool:
-    """Whether two answers begin alike: the published oracle accuracy, for which ``no`` equals ``n/a``."""
+    """Tell whether two answers begin alike: the published oracle accuracy, for which ``no`` equals ``n/a``."""
     return output.strip() != "" and target.strip().lower()[:1] == output.strip().lower()[:1]
 
 
@@ -141,7 +141,7 @@ class Difference(Score):
 
     @property
     def significant(self) -> bool:
-        """Whether the difference is significant at 5%."""
+        """True if the difference is significant at 5%."""
         return self.p_value < 1 - CONFIDENCE
 
 
@@ -156,7 +156,7 @@ def resampled_means(values: Floats, resamples: int = RESAMPLES, seed: int = SEED
 
 
 def _draws(count: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each resample drew each sample, [r, N], a few resamples at a time."""
+    """Count how often each resample drew each sample, [r, N], a few resamples at a time."""
     generator = np.random.default_rng(seed)
     rows = max(_DRAWN_AT_ONCE // count, 1)
     for start in range(0, resamples, rows):
@@ -182,7 +182,7 @@ def scores_of(columns: dict[str, Floats], resamples: int = RESAMPLES, seed: int 
 
 
 def paired_difference(first: Floats, second: Floats, resamples: int = RESAMPLES, seed: int = SEED) -> Difference:
-    """How ``second`` [N] differs from ``first`` [N] of the same samples, by a paired bootstrap.
+    """Compare ``second`` [N] with ``first`` [N] of the same samples, by a paired bootstrap.
 
     The two-sided p value is twice the share of resampled differences on the rarer side of zero, the observed one
     counted with them, so it is never below 2 / (resamples + 1).

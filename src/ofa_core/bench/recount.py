@@ -11,7 +11,7 @@ from ..data.images import Images
 from ..data.records import Record
 from ..errors import OFAError
 from .legacy_results import read_results
-from .metrics import counted_iou
+from .metrics import scored_iou
 from .results import Header, Row
 from .summary import TaskScores, task_scores
 
@@ -37,7 +37,7 @@ class Recount:
         if row.box is None:
             raise OFAError(f"{path}: sample {row.id!r} has no target box, which its task is scored by")
         try:
-            iou = counted_iou(row.box, row.found, row.size, scores.convention)
+            iou = scored_iou(row.box, row.found, row.size, scores.convention)
         except OFAError as error:
             raise OFAError(f"{path}: sample {row.id!r}: {error}") from None
         if row.iou is not None and abs(iou - row.iou) <= _SAME_IOU:

@@ -8,12 +8,12 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from ..utils.atomic_write import write_whole
-from .gallery import LoadImage, card, chosen
+from ..utils.atomic_write import atomic_write_text
+from .gallery import LoadImage, card, choose_samples
 from .metrics import Score
 from .plots import Bar, bars, threshold_plot
 from .results import Header, Row
-from .summary import PLAIN_NUMBERS, TASK_SCORES, Group, Kind, Summary, shown
+from .summary import PLAIN_NUMBERS, TASK_SCORES, Group, Kind, Summary, format_score
 
 #: The page, with places for what is told; its style and its script stand in it.
 PAGE = Path(__file__).with_name("report.html")
@@ -23,7 +23,7 @@ MOST_CATEGORIES = 12
 
 #: The gallery's parts and their titles.
 PANELS = {"best": "Best", "worst": "Worst", "random": "Random"}
-#: What they show, where boxes are looked for and where answers are given.
+#: Descriptions of them, where boxes are looked for and where answers are given.
 _BOXES = {
     "best": "the highest IoU, of equal ones the most confident",
     "worst": "the lowest IoU, of equal ones the most confident",
@@ -51,7 +51,9 @@ def write_report(
     The rows are read once; ``load_image`` gives a row's picture, of any size, or None (it may raise ``OFAError``: the
     card then has no picture). ``count`` samples are shown of the best, the worst, and at random by ``seed``.
     """
-    panels = [_panel(name, some, header, load_image) for name, some in chosen(header, rows, count, seed).items()]
+    panels = [
+        _panel(name, some, header, load_image) for name, some in choose_samples(header, rows, count, seed).items()
+    ]
     page = Template(PAGE.read_text(encoding="utf-8")).substitute(
         title=escape(f"{summary.task}: {Path(summary.model).name}"),
         task=escape(summary.task),
@@ -65,11 +67,11 @@ def write_report(
         panels="".join(panels),
         run=_run(header, summary),
     )
-    write_whole(path, page)
+    atomic_write_text(path, page)
 
 
 def _legend(task: str) -> dict[str, str]:
-    """What the boxes on the pictures are."""
+    """Meanings of the boxes on the pictures."""
     if TASK_SCORES[task].kind == "oracle":
         return {"target": "the region asked about"}
     return {"target": "target", "found": "found by the model"}
@@ -90,8 +92,8 @@ def _headline(summary: Summary) -> str:
     name, value, low, high = (getattr(summary.headline, field) for field in ("name", "value", "low", "high"))
     unit = "" if name in PLAIN_NUMBERS else "<small>%</small>"
     return (
-        f'<p class="big">{shown(name, value)}{unit}</p>'
-        f"<p>{escape(name)}<br>95% interval {shown(name, low)} to {shown(name, high)}</p>"
+        f'<p class="big">{format_score(name, value)}{unit}</p>'
+        f"<p>{escape(name)}<br>95% interval {format_score(name, low)} to {format_score(name, high)}</p>"
     )
 
 
@@ -101,9 +103,10 @@ def _scores(summary: Summary) -> str:
     for name, score in summary.scores.items():
         mark = ' class="headline"' if name == summary.headline.name else ""
         unit = "" if name in PLAIN_NUMBERS else "%"
+        value, low, high = (format_score(name, number) for number in (score.value, score.low, score.high))
         lines.append(
-            f'<tr{mark}><th scope="row">{escape(name)}</th><td class="value">{shown(name, score.value)}{unit}</td>'
-            f"<td>{shown(name, score.low)} – {shown(name, score.high)}</td><td>{_range(name, score)}</td></tr>"
+            f'<tr{mark}><th scope="row">{escape(name)}</th><td class="value">{value}{unit}</td>'
+            f"<td>{low} – {high}</td><td>{_range(name, score)}</td></tr>"
         )
     return "".join(lines)
 

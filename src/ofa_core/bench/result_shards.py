@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import OFAError
-from ..utils.atomic_write import written_beside
+from ..utils.atomic_write import atomic_path
 from .results import Header, ResultsFile, Row, iter_rows
 
 _PART = re.compile(r"\.rank(\d+)\.jsonl")
@@ -26,7 +26,7 @@ _ROWS_AT_ONCE = 1024
 
 
 class Plan(BaseModel):
-    """Where a run is written; made by one process and followed by all."""
+    """The files that a run is written to; chosen by one process and used by all."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,55 +34,55 @@ class Plan(BaseModel):
     path: Path
     header: Header
     #: The number of the first process's part; None where a process that is alone writes the results file.
-    first_part: int | None
-    #: Whether a run goes on that was begun before.
+    first_shard: int | None
+    #: True if a run goes on that was begun before.
     resumed: bool
 
-    def part(self, rank: int) -> Path:
+    def shard(self, rank: int) -> Path:
         """The file that process ``rank`` writes."""
-        return self.path if self.first_part is None else part_path(self.path, self.first_part + rank)
+        return self.path if self.first_shard is None else shard_path(self.path, self.first_shard + rank)
 
 
-def part_path(path: Path, number: int) -> Path:
+def shard_path(path: Path, number: int) -> Path:
     """The part with a number of the results file ``path``: ``<time>.rank<number>.jsonl``."""
     return path.with_name(f"{path.stem}.rank{number}.jsonl")
 
 
-def parts_of(path: Path) -> list[Path]:
+def shards_of(path: Path) -> list[Path]:
     """The parts of the results file ``path`` that exist, by their numbers."""
     found = {other: _PART.fullmatch(other.name.removeprefix(path.stem)) for other in path.parent.glob("*.jsonl")}
     numbers = sorted(int(match[1]) for match in found.values() if match)
-    return [part_path(path, number) for number in numbers]
+    return [shard_path(path, number) for number in numbers]
 
 
-def planned(path: Path, header: Header, processes: int, resume: bool) -> Plan:
-    """How ``processes`` write the run with this ``header``, after dropping lines that a killed one left half written.
+def make_plan(path: Path, header: Header, processes: int, resume: bool) -> Plan:
+    """Choose the files of a run of ``processes`` with this ``header``; lines left half written by a kill are dropped.
 
     Raises:
         OFAError: the file exists and ``resume`` is off, or its header says something else.
     """
-    parts = parts_of(path)
+    parts = shards_of(path)
     for file in _files(path):
         ResultsFile(file, header, resume=resume).close()
     if processes == 1 and not parts:
-        return Plan(path=path, header=header, first_part=None, resumed=resume)
-    first_part = max(map(_number, parts), default=-1) + 1
-    return Plan(path=path, header=header, first_part=first_part, resumed=resume)
+        return Plan(path=path, header=header, first_shard=None, resumed=resume)
+    first_shard = max(map(_number, parts), default=-1) + 1
+    return Plan(path=path, header=header, first_shard=first_shard, resumed=resume)
 
 
-def opened(plan: Plan, rank: int) -> tuple[ResultsFile, Container[int]]:
+def open_shard(plan: Plan, rank: int) -> tuple[ResultsFile, Container[int]]:
     """The file that process ``rank`` writes, and the places of the samples that need not be asked again."""
-    if plan.first_part is None:
+    if plan.first_shard is None:
         file = ResultsFile(plan.path, plan.header, resume=plan.resumed)
         return file, range(file.next_index)  # in order, so what is missing before had no picture
     earlier = [file for file in _files(plan.path) if file not in _own(plan)]
     done = {row.index for file in earlier for row in iter_rows(file)[1]}
-    return ResultsFile(plan.part(rank), plan.header), done
+    return ResultsFile(plan.shard(rank), plan.header), done
 
 
 def _own(plan: Plan) -> Iterable[Path]:
     """The parts of this run, which other processes may have begun already."""
-    return [part for part in parts_of(plan.path) if _number(part) >= (plan.first_part or 0)]
+    return [part for part in shards_of(plan.path) if _number(part) >= (plan.first_shard or 0)]
 
 
 def _number(part: Path) -> int:
@@ -92,10 +92,10 @@ def _number(part: Path) -> int:
 
 def _files(path: Path) -> list[Path]:
     """Everything that holds rows of the run."""
-    return [path] * path.exists() + parts_of(path)
+    return [path] * path.exists() + shards_of(path)
 
 
-def merged(path: Path) -> tuple[Header, Iterator[Row]]:
+def merged_rows(path: Path) -> tuple[Header, Iterator[Row]]:
     """The header and all rows of a run in order, counted from 0, from the results file and its parts.
 
     Raises:
@@ -109,21 +109,21 @@ def merged(path: Path) -> tuple[Header, Iterator[Row]]:
     return read[0][0], (row.model_copy(update={"index": index}) for index, row in enumerate(once))
 
 
-def settle(path: Path, samples: int) -> None:
+def merge(path: Path, samples: int) -> None:
     """Make ``path`` the whole results file of a finished run of so many ``samples``, and remove its parts.
 
     It may be interrupted anywhere and called again.
     """
     if not (path.exists() and _is_whole(path, samples)):
-        header, rows = merged(path)
-        with written_beside(path) as temporary, ResultsFile(temporary, header) as file:
+        header, rows = merged_rows(path)
+        with atomic_path(path) as temporary, ResultsFile(temporary, header) as file:
             while chunk := list(itertools.islice(rows, _ROWS_AT_ONCE)):
                 file.write(chunk)
-    for part in parts_of(path):
+    for part in shards_of(path):
         part.unlink()
 
 
 def _is_whole(path: Path, samples: int) -> bool:
-    """Whether the rows in ``path`` are numbered from 0 to the last."""
+    """Tell whether the rows in ``path`` are numbered from 0 to the last."""
     indices = [row.index for row in iter_rows(path)[1]]
     return indices == list(range(samples))

@@ -16,19 +16,19 @@ from ..errors import OFAError, first_problem
 from ..vision.boxes import Box
 
 #: Header fields in which the parts of a run that was interrupted may differ.
-MAY_DIFFER = {"started", "versions"}
+MUTABLE_FACTS = {"started", "versions"}
 #: ``20250131-235959.jsonl``, or ``20250131-235959.rank3.jsonl`` for what one process of several has written.
 _RUN = re.compile(r"(\d{8}-\d{6})(\.rank\d+)?\.jsonl")
 
 
-class Strict(BaseModel):
-    """What is written to files: nothing is left out, added or not a number."""
+class StrictModel(BaseModel):
+    """Base of what is written to files: nothing is left out, added or not a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
-class RunFacts(Strict):
-    """Which model was asked what; told by the results file and by the summary of a run."""
+class RunFacts(StrictModel):
+    """The facts about a run that stand in its results file and in its summary: which model was asked what."""
 
     format: str
     task: str
@@ -39,7 +39,7 @@ class RunFacts(Strict):
     oracle_sha256: str | None = None
     data: str
     settings: dict[str, JsonValue]
-    #: When the run began, in ISO 8601.
+    #: Time at which the run began, in ISO 8601.
     started: str
 
 
@@ -56,7 +56,7 @@ class Header(RunFacts):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
-class Row(Strict):
+class Row(StrictModel):
     """A line after the header: one sample, what the model said and how far that is right."""
 
     #: Position of the sample in the run, from 0 without holes.
@@ -67,15 +67,15 @@ class Row(Strict):
     #: Width and height of the picture in pixels.
     size: tuple[int, int]
     category: str = ""
-    #: What the model read, as text; of several turns the last.
+    #: The source that the model read, as text; of several turns the last.
     source: str
-    #: What would have been right, as text.
+    #: The right answer, as text.
     target: str
-    #: What the model said.
+    #: The model's answer.
     output: str
     #: The target (x0, y0, x1, y1) in pixels of the original picture; of an oracle, the region asked about.
     box: Box | None = None
-    #: What the model found, in the same unit; None where it named no box.
+    #: The box that the model found, in the same unit; None where it named none.
     found: Box | None = None
     #: IoU of the two as the task counts it, 0 where a box was due and none came; None where none was due.
     iou: float | None = Field(default=None, ge=0, le=1)
@@ -218,7 +218,7 @@ def _row(path: Path, number: int, line: bytes) -> Row:
 
 def _check_same(there: Header, now: Header, path: Path) -> None:
     """Raise where the header of a file that should go on says something else than that of the run which would."""
-    old, new = (_flat(header.model_dump(exclude=MAY_DIFFER)) for header in (there, now))
+    old, new = (_flat(header.model_dump(exclude=MUTABLE_FACTS)) for header in (there, now))
     missing = "nothing"
     differing = [name for name in {**old, **new} if old.get(name, missing) != new.get(name, missing)]
     if differing:

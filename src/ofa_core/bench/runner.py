@@ -18,19 +18,19 @@ from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
 from ..data.images import Images
-from ..data.loading import Batch, Data, in_batches, loaded
+from ..data.loading import Batch, DataFiles, batched, load_images
 from ..data.records import BadRow
 from ..errors import OFAError
 from ..utils.distributed import Process
 from ..utils.progress import progress
 from ..version import __version__
-from .gallery import THUMBNAIL, chosen
+from .gallery import THUMBNAIL, choose_samples
 from .leaderboard import update_leaderboard
 from .report import write_report
-from .result_shards import Plan, merged, opened, planned, settle
-from .results import MAY_DIFFER, SHARED_FACTS, Header, ResultsFile, Row, iter_rows, latest_unfinished, result_path
+from .result_shards import Plan, make_plan, merge, merged_rows, open_shard
+from .results import MUTABLE_FACTS, SHARED_FACTS, Header, ResultsFile, Row, iter_rows, latest_unfinished, result_path
 from .samples import Models, Sample, Settings
-from .summary import Samples, Summary, read_summary, shown, summarize, task_scores, write_summary
+from .summary import Samples, Summary, format_score, read_summary, summarize, task_scores, write_summary
 from .tasks import Task, read_samples
 
 #: Samples in each part of a report's gallery.
@@ -42,10 +42,10 @@ class Run:
     """One task with everything it takes."""
 
     task: Task
-    data: Data
+    data: DataFiles
     models: Models
     settings: Settings
-    #: What the results file begins with; the time is filled in when the run begins.
+    #: Header of the results file; the time is filled in when the run begins.
     header: Header
     out: Path
     #: Go on with the latest run of this task and comment that was not finished.
@@ -65,12 +65,12 @@ class Outcome:
 
     path: Path
     summary: Summary
-    #: Whether it had been finished before, so that nothing was done now.
+    #: True if it had been finished before, so that nothing was done now.
     before: bool = False
 
 
-class _Begun(BaseModel):
-    """What the first process found out, for all of them."""
+class RunState(BaseModel):
+    """The state of a run as the first process found it, for all of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -81,7 +81,7 @@ class _Begun(BaseModel):
     bad_rows: int = 0
 
 
-def header_of(task: Task, models: Models, settings: Settings, **named: Any) -> Header:
+def make_header(task: Task, models: Models, settings: Settings, **named: Any) -> Header:
     """The header of a run: its settings, and ``named`` the model, its data and the comment."""
     model = models.agent.model
     told = asdict(settings) | {"dtype": models.agent.dtype, "device": model.device.type}
@@ -102,47 +102,47 @@ def run_task(run: Run, process: Process) -> Outcome | None:
         OFAError: a row or a picture cannot be used and ``skip_bad`` is off, no sample can be used, or the run to resume
             was another one.
     """
-    begun = _Begun.model_validate_json(process.told(lambda: _begin(run, process).model_dump_json()))
+    begun = RunState.model_validate_json(process.broadcast_from_rank0(lambda: _prepare(run, process).model_dump_json()))
     if begun.plan is None:
-        return _again(run, begun.finished) if process.first and begun.finished else None
+        return _finished_before(run, begun.finished) if process.is_rank0 and begun.finished else None
     start = time.perf_counter()
-    file, done = opened(begun.plan, process.rank)
+    file, done = open_shard(begun.plan, process.rank)
     with file, Images.open(run.data.images) as images:
-        _ask(run, process, begun.samples, file, done, images)
-    process.wait()
-    if not process.first:
+        _evaluate(run, process, begun.samples, file, done, images)
+    process.barrier()
+    if not process.is_rank0:
         return None
     seconds = None if begun.plan.resumed else time.perf_counter() - start
     return _finish(run, process, begun, begun.plan, seconds)
 
 
-def _begin(run: Run, process: Process) -> _Begun:
+def _prepare(run: Run, process: Process) -> RunState:
     """Find or choose the results file, and read all rows of the data."""
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     header = run.header.model_copy(update={"started": started})
     there = latest_unfinished(run.out, header.task, header.comment) if run.resume else None
     finished = _finished(run) if run.resume else None
     if finished is not None and (there is None or there.name < finished.name):  # names are times
-        return _Begun(finished=finished)
+        return RunState(finished=finished)
     bad_rows: list[str] = []
 
     def on_bad(bad: BadRow) -> None:
         if not run.skip_bad:
-            raise _ending(bad)
+            raise _with_advice(bad)
         bad_rows.append(bad.place)
-        _tell(f"skipped: {bad}")
+        _print_line(f"skipped: {bad}")
 
     samples = sum(1 for _ in read_samples(run.task, run.data, run.settings.limit, on_bad))
     if samples == 0:
         raise OFAError(f"{run.data.path} holds no sample of {run.task.name}")
     path = there or result_path(run.out, header.task, header.comment, started)
-    plan = planned(path, header, process.count, resume=there is not None)
-    return _Begun(plan=plan, samples=samples, bad_rows=len(bad_rows))
+    plan = make_plan(path, header, process.world_size, resume=there is not None)
+    return RunState(plan=plan, samples=samples, bad_rows=len(bad_rows))
 
 
 def _finished(run: Run) -> Path | None:
     """The latest results file of this very run, if it was finished before."""
-    told = SHARED_FACTS - MAY_DIFFER
+    told = SHARED_FACTS - MUTABLE_FACTS
     wanted = run.header.model_dump(include=told)
     summaries = sorted((run.out / run.header.task / run.header.comment).glob("*.json"), reverse=True)
     for path in summaries:
@@ -152,25 +152,27 @@ def _finished(run: Run) -> Path | None:
     return None
 
 
-def _again(run: Run, path: Path) -> Outcome | None:
+def _finished_before(run: Run, path: Path) -> Outcome | None:
     """A run that was finished before; what its end may have left undone is done."""
     summary = read_summary(path.with_suffix(".json"))
     if summary is None:
         return None
-    settle(path, summary.samples)
+    merge(path, summary.samples)
     update_leaderboard(run.out)
     return Outcome(path, summary, before=True)
 
 
-def _ask(run: Run, process: Process, samples: int, file: ResultsFile, done: Container[int], images: Images) -> None:
+def _evaluate(
+    run: Run, process: Process, samples: int, file: ResultsFile, done: Container[int], images: Images
+) -> None:
     """Put this process's samples to the models, batch by batch, and write what they say."""
     size = run.settings.batch_size
-    numbered = enumerate(in_batches(read_samples(run.task, run.data, run.settings.limit, _ignore), size))
+    numbered = enumerate(batched(read_samples(run.task, run.data, run.settings.limit, _ignore), size))
     own = (batch for number, batch in numbered if process.owns(number))
     missing = (batch for batch in own if not all(sample.index in done for sample in batch))
     with _Progress(run, process, samples, done) as progress, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".* was cut to ")  # each row holds the source as it was read
-        for batch in loaded(missing, images, run.models.agent.pipeline, run.workers):
+        for batch in load_images(missing, images, run.models.agent.pipeline, run.workers):
             _report_failures(run, batch)
             rows = run.task.answer(run.models, batch.pictures, batch.samples, run.settings) if batch.samples else []
             new = [row for row in rows if row.index not in done]
@@ -181,15 +183,15 @@ def _ask(run: Run, process: Process, samples: int, file: ResultsFile, done: Cont
 def _report_failures(run: Run, batch: Batch[Sample]) -> None:
     for failure in batch.failures:
         if not run.skip_bad:
-            raise _ending(failure)
-        _tell(f"skipped: {failure}")
+            raise _with_advice(failure)
+        _print_line(f"skipped: {failure}")
 
 
-def _ending(failure: OFAError) -> OFAError:
+def _with_advice(failure: OFAError) -> OFAError:
     return OFAError(f"{failure} (--skip-bad leaves out what cannot be used)")
 
 
-def _tell(message: str) -> None:
+def _print_line(message: str) -> None:
     tqdm.write(message, file=sys.stderr)
 
 
@@ -208,7 +210,7 @@ class _Progress:
                 already += index in done
         self._task = run.task.name
         self._sum, self._count = 0.0, 0
-        shown = not run.quiet and process.first
+        shown = not run.quiet and process.is_rank0
         self._bar = progress(own, already, run.task.name, unit=" samples", shown=shown)
 
     def add(self, rows: list[Row], skipped: int) -> None:
@@ -220,7 +222,7 @@ class _Progress:
                 samples.add(row)
             self._sum += float(samples.columns()[headline].sum())
             self._count += len(rows)
-            self._bar.set_postfix_str(f"{headline} {shown(headline, self._sum / self._count)}", refresh=False)
+            self._bar.set_postfix_str(f"{headline} {format_score(headline, self._sum / self._count)}", refresh=False)
         self._bar.update(len(rows) + skipped)
 
     def __enter__(self) -> _Progress:
@@ -230,12 +232,12 @@ class _Progress:
         self._bar.close()
 
 
-def _finish(run: Run, process: Process, begun: _Begun, plan: Plan, seconds: float | None) -> Outcome:
+def _finish(run: Run, process: Process, begun: RunState, plan: Plan, seconds: float | None) -> Outcome:
     """Score what all processes wrote, and leave one results file with its summary beside it."""
-    for part in map(plan.part, range(process.count)):
+    for part in map(plan.shard, range(process.world_size)):
         if not part.exists():
             raise OFAError(f"{part} is not here; --out must be a directory that all machines share")
-    header, rows = merged(plan.path)
+    header, rows = merged_rows(plan.path)
     try:
         summary = summarize(header, rows, seconds=seconds)
     except OFAError as error:
@@ -243,7 +245,7 @@ def _finish(run: Run, process: Process, begun: _Begun, plan: Plan, seconds: floa
     unusable = begun.bad_rows + begun.samples - summary.samples
     summary = summary.model_copy(update={"bad_rows": unusable})
     write_summary(plan.path, summary)
-    settle(plan.path, summary.samples)  # behind the summary: from here on the run counts as finished
+    merge(plan.path, summary.samples)  # behind the summary: from here on the run counts as finished
     update_leaderboard(run.out)
     if run.report:
         _write_report(run, plan.path, summary)
@@ -253,7 +255,7 @@ def _finish(run: Run, process: Process, begun: _Begun, plan: Plan, seconds: floa
 def _write_report(run: Run, path: Path, summary: Summary) -> None:
     """The page beside a results file; pictures that rows hold themselves are looked up in the data once more."""
     header, rows = iter_rows(path)
-    wanted = {row.id for some in chosen(header, rows, GALLERY).values() for row in some}
+    wanted = {row.id for some in choose_samples(header, rows, GALLERY).values() for row in some}
     pictures: dict[str, Image.Image] = {}
     with Images.open(run.data.images) as images:
         for sample in read_samples(run.task, run.data, run.settings.limit, _ignore):

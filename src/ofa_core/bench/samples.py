@@ -1,4 +1,4 @@
-"""What a benchmark asks: samples made of rows of data, the models that answer, and the row of a results file."""
+"""Samples, which a benchmark makes of rows of data, the models that answer, and the rows of a results file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..api import OFA
 from ..data.records import Record
 from ..generation import GenerationOptions
 from ..heads.box_codec import BoxCodec
-from ..heads.grounding import NOTHING, Grounding, invig_codec, refcoco_codec
+from ..heads.grounding import NO_GROUNDING, Grounding, invig_codec, refcoco_codec
 from ..heads.oracle import OracleAnswer
-from ..heads.pipeline import EncodedImage, Pipeline, Prepared
+from ..heads.pipeline import EncodedImage, Pipeline, PreparedImage
 from ..heads.questioner import REGION
-from .metrics import counted_iou
+from .metrics import scored_iou
 from .results import Row
 
 
@@ -25,7 +25,7 @@ class Sample:
     #: The record's id, or ``<record id>/<question number>`` where a record has several samples.
     id: str
     record: Record
-    #: What was said before, the oracle's question last.
+    #: The turns before, the oracle's question last.
     turns: tuple[str, ...] = ()
     #: The answer that would be right, where a text is due.
     target: str = ""
@@ -35,7 +35,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Models:
-    """Who plays: the agent looks for the region, the oracle knows it. They may be one and the same."""
+    """The players: the agent looks for the region, the oracle knows it. They may be one and the same."""
 
     agent: OFA
     oracle: OFA
@@ -43,12 +43,12 @@ class Models:
 
 @dataclass(frozen=True)
 class Settings:
-    """What changes the answers, and so stands in the header of a results file."""
+    """Settings that change the answers, and so stand in the header of a results file."""
 
     batch_size: int = 16
     #: Samples of each task; None: all.
     limit: int | None = None
-    #: How a game is played, see :mod:`~ofa_core.bench.selfplay`.
+    #: The protocol of games, see :mod:`~ofa_core.bench.self_play`.
     protocol: str = "open"
     #: Beams of every search; None: each head's own.
     num_beams: int | None = None
@@ -66,7 +66,7 @@ class Settings:
 
 
 #: A picture as samples have it.
-Shown = EncodedImage | Prepared
+SampleImage = EncodedImage | PreparedImage
 
 
 def region_text(codec: BoxCodec, sample: Sample, size: tuple[int, int]) -> str:
@@ -78,7 +78,7 @@ def region_text(codec: BoxCodec, sample: Sample, size: tuple[int, int]) -> str:
 
 def region_row(
     sample: Sample,
-    picture: Shown,
+    picture: SampleImage,
     pipeline: Pipeline,
     source: Sequence[int],
     found: Grounding | None,
@@ -89,20 +89,22 @@ def region_row(
     """The row of a sample that a box was due for; ``found`` is None where the model never came to name one."""
     codec = refcoco_codec(pipeline) if refcoco else invig_codec(pipeline)
     box, size = sample.record.box, picture.size
-    grounding = found or NOTHING
+    grounding = found or NO_GROUNDING
     said = {
         "target": region_text(codec, sample, size),
         "output": grounding.text,
         "box": box,
         "found": grounding.box,
-        "iou": counted_iou(box, grounding.box, size, codec.convention, codec.num_bins),
+        "iou": scored_iou(box, grounding.box, size, codec.convention, codec.num_bins),
         "score": grounding.score,
         "turns": sample.turns,
     }
     return _row(sample, picture, pipeline, source, **(said | played))
 
 
-def answer_row(sample: Sample, picture: Shown, pipeline: Pipeline, source: Sequence[int], answer: OracleAnswer) -> Row:
+def answer_row(
+    sample: Sample, picture: SampleImage, pipeline: Pipeline, source: Sequence[int], answer: OracleAnswer
+) -> Row:
     """The row of a sample that a text was due for."""
     return _row(
         sample,
@@ -118,7 +120,7 @@ def answer_row(sample: Sample, picture: Shown, pipeline: Pipeline, source: Seque
     )
 
 
-def _row(sample: Sample, picture: Shown, pipeline: Pipeline, source: Sequence[int], **said: Any) -> Row:
+def _row(sample: Sample, picture: SampleImage, pipeline: Pipeline, source: Sequence[int], **said: Any) -> Row:
     return Row(
         index=sample.index,
         id=sample.id,

@@ -16,7 +16,7 @@ from ..heads.pipeline import EncodedImage, Pipeline
 from ..heads.questioner import agent_sources, agent_turn, ask, question_sources
 from ..text.dialog import Dialog, Style
 from .results import Row
-from .samples import Models, Sample, Settings, Shown, region_row
+from .samples import Models, Sample, SampleImage, Settings, region_row
 
 #: Turns of the agent, after which a game ends.
 MAX_TURNS = 8
@@ -31,7 +31,7 @@ class Game:
     agent: EncodedImage
     oracle: EncodedImage
     turns: list[str] = field(default_factory=list)
-    #: What a model read last, ids ``<s>`` to ``</s>``, and what the agent said last.
+    #: The source that a model read last, ids ``<s>`` to ``</s>``, and the agent's last words.
     source: Sequence[int] = ()
     said: str = ""
     questions: int = 0
@@ -39,15 +39,15 @@ class Game:
 
 
 @dataclass(frozen=True)
-class Table:
-    """Where a batch of games is played: the two sides and how they speak."""
+class SelfPlay:
+    """The two sides of a batch of games, and the options with which they speak."""
 
     agent: Pipeline
     oracle: Pipeline
     options: GenerationOptions
 
     def answers(self, games: Sequence[Game], style: Style) -> list[str]:
-        """What the oracle says to the last turn of each game."""
+        """The oracle's answers to the last turn of each game."""
         found = oracle(
             self.oracle,
             [game.oracle for game in games],
@@ -61,9 +61,9 @@ class Table:
         return [answer.answer for answer in found]
 
 
-def play(models: Models, pictures: Sequence[Shown], samples: Sequence[Sample], settings: Settings) -> list[Row]:
+def play(models: Models, pictures: Sequence[SampleImage], samples: Sequence[Sample], settings: Settings) -> list[Row]:
     """Play one game for each sample by the protocol of ``settings``; a game without a region has ``found`` None."""
-    table = Table(models.agent.pipeline, models.oracle.pipeline, settings.options(DIALOG_OPTIONS))
+    table = SelfPlay(models.agent.pipeline, models.oracle.pipeline, settings.options(DIALOG_OPTIONS))
     seen = table.agent.look(pictures, len(pictures))
     known = seen if models.oracle is models.agent else table.oracle.look(pictures, len(pictures))
     games = [Game(*seats) for seats in zip(samples, seen, known, strict=True)]
@@ -83,7 +83,7 @@ def play(models: Models, pictures: Sequence[Shown], samples: Sequence[Sample], s
     ]
 
 
-def _play_open(table: Table, games: list[Game]) -> None:
+def _play_open(table: SelfPlay, games: list[Game]) -> None:
     """InViG's game: the oracle states a query; the agent asks, or ends the game with a region; the oracle answers.
 
     The agent's ``not yet.`` is no part of the dialog. A question in the last turn goes unanswered.
@@ -101,7 +101,7 @@ def _play_open(table: Table, games: list[Game]) -> None:
         playing = _answered(table, playing, "invig")
 
 
-def _agent_turns(table: Table, games: Sequence[Game]) -> list[Game]:
+def _agent_turns(table: SelfPlay, games: Sequence[Game]) -> list[Game]:
     """Let the agent speak in ``games``; returns those in which it asked something."""
     if not games:
         return []
@@ -119,7 +119,7 @@ def _agent_turns(table: Table, games: Sequence[Game]) -> list[Game]:
     return asked
 
 
-def _answered(table: Table, games: Sequence[Game], style: Style) -> list[Game]:
+def _answered(table: SelfPlay, games: Sequence[Game], style: Style) -> list[Game]:
     """Let the oracle answer the last turn of ``games``; returns those in which it said something."""
     answers = table.answers(games, style)
     answered = [game for game, answer in zip(games, answers, strict=True) if answer]
@@ -128,7 +128,7 @@ def _answered(table: Table, games: Sequence[Game], style: Style) -> list[Game]:
     return answered
 
 
-def _play_closed(table: Table, games: list[Game]) -> None:
+def _play_closed(table: SelfPlay, games: list[Game]) -> None:
     """GuessWhat?!'s game: questions that are answered with yes, no or n/a, then the agent says which region it is.
 
     An agent that asks nothing has no more questions; with no question at all there is no dialog to ground.
@@ -151,7 +151,7 @@ def _play_closed(table: Table, games: list[Game]) -> None:
     _ground(table, [game for game in games if game.turns])
 
 
-def _ground(table: Table, games: Sequence[Game]) -> None:
+def _ground(table: SelfPlay, games: Sequence[Game]) -> None:
     if not games:
         return
     dialogs: list[Dialog] = [game.turns for game in games]
@@ -161,5 +161,5 @@ def _ground(table: Table, games: Sequence[Game]) -> None:
         game.source, game.said, game.found = source, grounding.text, grounding
 
 
-#: How games are played: ``open`` as InViG's agents do, ``closed`` by the rules of GuessWhat?!.
-PROTOCOLS: dict[str, Callable[[Table, list[Game]], None]] = {"open": _play_open, "closed": _play_closed}
+#: Protocols of games: ``open`` as InViG's agents play, ``closed`` by the rules of GuessWhat?!.
+PROTOCOLS: dict[str, Callable[[SelfPlay, list[Game]], None]] = {"open": _play_open, "closed": _play_closed}

@@ -1,4 +1,4 @@
-"""What a results file comes to: the scores of its task with intervals, by category and by size, and the leaderboard."""
+"""Scores of a results file with intervals, by category and by size."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pydantic import Field, ValidationError
 
 from ..errors import OFAError, first_problem
 from ..heads.box_codec import Convention
-from ..utils.atomic_write import write_whole
+from ..utils.atomic_write import atomic_write_text
 from . import metrics
 from .metrics import Floats, Score
-from .results import SHARED_FACTS, Header, Row, RunFacts, Strict
+from .results import SHARED_FACTS, Header, Row, RunFacts, StrictModel
 
 Kind = Literal["grounding", "oracle", "selfplay"]
 
 
 @dataclass(frozen=True)
 class TaskScores:
-    """How a task is scored."""
+    """The scores of a task and the rule for its boxes."""
 
     kind: Kind
-    #: How its boxes are compared.
+    #: The convention by which its boxes are compared.
     convention: Convention
     #: The score that stands for the task in tables.
     headline: str
@@ -56,7 +56,7 @@ PLAIN_NUMBERS = {"mean_iou", "mean_questions"}
 
 
 def task_scores(task: str) -> TaskScores:
-    """How ``task`` is scored.
+    """Return the scores of ``task``.
 
     Raises:
         OFAError: there is no such task.
@@ -72,7 +72,7 @@ class Headline(Score):
     name: str
 
 
-class Group(Strict):
+class Group(StrictModel):
     """The samples of one category or size."""
 
     samples: int
@@ -122,9 +122,9 @@ class Summary(RunFacts):
         return self.scores.get("mean_questions")
 
 
-#: What is kept of each row, by the kind of its task.
+#: Numbers that are kept of each row, by the kind of its task.
 _NUMBERS: dict[str, Callable[[Row], float]] = {
-    "iou": lambda row: _due_iou(row),
+    "iou": lambda row: _required_iou(row),
     "with_box": lambda row: row.found is not None,
     "accuracy": lambda row: metrics.same_answer(row.target, row.output),
     "first_letter": lambda row: metrics.same_first_letter(row.target, row.output),
@@ -137,7 +137,7 @@ _KEPT: dict[Kind, tuple[str, ...]] = {
 }
 
 
-def _due_iou(row: Row) -> float:
+def _required_iou(row: Row) -> float:
     if row.iou is None:
         raise OFAError(f"sample {row.id!r} has no IoU, which its task is scored by")
     return row.iou
@@ -174,7 +174,7 @@ class Samples:
 
 
 class _Grouping:
-    """Which samples belong to which group."""
+    """Groups of samples, by the number of each sample."""
 
     def __init__(self) -> None:
         self._members: dict[str, array[int]] = defaultdict(lambda: array("q"))
@@ -247,7 +247,7 @@ def _matrix(counts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
 def write_summary(path: Path, summary: Summary) -> Path:
     """Write ``summary`` beside the results file ``path`` (as ``.json``), whole or not at all; returns where."""
     target = path.with_suffix(".json")
-    write_whole(target, summary.model_dump_json(indent=2) + "\n")
+    atomic_write_text(target, summary.model_dump_json(indent=2) + "\n")
     return target
 
 
@@ -269,6 +269,6 @@ def read_summary(path: Path) -> Summary | None:
         raise OFAError(f"{path} is not a whole summary: {first_problem(error)}") from None
 
 
-def shown(name: str, value: float) -> str:
+def format_score(name: str, value: float) -> str:
     """A score for people, without a unit: shares in per cent."""
     return f"{value:.3f}" if name in PLAIN_NUMBERS else f"{100 * value:.1f}"

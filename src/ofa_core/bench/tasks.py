@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
-from ..data.loading import Data
+from ..data.loading import DataFiles
 from ..data.readers import read_records
 from ..data.records import BadRow, Format, Record
 from ..heads.grounding import DIALOG_OPTIONS, OPTIONS, Grounding, caption_sources, dialog_sources, ground, ground_dialog
@@ -15,11 +15,11 @@ from ..heads.oracle import oracle, oracle_sources
 from ..text import pre_caption
 from ..text.dialog import Style
 from .results import Row
-from .samples import Models, Sample, Settings, Shown, answer_row, region_row
+from .samples import Models, Sample, SampleImage, Settings, answer_row, region_row
 from .self_play import play
 
-#: What a task makes of the samples of one batch: a row for each, in their order.
-Answer = Callable[[Models, Sequence[Shown], Sequence[Sample], Settings], list[Row]]
+#: A function from the samples of one batch to a row for each, in their order.
+Answer = Callable[[Models, Sequence[SampleImage], Sequence[Sample], Settings], list[Row]]
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Task:
     samples: Callable[[Record], list[Sample]]
     #: The rows of a batch of samples, whose pictures come in the same order.
     answer: Answer
-    #: How its games may be played, the usual way first; empty where nothing is played.
+    #: Protocols of its games, the usual one first; empty where nothing is played.
     protocols: tuple[str, ...] = ()
 
 
 def read_samples(
-    task: Task, data: Data, limit: int | None = None, on_bad: Callable[[BadRow], None] | None = None
+    task: Task, data: DataFiles, limit: int | None = None, on_bad: Callable[[BadRow], None] | None = None
 ) -> Iterator[Sample]:
     """The first ``limit`` samples of the rows that can be used, numbered from 0.
 
@@ -105,7 +105,7 @@ def _invig_questions(record: Record) -> list[Sample]:
 
 
 def _ground_phrases(
-    models: Models, pictures: Sequence[Shown], samples: Sequence[Sample], settings: Settings
+    models: Models, pictures: Sequence[SampleImage], samples: Sequence[Sample], settings: Settings
 ) -> list[Row]:
     pipeline = models.agent.pipeline
     phrases = [sample.record.text for sample in samples]
@@ -115,7 +115,7 @@ def _ground_phrases(
 
 
 def _ground_dialogs(
-    style: Style, models: Models, pictures: Sequence[Shown], samples: Sequence[Sample], settings: Settings
+    style: Style, models: Models, pictures: Sequence[SampleImage], samples: Sequence[Sample], settings: Settings
 ) -> list[Row]:
     pipeline = models.agent.pipeline
     dialogs = [sample.turns for sample in samples]
@@ -125,7 +125,7 @@ def _ground_dialogs(
 
 
 def _answer_questions(
-    style: Style, models: Models, pictures: Sequence[Shown], samples: Sequence[Sample], settings: Settings
+    style: Style, models: Models, pictures: Sequence[SampleImage], samples: Sequence[Sample], settings: Settings
 ) -> list[Row]:
     pipeline = models.agent.pipeline
     asked = (
@@ -145,7 +145,7 @@ def _answer_questions(
 
 def _region_rows(
     models: Models,
-    pictures: Sequence[Shown],
+    pictures: Sequence[SampleImage],
     samples: Sequence[Sample],
     sources: Sequence[Sequence[int]],
     found: Sequence[Grounding],

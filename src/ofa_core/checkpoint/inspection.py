@@ -1,4 +1,4 @@
-"""What a model directory holds, for people: architecture, task, vocabulary, parameters, where it came from."""
+"""A description of a model directory for people: architecture, task, vocabulary, parameters, provenance."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TOLD = {"task", "vocab_size", "classification_heads", *PRESETS["base"]}
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is told about a model directory."""
+    """The description of a model directory."""
 
     #: The released size that its dimensions are those of, None where they are no size's.
     size: str | None
@@ -35,7 +35,7 @@ class Inspection:
     dtypes: dict[str, int]  # tensors of each
     parameters: dict[str, int]  # of each part
     provenance: dict[str, Any]
-    #: What differs from the released models.
+    #: Differences from the released models.
     unusual: list[str]
 
     def lines(self) -> list[str]:

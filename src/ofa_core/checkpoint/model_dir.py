@@ -25,7 +25,7 @@ from ..text import Tokenizer
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-#: Where the weights came from; written by the converter, not needed to run.
+#: The provenance of the weights; written by the converter, not needed to run.
 PROVENANCE_FILE = "conversion.json"
 
 
@@ -44,7 +44,7 @@ def save_directory(
         CheckpointError: ``directory`` exists and ``overwrite`` is off, or ``state`` does not fit ``config``.
     """
     check_state(state, config)
-    with new_directory(Path(directory), overwrite) as temporary:
+    with atomic_directory(Path(directory), overwrite) as temporary:
         (temporary / CONFIG_FILE).write_text(config.model_dump_json(indent=2, exclude_defaults=False) + "\n")
         try:
             save_file(unshare_tensors(state), temporary / WEIGHTS_FILE)
@@ -190,19 +190,19 @@ def check_state(state: Mapping[str, Tensor], config: OFAConfig) -> OFAModel:
     ):
         if names:
             raise CheckpointError(
-                f"{len(names)} {'entry is' if len(names) == 1 else 'entries are'} {problem}: {summary(names)}"
+                f"{len(names)} {'entry is' if len(names) == 1 else 'entries are'} {problem}: {list_names(names)}"
             )
     return network
 
 
-def summary(names: list[str], shown: int = 3) -> str:
+def list_names(names: list[str], shown: int = 3) -> str:
     """The first few names and how many more there are."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
 
 
 @contextmanager
-def new_directory(target: Path, overwrite: bool) -> Iterator[Path]:
+def atomic_directory(target: Path, overwrite: bool) -> Iterator[Path]:
     """A temporary directory beside ``target`` that takes its place when the block ends without an error."""
     if target.exists() and not overwrite:
         raise CheckpointError(f"{target} exists already; choose another directory or ask to overwrite it")

@@ -15,7 +15,7 @@ from PIL import Image
 from .. import api
 from ..errors import OFAError
 from ..heads.results import Answer
-from ..utils.atomic_write import written_beside
+from ..utils.atomic_write import atomic_path
 from ..vision.drawing import draw_box
 from ..vision.transform import open_image
 from .options import DTYPES, Parser, add_model, named_model
@@ -141,7 +141,7 @@ def _print_json(path: Path, found: Any, seconds: float, **asked: str) -> None:
 
 
 def _output_paths(out: Path | None, images: list[Path]) -> list[Path | None]:
-    """Where each picture goes: ``out`` itself for a single one, named after the picture in ``out`` for several."""
+    """Paths of the pictures to write: ``out`` itself for a single one, names within ``out`` for several."""
     if out is None:
         return [None] * len(images)
     if len(images) == 1 and not out.is_dir():
@@ -157,5 +157,5 @@ def _output_paths(out: Path | None, images: list[Path]) -> list[Path | None]:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    with written_beside(path) as temporary:
+    with atomic_path(path) as temporary:
         picture.save(temporary)

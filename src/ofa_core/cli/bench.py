@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from .. import api
-from ..bench.runner import Outcome, Run, header_of, run_task
+from ..bench.runner import Outcome, Run, make_header, run_task
 from ..bench.samples import Models, Settings
 from ..bench.self_play import PROTOCOLS
 from ..bench.tasks import TASKS, Task, read_samples
 from ..checkpoint.model_dir import weights_sha256
-from ..data.loading import Data
+from ..data.loading import DataFiles
 from ..data.records import Format
 from ..errors import OFAError
-from ..utils.distributed import Process, joined
+from ..utils.distributed import Process, process_group
 from .options import DTYPES, add_model, count, named_model, positive
 from .score import summary_lines
 
@@ -76,7 +76,7 @@ def bench_command(args: argparse.Namespace) -> int:
     _check_special_options(args, tasks)
     for task in tasks:
         read_samples(task, data[task.format])  # names data that are not there before the model is loaded
-    with joined() as process:
+    with process_group() as process:
         players = _load(args, process)
         for task in tasks:
             outcome = run_task(_run(args, task, data[task.format], players), process)
@@ -88,15 +88,15 @@ def bench_command(args: argparse.Namespace) -> int:
 # What was asked for
 
 
-def _data(args: argparse.Namespace) -> dict[Format, Data]:
-    """Where the rows and pictures of each format are."""
+def _data(args: argparse.Namespace) -> dict[Format, DataFiles]:
+    """The files of each format: rows and pictures."""
     paths, images = _by_format(args.data, "--data"), _by_format(args.images, "--images")
     for path in images.values():
         if not path.exists():
             raise OFAError(f"images {path} does not exist; it should be a directory, a .zip, .tar or .tar.gz archive")
     columns = tuple(args.columns.split(",")) if args.columns else None
     return {
-        format: Data(path, images.get(format), columns if format == "refcoco" else None)
+        format: DataFiles(path, images.get(format), columns if format == "refcoco" else None)
         for format, path in paths.items()
     }
 
@@ -119,7 +119,7 @@ def _by_format(values: Sequence[str], option: str) -> dict[Format, Path]:
     return {format: named.get(format, path) for path in plain for format in FORMATS} | named
 
 
-def _tasks(names: Sequence[str], data: dict[Format, Data]) -> list[Task]:
+def _tasks(names: Sequence[str], data: dict[Format, DataFiles]) -> list[Task]:
     """The tasks of ``names``, each once.
 
     Raises:
@@ -176,17 +176,17 @@ def _load(args: argparse.Namespace, process: Process) -> _Players:
 
 def _loaded(path: Path, args: argparse.Namespace, process: Process) -> tuple[api.OFA, str]:
     """A model and the sha256 of its weights, which one process computes (and converts a checkpoint) for all."""
-    directory = Path(process.told(lambda: str(api.model_directory(path))))
-    sha256 = process.told(lambda: weights_sha256(directory))
+    directory = Path(process.broadcast_from_rank0(lambda: str(api.model_directory(path))))
+    sha256 = process.broadcast_from_rank0(lambda: weights_sha256(directory))
     dtype = DTYPES[args.dtype] if args.dtype else None
     return api.load(directory, device=process.device(args.device), dtype=dtype), sha256
 
 
-def _run(args: argparse.Namespace, task: Task, data: Data, players: _Players) -> Run:
+def _run(args: argparse.Namespace, task: Task, data: DataFiles, players: _Players) -> Run:
     protocol = args.protocol if args.protocol in task.protocols else next(iter(task.protocols), "")
     settings = Settings(args.batch_size, args.limit, protocol, args.num_beams, args.max_new_tokens)
     games = bool(task.protocols)
-    header = header_of(
+    header = make_header(
         task,
         players.models,
         settings,

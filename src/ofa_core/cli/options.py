@@ -1,4 +1,4 @@
-"""What the command-line programs share: options of one meaning, and errors as one line with exit code 2."""
+"""Shared parts of the command-line programs: options of one meaning, and errors as one line with exit code 2."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from ..errors import OFAError
 
-#: What weights are stored in, and what is computed in.
+#: Types that weights are stored in, and that are computed in.
 STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DTYPES = {**STORED_DTYPES, "int8": torch.int8}
 

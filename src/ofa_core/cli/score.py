@@ -13,7 +13,7 @@ from ..bench.metrics import Difference, Score
 from ..bench.recount import Recount, picture_of
 from ..bench.report import write_report
 from ..bench.results import Header
-from ..bench.summary import TASK_SCORES, Group, Summary, shown, summarize
+from ..bench.summary import TASK_SCORES, Group, Summary, format_score, summarize
 from ..data.images import Images
 from ..errors import OFAError
 from .options import count
@@ -117,7 +117,7 @@ def _group_lines(title: str, headline: str, groups: dict[str, Group], most: int 
 
 
 def _shown(name: str, score: Score) -> str:
-    return f"{shown(name, score.value):>6} ({shown(name, score.low)} to {shown(name, score.high)})"
+    return f"{format_score(name, score.value):>6} ({format_score(name, score.low)} to {format_score(name, score.high)})"
 
 
 # compare
@@ -157,7 +157,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
 
 def _difference(name: str, change: Difference) -> str:
     value, low, high = (
-        f"{'+' if number > 0 else ''}{shown(name, number)}" for number in (change.value, change.low, change.high)
+        f"{'+' if number > 0 else ''}{format_score(name, number)}" for number in (change.value, change.low, change.high)
     )
     verdict = "significant" if change.significant else "not significant"
     return f"{value:>7} ({low} to {high}), p {change.p_value:.3f}, {verdict}"

@@ -1,1 +1,1 @@
-"""What dataset files hold, for benchmarks and training alike."""
+"""Dataset files and their pictures, for benchmarks and training alike."""

@@ -1,4 +1,4 @@
-"""What a model learns from: a source, a target and the picture that several of them may share."""
+"""Examples to learn from: a source, a target and the picture that several of them may share."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Example:
     source: Sequence[int]  # <s> to </s>
     target: Sequence[int]  # behind the prompt, up to and with </s>
     image: Image.Image | None = None
-    #: What the decoder begins with, which is not learned.
+    #: The decoder's prompt, which is not learned.
     prompt: Sequence[int] = (BOS,)
-    #: What its loss is multiplied with.
+    #: A factor on its loss.
     weight: float = 1.0
 
 
@@ -32,6 +32,6 @@ def text_target(pipeline: Pipeline, text: str) -> list[int]:
 
 
 def region_target(pipeline: Pipeline, codec: BoxCodec, box: Box, size: tuple[int, int], said: str = "") -> list[int]:
-    """What is said first, ``box`` (xyxy pixels of a picture of ``size``, width and height) in bins, and ``</s>``."""
+    """Target ids of a box: the text ``said``, ``box`` (xyxy pixels of a picture of ``size``) in bins, and ``</s>``."""
     bins = pipeline.tokenizer.vocabulary.bins_to_ids(codec.encode(box, size))
     return [*(pipeline.tokenizer.encode(f" {said}") if said else []), *bins, EOS]

@@ -68,7 +68,7 @@ class Images:
             picture = self._read(record)
         except OFAError as error:
             raise OFAError(f"{record.place}: {error}" if record.place else str(error)) from None
-        record.fitted(picture.size)
+        record.fit_to(picture.size)
         return picture
 
     def _read(self, record: Record) -> Image.Image:
@@ -103,7 +103,7 @@ class Images:
 
 
 class _Place(Protocol):
-    """Where pictures are looked for: :meth:`find` gives a path or the encoded picture."""
+    """A place where pictures are looked for: :meth:`find` gives a path or the encoded picture."""
 
     def find(self, name: str) -> Path | bytes | None: ...
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..errors import OFAError
-from ..heads.pipeline import Pipeline, Prepared
+from ..heads.pipeline import Pipeline, PreparedImage
 from .images import Images
 from .records import Record
 
 #: Batches whose pictures are opened while the model computes.
-AHEAD = 3
+BATCHES_AHEAD = 3
 
 
 class Numbered(Protocol):
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Data:
+class DataFiles:
     """The place of a task's rows and pictures."""
 
     path: Path
@@ -53,19 +53,19 @@ class Batch(Generic[Item]):
     """Samples and their pictures; those of one picture share one object, so that the image stem runs once for it."""
 
     samples: list[Item]
-    pictures: list[Prepared]
-    #: What is wrong with the samples that are left out.
+    pictures: list[PreparedImage]
+    #: Errors of the samples that are left out.
     failures: list[OFAError]
 
 
-def in_batches(samples: Iterable[T], batch_size: int) -> Iterator[list[T]]:
+def batched(samples: Iterable[T], batch_size: int) -> Iterator[list[T]]:
     """Samples ``batch_size`` at a time, the last ones together."""
     iterator = iter(samples)
     while batch := list(islice(iterator, batch_size)):
         yield batch
 
 
-def loaded(
+def load_images(
     batches: Iterable[Sequence[Item]], images: Images, pipeline: Pipeline, workers: int
 ) -> Iterator[Batch[Item]]:
     """Each batch with its pictures, as ``pipeline`` takes them, in the order of ``batches``.
@@ -81,7 +81,7 @@ def loaded(
     try:
         for samples in batches:
             waiting.append((samples, [pool.submit(_group, images, pipeline, group) for group in _groups(samples)]))
-            if len(waiting) > AHEAD:
+            if len(waiting) > BATCHES_AHEAD:
                 yield _ready(*waiting.popleft())
         while waiting:
             yield _ready(*waiting.popleft())
@@ -93,7 +93,7 @@ def loaded(
 class _Group(Generic[Item]):
     """Samples of one picture by their index: each on its picture, or what is wrong with it."""
 
-    picture: Prepared | None
+    picture: PreparedImage | None
     outcomes: dict[int, Item | OFAError]
 
 
@@ -107,14 +107,14 @@ def _groups(samples: Sequence[Item]) -> list[list[Item]]:
 
 def _group(images: Images, pipeline: Pipeline, samples: Sequence[Item]) -> _Group[Item]:
     """Open the picture once; a row that is wrong about it spoils no other."""
-    picture: Prepared | None = None
+    picture: PreparedImage | None = None
     outcomes: dict[int, Item | OFAError] = {}
     for sample in samples:
         try:
             if picture is None:
                 picture = pipeline.prepare(images.load(sample.record))
             # the encoded picture is done with
-            outcomes[sample.index] = replace(sample, record=replace(sample.record.fitted(picture.size), inline=None))
+            outcomes[sample.index] = replace(sample, record=replace(sample.record.fit_to(picture.size), inline=None))
         except OFAError as error:
             outcomes[sample.index] = error
     return _Group(picture, outcomes)

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, get_args
 
 from ..errors import OFAError
 from .images import GZIP_MAGIC
-from .records import FIELDS, BadRow, Format, Record, record_of
+from .records import FIELDS, BadRow, Format, Record, parse_record
 
 #: The columns of OFA's tab-separated files in their usual order.
 COLUMNS: Mapping[Format, tuple[str, ...]] = {
@@ -77,7 +77,7 @@ def _records(
     for file in files:
         for place, content in container.rows(file, FIELDS[format]):
             try:
-                record = record_of(format, container.parse(content, place, columns), place)
+                record = parse_record(format, container.parse(content, place, columns), place)
                 if record is not None and record.id in seen:
                     raise BadRow(place, f"id: {record.id!r} is that of an earlier row")
             except BadRow as bad:

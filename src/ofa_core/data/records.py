@@ -15,11 +15,11 @@ from ..vision.boxes import Box
 
 Format = Literal["guesswhat", "invig", "refcoco", "caption", "vqa"]
 
-#: What stands for a box in the formats that have none.
+#: The box of records in formats that have none.
 NO_BOX: Box = (0.0, 0.0, 0.0, 0.0)
 
-#: How far, in pixels, a box may reach over the picture's edge before it is an error; it is clipped to the picture.
-SLACK = 1.0
+#: Pixels by which a box may reach over the picture's edge before it is an error; it is clipped to the picture.
+BOX_TOLERANCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Record:
     #: "file:line", or "file:row" where there are no lines, counted from 1; for messages.
     place: str = ""
 
-    def fitted(self, size: tuple[int, int]) -> Record:
+    def fit_to(self, size: tuple[int, int]) -> Record:
         """This record on a picture that turned out to be of ``size`` (width, height), its box clipped to it.
 
         Raises:
@@ -60,7 +60,7 @@ class Record:
             raise BadRow(self.place, f"picture {self.image or self.id} is {found} pixels, the row says {told}")
         if self.box == NO_BOX:
             return replace(self, size=size)
-        return replace(self, box=checked_box(self.box, size, self.place, "box"), size=size)
+        return replace(self, box=check_box(self.box, size, self.place, "box"), size=size)
 
 
 class BadRow(OFAError):  # noqa: N818, it is the row that is named
@@ -75,7 +75,7 @@ class BadRow(OFAError):  # noqa: N818, it is the row that is named
         return f"{self.place}: {self.reason}" if self.place else self.reason
 
 
-def checked_box(box: Sequence[float], size: tuple[int, int] | None, place: str, name: str) -> Box:
+def check_box(box: Sequence[float], size: tuple[int, int] | None, place: str, name: str) -> Box:
     """``box`` (x0, y0, x1, y1) in pixels, clipped to a picture of ``size`` (width, height) where that is known.
 
     Raises:
@@ -91,7 +91,9 @@ def checked_box(box: Sequence[float], size: tuple[int, int] | None, place: str, 
         raise BadRow(place, f"{shown} has no area: x0 < x1 and y0 < y1 would be right")
     if min(box) >= 0 and max(box) <= 1:
         raise BadRow(place, f"{shown} lies within one pixel: boxes are in pixels, not in fractions")
-    fits = x0 >= -SLACK and y0 >= -SLACK and x1 <= width + SLACK and y1 <= height + SLACK
+    fits = (
+        x0 >= -BOX_TOLERANCE and y0 >= -BOX_TOLERANCE and x1 <= width + BOX_TOLERANCE and y1 <= height + BOX_TOLERANCE
+    )
     clipped = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
     if not fits or clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
         picture = "the picture" if size is None else f"the picture of {width} × {height} pixels"
@@ -148,8 +150,8 @@ def _encoded_picture(value: object) -> object:
 
 
 Text = Annotated[str, AfterValidator(_writable)]
-Said = Annotated[Text, AfterValidator(_not_empty)]
-Identifier = Annotated[Said, BeforeValidator(_identifier)]
+NonEmptyText = Annotated[Text, AfterValidator(_not_empty)]
+Identifier = Annotated[NonEmptyText, BeforeValidator(_identifier)]
 Coordinates = Annotated[list[float], Field(min_length=4, max_length=4), BeforeValidator(_coordinates)]
 
 
@@ -162,7 +164,7 @@ class _Status(_Part):
 
 
 class _GameImage(_Part):
-    file_name: Said
+    file_name: NonEmptyText
     width: Annotated[int, Field(gt=0)]
     height: Annotated[int, Field(gt=0)]
 
@@ -174,7 +176,7 @@ class _GameObject(_Part):
 
 
 class _Asked(_Part):
-    question: Said
+    question: NonEmptyText
     answer: Annotated[Text, AfterValidator(_answer)]
 
 
@@ -213,7 +215,7 @@ class _Caption(_Part):
 
     id: Annotated[Identifier, Field(alias="uniq-id")]
     image_id: Annotated[Text, Field(alias="image-id")] = ""
-    text: Said
+    text: NonEmptyText
     image: Annotated[bytes | None, BeforeValidator(_encoded_picture)] = None
 
 
@@ -238,7 +240,7 @@ class _Question(_Caption):
     """A row of OFA's VQA files, its columns by name."""
 
     answers: Annotated[
-        list[tuple[Annotated[float, Field(ge=0, le=1)], Said]],
+        list[tuple[Annotated[float, Field(ge=0, le=1)], NonEmptyText]],
         BeforeValidator(_weighed_answers),
         Field(min_length=1, alias="answer"),
     ]
@@ -271,7 +273,7 @@ def _guesswhat(row: Mapping[str, Any], place: str) -> Record | None:
     return Record(
         id=game.id,
         image=game.image.file_name,
-        box=checked_box((x, y, x + width, y + height), size, place, "bbox"),
+        box=check_box((x, y, x + width, y + height), size, place, "bbox"),
         turns=tuple(turn for pair in game.qas for turn in (pair.question, pair.answer)),
         category=found[0].category,
         size=size,
@@ -291,7 +293,7 @@ def _invig(row: Mapping[str, Any], place: str) -> Record:
     return Record(
         id=data.id,
         image=paths[0] if paths else "",
-        box=checked_box(data.bbox, None, place, "bbox"),
+        box=check_box(data.bbox, None, place, "bbox"),
         turns=_alternating([text or "" for pair in data.dialog for text in pair], place),
         text=captions[0] if captions else "",
         category=data.category or "",
@@ -322,7 +324,7 @@ def _alternating(texts: Sequence[str], place: str) -> tuple[str, ...]:
 
 def _refcoco(row: Mapping[str, Any], place: str) -> Record:
     data = _parsed(_Phrase, row, place)
-    return replace(_with_picture(data, place), box=checked_box(data.box, None, place, "region-coord"))
+    return replace(_with_picture(data, place), box=check_box(data.box, None, place, "region-coord"))
 
 
 def _caption(row: Mapping[str, Any], place: str) -> Record:
@@ -337,7 +339,7 @@ def _vqa(row: Mapping[str, Any], place: str) -> Record:
 
 
 def _with_picture(data: _Caption, place: str) -> Record:
-    """What the tab-separated formats share."""
+    """The record of a tab-separated row with the fields that all such formats share."""
     if not data.image and not data.image_id.strip():
         raise BadRow(place, "image-id: the row names no picture and holds none")
     return Record(id=data.id, image=data.image_id.strip(), text=data.text, inline=data.image or None, place=place)
@@ -365,7 +367,7 @@ FIELDS: Mapping[Format, frozenset[str]] = {
 }
 
 
-def record_of(format: Format, row: object, place: str) -> Record | None:
+def parse_record(format: Format, row: object, place: str) -> Record | None:
     """The record of a row, or None where the row is right but no part of the benchmark (a game that was not won).
 
     Raises:

@@ -18,7 +18,7 @@ from .readers import read_records
 from .records import BadRow, Format, Record
 
 
-class Rows:
+class ShuffledRecords:
     """The records of a file, shuffled anew for every epoch; row ``index`` is always the same.
 
     All rows are read and checked once at the start. Pictures that stand inline in them go to a temporary file, so that
@@ -65,7 +65,7 @@ class Rows:
         number = self._order[place]
         record = replace(self._records[number], inline=self._inline.read(*self._places[number]) or None)
         image = self.images.load(record)
-        return record.fitted(image.size), image
+        return record.fit_to(image.size), image
 
 
 class _InlineFile:
@@ -78,7 +78,7 @@ class _InlineFile:
         self._finalizer = weakref.finalize(self, self.path.unlink, missing_ok=True)
 
     def add(self, content: bytes) -> tuple[int, int]:
-        """Where ``content`` stands: its start and its length."""
+        """Add ``content``; returns its start and its length."""
         start = self._size
         self._file.write(content)
         self._size += len(content)
@@ -89,7 +89,7 @@ class _InlineFile:
         self._file.close()
 
     def read(self, start: int, length: int) -> bytes:
-        """What was added there."""
+        """Return what was added there."""
         if not length:
             return b""
         with self.path.open("rb") as file:

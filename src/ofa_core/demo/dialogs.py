@@ -12,7 +12,7 @@ from .world import Scene, Thing
 #: The most questions of a dialog.
 MAX_QUESTIONS = 8
 
-#: What tells two shapes that are alike apart: superlatives against each other, and the words for both answers.
+#: Differences between two shapes that are alike: superlatives against each other, and the words for both answers.
 PAIRS = {
     "is it the left one?": "leftmost",
     "is it the upper one?": "topmost",

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ..utils.atomic_write import written_beside
+from ..utils.atomic_write import atomic_path
 from .dialogs import closed_dialog, open_dialog
 from .language import PHRASES, caption, phrase
 from .world import Scene, Split, Thing, draw, make_scene
@@ -44,7 +44,7 @@ def _name(number: int) -> str:
 
 def _write(path: Path, lines: Iterator[str], *, compressed: bool = False) -> None:
     """Write a file, whole or not at all."""
-    with written_beside(path) as temporary, temporary.open("wb") as raw:
+    with atomic_path(path) as temporary, temporary.open("wb") as raw:
         # without a name or time in it, so that the same scenes give the same bytes
         file = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if compressed else raw
         for line in lines:

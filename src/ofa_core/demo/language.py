@@ -1,4 +1,4 @@
-"""What can be said about a scene: phrases that pick out one shape, questions with their answers, captions."""
+"""Language about a scene: phrases that pick out one shape, questions with their answers, captions."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Claim:
 
 
 def x_of(scene: Scene, thing: Thing) -> float:
-    """Where the middle stands between the left (0) and the right (1)."""
+    """Place of the middle between the left (0) and the right (1)."""
     return thing.centre[0] / scene.width
 
 
 def y_of(scene: Scene, thing: Thing) -> float:
-    """Where the middle stands between the top (0) and the bottom (1)."""
+    """Place of the middle between the top (0) and the bottom (1)."""
     return thing.centre[1] / scene.height
 
 
 def _side(value: float, low: bool) -> bool | None:
-    """Whether ``value`` lies in the lower or upper half, None near the middle."""
+    """Tell whether ``value`` lies in the lower or upper half, None near the middle."""
     return None if abs(value - 0.5) < MARGIN else (value < 0.5) == low
 
 
@@ -88,7 +88,7 @@ def superlative(scene: Scene, word: str, among: Sequence[Thing]) -> Thing | None
 
 
 def relation(scene: Scene, words: str, first: Thing, second: Thing) -> bool | None:
-    """Whether ``first`` is e.g. left of ``second``; None where it is too close to call."""
+    """Tell whether ``first`` is e.g. left of ``second``; None where it is too close to call."""
     distance = RELATIONS[words](scene, first, second)
     return None if abs(distance) < MARGIN else distance > 0
 
@@ -185,7 +185,7 @@ def phrase(scene: Scene, random: Random, kinds: Sequence[str] = tuple(PHRASES)) 
     return None
 
 
-#: What closed questions ask about.
+#: Kinds of closed question.
 QUESTIONS = ("colour", "kind", "name", "side", "size", "relation", "superlative")
 
 

@@ -1,4 +1,4 @@
-"""What the demo model learns from a scene: every task of the library, in the prompts that its heads use."""
+"""Lessons of the demo model from a scene: every task of the library, in the prompts that its heads use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..vision.boxes import Box
 from . import dialogs, language
 from .world import Scene, Split, Thing, draw, make_scene
 
-#: What is asked for in the listing task, which supervises every shape of a picture at once.
+#: The prompt of the listing task, which supervises every shape of a picture at once.
 LISTING = " what are the objects in the image?"
 
 #: Kinds of phrase that come first.
@@ -56,7 +56,7 @@ def listing(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
 
 
 def region(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
-    """What a region shows."""
+    """A region and its description."""
     thing = random.choice(scene.things)
     (source,) = captions.region_sources(pipeline, [scene.size], [thing.box])
     return source, text_target(pipeline, language.region_caption(thing))
@@ -170,7 +170,7 @@ def open_question(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTar
 
 
 def agent(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
-    """What an agent does that may guess: it asks on, or says the region once only one shape fits."""
+    """The turn of an agent that may guess: it asks on, or says the region once only one shape fits."""
     thing, turns = _open(scene, random)
     at = 2 * random.randrange(len(turns) // 2 + 1) + 1
     (source,) = questioner.agent_sources(pipeline, [turns[:at]])
@@ -197,8 +197,8 @@ LESSONS: dict[str, Lesson] = {
 class Lessons:
     """Scenes to learn from, without end: row ``index`` is always the same scene with the same questions.
 
-    ``weights`` tell how often each lesson comes, ``emphasis`` how much its tokens count (1 if not named): a yes or no
-    is one token among the dozens of other lessons.
+    ``weights`` tell how often each lesson comes, ``loss_weights`` how much its tokens count (1 if not named): a yes or
+    no is one token among the dozens of other lessons.
 
     Raises:
         OFAError: a lesson that does not exist.
@@ -209,14 +209,14 @@ class Lessons:
         pipeline: Pipeline,
         weights: Mapping[str, float],
         *,
-        emphasis: Mapping[str, float] | None = None,
+        loss_weights: Mapping[str, float] | None = None,
         questions: int = 6,
         things: tuple[int, int] = (2, 6),
         split: Split = "train",
         seed: int = 0,
     ) -> None:
-        self.emphasis = dict(emphasis or {})
-        if unknown := [name for name in (*weights, *self.emphasis) if name not in LESSONS]:
+        self.loss_weights = dict(loss_weights or {})
+        if unknown := [name for name in (*weights, *self.loss_weights) if name not in LESSONS]:
             raise OFAError(f"there is no lesson {unknown[0]!r}; there are {', '.join(LESSONS)}")
         self.pipeline = pipeline
         self.weights = dict(weights)
@@ -233,5 +233,5 @@ class Lessons:
         for name in random.choices(list(self.weights), list(self.weights.values()), k=self.questions):
             learned = LESSONS[name](self.pipeline, scene, random)
             if learned is not None:
-                examples.append(Example(*learned, image, weight=self.emphasis.get(name, 1.0)))
+                examples.append(Example(*learned, image, weight=self.loss_weights.get(name, 1.0)))
         return examples

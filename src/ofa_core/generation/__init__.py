@@ -12,7 +12,7 @@ from ..model.encoder import ImageFeatures
 from ..model.ofa import OFAModel
 from .beam_search import beam_search
 from .checks import check_inputs
-from .logits_processors import AllowedRange, AnswerTrie, Constraint, NoRepeatNgram, Step
+from .logits_processors import AllowedRange, AnswerTrie, LogitsProcessor, NoRepeatNgram, Step
 from .options import GenerationOptions
 from .sampling import sample
 from .scoring import score_candidates
@@ -21,9 +21,9 @@ from .stepper import Hypothesis, Stepper
 __all__ = [
     "AllowedRange",
     "AnswerTrie",
-    "Constraint",
     "GenerationOptions",
     "Hypothesis",
+    "LogitsProcessor",
     "NoRepeatNgram",
     "Step",
     "generate",
@@ -39,7 +39,7 @@ def generate(
     options: GenerationOptions | None = None,
     *,
     image_mask: Tensor | None = None,
-    constraints: Sequence[Constraint] = (),
+    constraints: Sequence[LogitsProcessor] = (),
     prefix: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> list[list[Hypothesis]]:

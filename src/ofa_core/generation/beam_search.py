@@ -10,7 +10,7 @@ from .options import GenerationOptions
 from .stepper import Hypothesis, Stepper
 
 #: Scores that are looked at as one by :func:`_largest`.
-RUN = 256
+BLOCK = 256
 
 
 def beam_search(stepper: Stepper, options: GenerationOptions) -> list[list[Hypothesis]]:
@@ -82,7 +82,7 @@ def _best(log_probs: Tensor, totals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     beams, first = log_probs.shape[1], totals.shape[-1] == 0
     own = log_probs[:, :1] if first else log_probs
-    scores, tokens = (part.unflatten(0, own.shape[:2]) for part in _largest(own.flatten(0, 1), 2 * beams))
+    scores, tokens = (part.unflatten(0, own.shape[:2]) for part in _top_k(own.flatten(0, 1), 2 * beams))
     scores = scores if first else scores + totals[..., -1:]  # [B, K, 2K]
     each = scores.shape[2]
     best, index = scores.flatten(1).topk(min(2 * beams, scores[0].numel()), dim=1)
@@ -93,17 +93,19 @@ def _best(log_probs: Tensor, totals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return best, tokens, origins
 
 
-def _largest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _top_k(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The ``count`` largest of each row and their places, [N, count] or all there are, largest first.
 
     A row's largest are in those of its runs whose maxima are largest, and maxima are found several times faster.
     """
     length = scores.shape[1]
-    if length < RUN * count:
+    if length < BLOCK * count:
         return scores.topk(min(count, length), dim=1)
-    runs = scores[:, : length - length % RUN].unflatten(1, (-1, RUN)).amax(2).topk(count, dim=1).indices  # [N, count]
-    among = (runs[..., None] * RUN + torch.arange(RUN, device=scores.device)).flatten(1)
-    rest = torch.arange(length - length % RUN, length, device=scores.device)  # the incomplete last run
+    runs = (
+        scores[:, : length - length % BLOCK].unflatten(1, (-1, BLOCK)).amax(2).topk(count, dim=1).indices
+    )  # [N, count]
+    among = (runs[..., None] * BLOCK + torch.arange(BLOCK, device=scores.device)).flatten(1)
+    rest = torch.arange(length - length % BLOCK, length, device=scores.device)  # the incomplete last run
     among = torch.cat([among, rest.expand(len(scores), -1)], dim=1)
     best, index = scores.gather(1, among).topk(count, dim=1)
     return best, among.gather(1, index)

@@ -24,7 +24,7 @@ Stage = Literal["logits", "log_probs"]
 
 @dataclass(frozen=True)
 class Step:
-    """What a rule may look at."""
+    """The state of a search that a processor may look at."""
 
     prefixes: Tensor  # [B, K, t], the tokens so far, <s> first
     samples: Tensor  # [B], which sample of the user's batch each row is: finished ones leave
@@ -38,15 +38,15 @@ class Step:
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing but ``</s>`` may follow."""
+        """True if nothing but ``</s>`` may follow."""
         return self.number >= self.max_length
 
     def forced_lengths(self) -> list[int]:
-        """How many tokens are forced, sample by sample."""
+        """Number of forced tokens, sample by sample."""
         return [0] * len(self.prefixes) if self.forced is None else self.forced.ne(PAD).sum(1).tolist()
 
 
-class Constraint(Protocol):
+class LogitsProcessor(Protocol):
     """A rule on the next token."""
 
     @property

@@ -1,4 +1,4 @@
-"""How to search for a target sequence."""
+"""Options of the search for a target sequence."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class GenerationOptions(BaseModel):
     #: ``diversity_penalty`` for every time it did.
     num_beam_groups: int = Field(default=1, ge=1)
     diversity_penalty: float = 0.5
-    #: How many hypotheses are returned; None: one a beam, or one when sampling.
+    #: Hypotheses to return; None: one a beam, or one when sampling.
     num_return_sequences: int | None = Field(default=None, ge=1)
     #: Draw tokens instead of searching: from the ``top_k`` most probable (0: all) and among these from the fewest whose
     #: probabilities reach ``top_p``.

@@ -21,7 +21,7 @@ def sample(stepper: Stepper, options: GenerationOptions, generator: torch.Genera
     ended = torch.zeros(batch, count, 0, dtype=torch.bool, device=scores.device)
     for step in range(stepper.max_length + 1):
         log_probs = stepper.log_probs(prefixes)
-        probabilities = truncated(log_probs, options.top_k, options.top_p).softmax(-1).nan_to_num()
+        probabilities = keep_top(log_probs, options.top_k, options.top_p).softmax(-1).nan_to_num()
         impossible = probabilities.sum(-1, keepdim=True) == 0  # constraints leave nothing: the draw is void
         drawn = torch.multinomial((probabilities + impossible).flatten(0, 1), 1, generator=generator)
         drawn = drawn.unflatten(0, (batch, count))
@@ -38,7 +38,7 @@ def sample(stepper: Stepper, options: GenerationOptions, generator: torch.Genera
     return [sorted((h for h in one if h is not None), key=lambda h: -h.score) for one in by_sample]
 
 
-def truncated(log_probs: Tensor, top_k: int, top_p: float) -> Tensor:
+def keep_top(log_probs: Tensor, top_k: int, top_p: float) -> Tensor:
     """``log_probs`` [..., V], -inf for all but the ``top_k`` best and, of these, the fewest that reach ``top_p``."""
     if top_k:
         least = log_probs.topk(min(top_k, log_probs.shape[-1]), dim=-1).values[..., -1:]

@@ -1,4 +1,4 @@
-"""How probable a model finds each of many given targets, at the cost of the places where they differ."""
+"""Probabilities of many given targets, at the cost of the places where they differ."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _check_length(prompt: Tensor, trees: Sequence[_Tree], longest: int) -> None:
         raise OFAError(f"a target of {length} tokens is too long: this model holds {longest}")
 
 
-def prompt_of(source: Sequence[int], kind: DecoderPrompt) -> list[int]:
+def decoder_prompt_ids(source: Sequence[int], kind: DecoderPrompt) -> list[int]:
     """The decoder prompt, ``<s>`` first, that goes with source ids: see :func:`score_candidates`."""
     if kind not in ("none", "src", "prev_output"):
         raise OFAError(f"decoder_prompt is 'none', 'src' or 'prev_output', not {kind!r}")
@@ -100,7 +100,7 @@ def _prompts(tokens: Tensor, kind: DecoderPrompt) -> list[tuple[Tensor, Tensor]]
     """Samples whose prompts are equally long: their indices [b] and prompts [b, L]."""
     by_length: dict[int, list[tuple[int, list[int]]]] = {}
     for row, source in enumerate(tokens.tolist()):
-        prompt = prompt_of(source, kind)
+        prompt = decoder_prompt_ids(source, kind)
         by_length.setdefault(len(prompt), []).append((row, prompt))
     return [
         (torch.tensor([row for row, _ in group], device=tokens.device),

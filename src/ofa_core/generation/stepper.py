@@ -18,7 +18,7 @@ from ..model.kv_cache import DecoderCache
 from ..model.ofa import OFAModel
 from ..text.vocabulary import PAD
 from . import logits_processors as rules
-from .logits_processors import Constraint, Step
+from .logits_processors import LogitsProcessor, Step
 from .options import GenerationOptions
 
 
@@ -31,9 +31,9 @@ class Hypothesis:
     token_scores: list[float]  # log-probability of each token
 
 
-def rules_of(options: GenerationOptions, constraints: Sequence[Constraint]) -> list[Constraint]:
+def processors_of(options: GenerationOptions, constraints: Sequence[LogitsProcessor]) -> list[LogitsProcessor]:
     """All rules of a search in the order in which they apply within their stage."""
-    optional: list[tuple[bool, Constraint | None]] = [
+    optional: list[tuple[bool, LogitsProcessor | None]] = [
         (options.unk_penalty != 0, rules.UnkPenalty(options.unk_penalty)),
         (options.suppress_special_tokens or options.image_codes, rules.SuppressSpecialTokens()),
         (True, rules.MaxLength()),
@@ -42,7 +42,11 @@ def rules_of(options: GenerationOptions, constraints: Sequence[Constraint]) -> l
             rules.NoRepeatNgram(options.no_repeat_ngram_size) if options.no_repeat_ngram_size else None,
         ),
     ]
-    always: list[Constraint] = [rules.ForcedPrefix(), rules.MinNewTokens(options.min_new_tokens), rules.NeverInvalid()]
+    always: list[LogitsProcessor] = [
+        rules.ForcedPrefix(),
+        rules.MinNewTokens(options.min_new_tokens),
+        rules.NeverInvalid(),
+    ]
     return [*constraints, *always, *(rule for wanted, rule in optional if wanted and rule is not None)]
 
 
@@ -80,12 +84,12 @@ class Stepper:
         images: Tensor | ImageFeatures | None,
         image_mask: Tensor | None,
         options: GenerationOptions,
-        constraints: Sequence[Constraint],
+        constraints: Sequence[LogitsProcessor],
         forced: Tensor | None,
     ) -> None:
         self.models = list(models)
         self.options = options
-        self.rules = rules_of(options, constraints)
+        self.rules = processors_of(options, constraints)
         self.memories = [model.encode(tokens, images, image_mask) for model in models]
         self.samples = torch.arange(tokens.shape[0], device=tokens.device)
         self.forced = None if forced is None else forced.to(tokens.device)
@@ -94,7 +98,7 @@ class Stepper:
         )
         if options.min_new_tokens > self.max_length:
             raise OFAError(f"min_new_tokens {options.min_new_tokens} is more than the {self.max_length} tokens allowed")
-        #: Whether all steps have one shape: no sample leaves before the others.
+        #: True if all steps have one shape: no sample leaves before the others.
         self.is_static = (
             not options.image_codes and self.max_length < TABLE_LENGTH and all(map(compiles_steps, self.models))
         )

@@ -1,1 +1,1 @@
-"""What turns tokens into answers, one file per head."""
+"""Heads: from tokens to answers, one file a task."""

@@ -8,15 +8,15 @@ from typing import Any
 from ..errors import OFAError
 
 
-def is_many(value: object) -> bool:
-    """Whether ``value`` is a list of things rather than one."""
+def is_sequence(value: object) -> bool:
+    """Tell whether ``value`` is a list of things rather than one."""
     return isinstance(value, list | tuple)
 
 
-def paired(image: Any, text: Any) -> tuple[list[Any], list[str], bool]:
+def pair_up(image: Any, text: Any) -> tuple[list[Any], list[str], bool]:
     """Pictures and texts side by side, and whether both were single. One of either goes with all of the other."""
-    images = list(image) if is_many(image) else None
-    texts = list(text) if is_many(text) else None
+    images = list(image) if is_sequence(image) else None
+    texts = list(text) if is_sequence(text) else None
     for value in [text] if texts is None else texts:
         if not isinstance(value, str):
             raise OFAError(f"a text must be a string, not {type(value).__name__}")
@@ -29,23 +29,23 @@ def paired(image: Any, text: Any) -> tuple[list[Any], list[str], bool]:
     return [image] * count if images is None else images, [text] * count if texts is None else texts, single
 
 
-def listed(image: Any) -> tuple[list[Any], bool]:
+def as_list(image: Any) -> tuple[list[Any], bool]:
     """Pictures, and whether it was a single one."""
-    images = list(image) if is_many(image) else [image]
+    images = list(image) if is_sequence(image) else [image]
     if not images:
         raise OFAError("an empty list was given: at least one image is needed")
-    return images, not is_many(image)
+    return images, not is_sequence(image)
 
 
-def one_each(value: Any, count: int, single: bool, name: str) -> list[Any]:
+def one_per_image(value: Any, count: int, single: bool, name: str) -> list[Any]:
     """``value`` for a single picture, or a list of as many values as there are pictures."""
     if single:
         return [value]
-    if not is_many(value) or len(value) != count:
+    if not is_sequence(value) or len(value) != count:
         raise OFAError(f"{count} images need a list of {count} {name}, one for each")
     return list(value)
 
 
-def unlisted(results: Sequence[Any], single: bool) -> Any:
+def unwrap(results: Sequence[Any], single: bool) -> Any:
     """The only result, or the list of them."""
     return results[0] if single else list(results)

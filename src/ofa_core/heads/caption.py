@@ -10,7 +10,7 @@ from ..generation import GenerationOptions
 from ..text.vocabulary import EOS
 from .grounding import refcoco_codec
 from .pipeline import Picture, Pipeline
-from .results import Text, text_of
+from .results import Text, to_text
 
 PROMPTS = {"gpt2": " what does the image describe?", "bert": "图片描述了什么内容?"}
 REGION_PROMPTS = {"gpt2": " what does the region describe? region:"}
@@ -40,7 +40,7 @@ def caption(
     pictures = pipeline.open(images)
     sources = caption_sources(pipeline, len(pictures), prompt)
     found = pipeline.run(pictures, sources, options, batch_size=batch_size)
-    return [Caption(**vars(text_of(pipeline.tokenizer, beams))) for beams in found]
+    return [Caption(**vars(to_text(pipeline.tokenizer, beams))) for beams in found]
 
 
 def describe_region(
@@ -51,11 +51,11 @@ def describe_region(
     prompt: str | None = None,
     batch_size: int = 16,
 ) -> list[Text]:
-    """What each box shows; see :meth:`ofa_core.OFA.describe_region`."""
+    """A description of each box; see :meth:`ofa_core.OFA.describe_region`."""
     pictures = pipeline.open(images)
     sources = region_sources(pipeline, [picture.size for picture in pictures], boxes, prompt)
     found = pipeline.run(pictures, sources, options, batch_size=batch_size)
-    return [text_of(pipeline.tokenizer, beams) for beams in found]
+    return [to_text(pipeline.tokenizer, beams) for beams in found]
 
 
 def caption_sources(pipeline: Pipeline, count: int, prompt: str | None = None) -> list[list[int]]:

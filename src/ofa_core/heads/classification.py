@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from ..errors import OFAError
-from ..generation.scoring import DecoderPrompt, prompt_of
+from ..generation.scoring import DecoderPrompt, decoder_prompt_ids
 from .caption import PROMPTS
 from .pipeline import Picture, Pipeline
-from .results import Answer, choice
+from .results import Answer, to_answer
 
 DECODER_PROMPT: DecoderPrompt = "none"
 
@@ -29,7 +29,7 @@ def classify(
     sources = [pipeline.encode(pipeline.prompt(PROMPTS, prompt))] * len(pictures)
     kind = pipeline.decoder_prompt(None, DECODER_PROMPT)
     scores = pipeline.score(pictures, sources, candidates, kind, batch_size)
-    return [choice(labels, probabilities) for probabilities in scores]
+    return [to_answer(labels, probabilities) for probabilities in scores]
 
 
 @torch.inference_mode()
@@ -50,7 +50,7 @@ def head_probabilities(
     pictures = [None] * len(sources) if images is None else pipeline.open(images)
     found: list[list[float]] = []
     for part, batch in pipeline.batches(pictures, sources, batch_size):
-        prefix = pipeline.tokenizer.pad([prompt_of(source, kind) for source in sources[part]])
+        prefix = pipeline.tokenizer.pad([decoder_prompt_ids(source, kind) for source in sources[part]])
         scores = pipeline.model.classify(head, batch.tokens, prefix.to(batch.tokens.device), batch.images)
         found += scores.float().softmax(-1).tolist()
     return found

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ..generation.scoring import DecoderPrompt
 from ..text import pre_caption
-from .pipeline import Picture, Pipeline, filled, normalized
-from .results import Answer, choice
+from .pipeline import Picture, Pipeline, fill_prompt, normalize_text
+from .results import Answer, to_answer
 
 PROMPTS = {"gpt2": ' does the image describe " {hypothesis} "?'}
 CAPTION_PROMPTS = {"gpt2": ' can image and text1 " {caption} " imply text2 " {hypothesis} "?'}
@@ -30,10 +30,10 @@ def entails(
     template = pipeline.prompt(PROMPTS if captions is None else CAPTION_PROMPTS, prompt)
     sources = []
     for index, text in enumerate(hypotheses):
-        fields = {"hypothesis": normalized(text, pre_caption, words, "hypothesis")}
+        fields = {"hypothesis": normalize_text(text, pre_caption, words, "hypothesis")}
         if captions is not None:
-            fields["caption"] = normalized(captions[index], pre_caption, words, "caption")
-        sources.append(pipeline.encode(filled(template, **fields)))
+            fields["caption"] = normalize_text(captions[index], pre_caption, words, "caption")
+        sources.append(pipeline.encode(fill_prompt(template, **fields)))
     kind = pipeline.decoder_prompt(decoder_prompt, DECODER_PROMPT)
     scores = pipeline.score(pipeline.open(images), sources, pipeline.candidate_ids(ANSWERS), kind, batch_size)
-    return [choice(ANSWERS, probabilities) for probabilities in scores]
+    return [to_answer(ANSWERS, probabilities) for probabilities in scores]

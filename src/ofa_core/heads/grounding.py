@@ -11,10 +11,10 @@ import torch
 from ..errors import OFAError
 from ..generation import AllowedRange, GenerationOptions, Hypothesis
 from ..text import pre_caption
-from ..text.dialog import Dialog, Style, dialog_source, dialog_task, turns_of
+from ..text.dialog import Dialog, Style, dialog_source, dialog_task, flatten_dialog
 from ..vision.boxes import Box, box_iou
 from .box_codec import BoxCodec
-from .pipeline import Picture, Pipeline, filled, normalized
+from .pipeline import Picture, Pipeline, fill_prompt, normalize_text
 from .results import confidence
 
 PROMPTS = {
@@ -29,7 +29,7 @@ SAME_BOX_IOU = 0.9
 
 @dataclass(frozen=True)
 class Grounding:
-    """Where something is, and how sure the model is of it."""
+    """The place of something in a picture, and the model's confidence in it."""
 
     #: (x0, y0, x1, y1) in pixels of the original picture; None where the answer was not four bins, or not sure enough.
     box: Box | None
@@ -44,8 +44,8 @@ class Grounding:
     alternatives: tuple[Grounding, ...] = ()
 
 
-#: What is returned where a search found nothing at all.
-NOTHING = Grounding(box=None, score=0.0, token_scores=(), bins=None, text="")
+#: The result where a search found nothing at all.
+NO_GROUNDING = Grounding(box=None, score=0.0, token_scores=(), bins=None, text="")
 
 
 def ground(
@@ -70,7 +70,7 @@ def ground(
     found = pipeline.run(pictures, sources, options, constraints, batch_size=batch_size)
     codec = refcoco_codec(pipeline)
     return [
-        grounding_of(pipeline, codec, beams, picture.size, threshold)
+        to_grounding(pipeline, codec, beams, picture.size, threshold)
         for beams, picture in zip(found, pictures, strict=True)
     ]
 
@@ -91,7 +91,7 @@ def ground_dialog(
     found = pipeline.run(pictures, sources, options, batch_size=batch_size)
     codec = invig_codec(pipeline)
     return [
-        grounding_of(pipeline, codec, beams, picture.size, threshold)
+        to_grounding(pipeline, codec, beams, picture.size, threshold)
         for beams, picture in zip(found, pictures, strict=True)
     ]
 
@@ -100,8 +100,8 @@ def caption_sources(pipeline: Pipeline, captions: Sequence[str], prompt: str | N
     """The ids, ``<s>`` to ``</s>``, that :func:`ground` reads for each caption."""
     words = pipeline.model.config.task.max_source_tokens
     template = pipeline.prompt(PROMPTS, prompt)
-    texts = [normalized(caption, pre_caption, words, "text to ground") for caption in captions]
-    return [pipeline.encode(filled(template, caption=text)) for text in texts]
+    texts = [normalize_text(caption, pre_caption, words, "text to ground") for caption in captions]
+    return [pipeline.encode(fill_prompt(template, caption=text)) for text in texts]
 
 
 def dialog_sources(pipeline: Pipeline, dialogs: Sequence[Dialog], style: Style = "guesswhat") -> list[list[int]]:
@@ -109,7 +109,7 @@ def dialog_sources(pipeline: Pipeline, dialogs: Sequence[Dialog], style: Style =
     task = dialog_task(style, "grounding")
     sources = []
     for dialog in dialogs:
-        turns = turns_of(dialog)
+        turns = flatten_dialog(dialog)
         if not turns:
             raise OFAError("the dialog is empty: there is nothing to ground")
         sources.append(dialog_source(pipeline.tokenizer, task, turns))
@@ -127,12 +127,12 @@ def invig_codec(pipeline: Pipeline) -> BoxCodec:
     return BoxCodec("invig", num_bins=pipeline.model.config.task.num_bins)
 
 
-def grounding_of(
+def to_grounding(
     pipeline: Pipeline, codec: BoxCodec, beams: Sequence[Hypothesis], size: tuple[int, int], threshold: float = 0.0
 ) -> Grounding:
     """The best of ``beams``, with its box if it is sure enough, and the boxes of the others."""
     if not beams:
-        return NOTHING
+        return NO_GROUNDING
     best, *others = [_one(pipeline, codec, beam, size) for beam in beams]
     kept = [best] if best.box else []
     alternatives = []

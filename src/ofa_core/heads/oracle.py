@@ -8,14 +8,14 @@ from typing import Literal
 
 from ..errors import OFAError
 from ..generation import GenerationOptions
-from ..text.dialog import DIALOG_TASKS, Dialog, DialogTask, Style, dialog_source, dialog_task, turns_of
+from ..text.dialog import DIALOG_TASKS, Dialog, DialogTask, Style, dialog_source, dialog_task, flatten_dialog
 from .grounding import DIALOG_OPTIONS, invig_codec
 from .pipeline import Picture, Pipeline
-from .results import Answer, Text, choice, text_of
+from .results import Answer, Text, to_answer, to_text
 
-#: What the GuessWhat?! oracle may say.
+#: The answers of the GuessWhat?! oracle.
 ANSWERS = ("yes", "no", "n/a")
-#: How probabilities are computed: a softmax over the answers' first tokens, as the published code does, or over whole
+#: The way to probabilities: a softmax over the answers' first tokens, as the published code does, or over whole
 #: answers.
 Scoring = Literal["first_token", "candidates"]
 
@@ -43,11 +43,11 @@ def oracle(
     sources = oracle_sources(pipeline, [picture.size for picture in pictures], boxes, dialogs, questions, style)
     if style == "invig":
         found = pipeline.run(pictures, sources, options, batch_size=batch_size)
-        texts = [text_of(pipeline.tokenizer, beams) for beams in found]
+        texts = [to_text(pipeline.tokenizer, beams) for beams in found]
         return [OracleAnswer(text.text, text.score, alternatives=text.alternatives) for text in texts]
     candidates = _candidates(pipeline, answers, scoring)
     scores = pipeline.score(pictures, sources, candidates, "none", batch_size)
-    return [OracleAnswer(**vars(choice(answers, probabilities))) for probabilities in scores]
+    return [OracleAnswer(**vars(to_answer(answers, probabilities))) for probabilities in scores]
 
 
 def query(
@@ -57,11 +57,11 @@ def query(
     options: GenerationOptions = DIALOG_OPTIONS,
     batch_size: int = 16,
 ) -> list[Text]:
-    """How a person would first ask for each region (InViG); see :meth:`ofa_core.OFA.query`."""
+    """A person's first query for each region (InViG); see :meth:`ofa_core.OFA.query`."""
     pictures = pipeline.open(images)
     sources = query_sources(pipeline, [picture.size for picture in pictures], boxes)
     found = pipeline.run(pictures, sources, options, batch_size=batch_size)
-    return [text_of(pipeline.tokenizer, beams) for beams in found]
+    return [to_text(pipeline.tokenizer, beams) for beams in found]
 
 
 def oracle_sources(
@@ -76,7 +76,7 @@ def oracle_sources(
     for question in questions:
         if not isinstance(question, str) or not question.strip():
             raise OFAError(f"the question is {question!r}; it should be a text that is not empty")
-    turns = [[*turns_of(dialog), question] for dialog, question in zip(dialogs, questions, strict=True)]
+    turns = [[*flatten_dialog(dialog), question] for dialog, question in zip(dialogs, questions, strict=True)]
     return _sources(pipeline, dialog_task(style, "oracle"), sizes, boxes, turns)
 
 

@@ -1,4 +1,4 @@
-"""What every head stands on: pictures and source texts in, hypotheses or candidate scores out, in batches."""
+"""The base of every head: pictures and source texts in, hypotheses or candidate scores out, in batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import OFAError
-from ..generation import Constraint, GenerationOptions, Hypothesis, generate, score_candidates
+from ..generation import GenerationOptions, Hypothesis, LogitsProcessor, generate, score_candidates
 from ..generation.logits_processors import MaxNewTokens
 from ..generation.scoring import DecoderPrompt
 from ..model.encoder import ImageFeatures
@@ -37,7 +37,7 @@ class EncodedImage:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedImage:
     """A picture opened and resized ahead of time, as a loader's threads do; every method takes it in its place."""
 
     image: Image.Image  # RGB, at its own size
@@ -50,14 +50,14 @@ class Prepared:
         return self.image.size
 
 
-Picture: TypeAlias = "ImageLike | EncodedImage | Prepared"
+Picture: TypeAlias = "ImageLike | EncodedImage | PreparedImage"
 #: A picture that was opened, or None for text alone.
-Opened: TypeAlias = "Image.Image | EncodedImage | Prepared | None"
+Opened: TypeAlias = "Image.Image | EncodedImage | PreparedImage | None"
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What the model takes for a few samples at once."""
+    """The model's inputs for a few samples at once."""
 
     tokens: Tensor  # [B, N]
     images: ImageFeatures | None
@@ -72,25 +72,27 @@ class Pipeline:
     tokenizer: Tokenizer
     transform: ImageTransform
 
-    def open(self, images: Sequence[Picture]) -> list[Image.Image | EncodedImage | Prepared]:
+    def open(self, images: Sequence[Picture]) -> list[Image.Image | EncodedImage | PreparedImage]:
         """The pictures in RGB at their own sizes; an unreadable one is an error before any work is done."""
         if len(images) == 0:
             raise OFAError("there are no images: at least one is needed")
-        opened: dict[int, Image.Image | EncodedImage | Prepared] = {}  # one object stays one, so that the stem runs once for it
+        opened: dict[
+            int, Image.Image | EncodedImage | PreparedImage
+        ] = {}  # one object stays one, so that the stem runs once for it
         for image in images:
             if id(image) not in opened:
                 opened[id(image)] = self._opened(image)
         return [opened[id(image)] for image in images]
 
-    def _opened(self, image: Picture) -> Image.Image | EncodedImage | Prepared:
+    def _opened(self, image: Picture) -> Image.Image | EncodedImage | PreparedImage:
         if isinstance(image, EncodedImage):
             return self._checked(image)
-        return image if isinstance(image, Prepared) else open_image(image)
+        return image if isinstance(image, PreparedImage) else open_image(image)
 
-    def prepare(self, image: ImageLike) -> Prepared:
+    def prepare(self, image: ImageLike) -> PreparedImage:
         """``image`` opened, and its pixels as this model takes them."""
         picture = open_image(image)
-        return Prepared(picture, self.transform(picture), self.transform)
+        return PreparedImage(picture, self.transform(picture), self.transform)
 
     def _checked(self, look: EncodedImage) -> EncodedImage:
         """A look that was made at this model's image size."""
@@ -110,7 +112,9 @@ class Pipeline:
         for start in range(0, len(pictures), batch_size):
             features |= self._features(pictures[start : start + batch_size], features)
         return [
-            p if isinstance(p, EncodedImage) else EncodedImage(p.image if isinstance(p, Prepared) else p, features[id(p)])
+            p
+            if isinstance(p, EncodedImage)
+            else EncodedImage(p.image if isinstance(p, PreparedImage) else p, features[id(p)])
             for p in pictures
         ]
 
@@ -131,7 +135,7 @@ class Pipeline:
         return self.tokenizer.encode(text, add_special_tokens=True)
 
     def source_text(self, source: Sequence[int]) -> str:
-        """What the ids of a source say, without ``<s>`` and ``</s>``."""
+        """Text of the ids of a source, without ``<s>`` and ``</s>``."""
         return self.tokenizer.decode(source)
 
     def candidate_ids(self, candidates: Sequence[str]) -> list[list[int]]:
@@ -158,7 +162,7 @@ class Pipeline:
         pictures: Sequence[Opened],
         sources: Sequence[Sequence[int]],
         options: GenerationOptions,
-        constraints: Sequence[Constraint] = (),
+        constraints: Sequence[LogitsProcessor] = (),
         *,
         prefixes: Sequence[Sequence[int]] | None = None,
         batch_size: int = 16,
@@ -220,16 +224,16 @@ class Pipeline:
         """The stem's features by the pictures' identity, computed for those that are neither looked at nor held."""
         features = {id(picture): picture.features for picture in pictures if isinstance(picture, EncodedImage)}
         features |= {id(picture): held[id(picture)] for picture in pictures if id(picture) in held}
-        new = {id(p): p for p in pictures if isinstance(p, Image.Image | Prepared) and id(p) not in features}
+        new = {id(p): p for p in pictures if isinstance(p, Image.Image | PreparedImage) and id(p) not in features}
         if new:
             computed = self.model.image_features(torch.stack([self._pixels(p) for p in new.values()]))
             for key, patches in zip(new, computed.patches.split(1), strict=True):
                 features[key] = ImageFeatures(patches, computed.grid)
         return features
 
-    def _pixels(self, picture: Image.Image | Prepared) -> Tensor:
+    def _pixels(self, picture: Image.Image | PreparedImage) -> Tensor:
         """[3, side, side]; what another model's transform prepared is of no use here."""
-        if isinstance(picture, Prepared):
+        if isinstance(picture, PreparedImage):
             return picture.pixels if picture.transform is self.transform else self.transform(picture.image)
         return self.transform(picture)
 
@@ -246,7 +250,7 @@ class Pipeline:
         return ImageFeatures(torch.cat(parts), present[0].grid), None if mask.all() else mask
 
 
-def filled(template: str, **fields: str) -> str:
+def fill_prompt(template: str, **fields: str) -> str:
     """A prompt with its fields filled in.
 
     Raises:
@@ -262,7 +266,7 @@ def filled(template: str, **fields: str) -> str:
     return template.format(**fields)
 
 
-def normalized(text: str, rule: Callable[[str, int | None], str], max_words: int, what: str) -> str:
+def normalize_text(text: str, rule: Callable[[str, int | None], str], max_words: int, what: str) -> str:
     """``text`` through ``rule`` (:func:`~ofa_core.text.pre_caption` or the like), cut to ``max_words`` with a warning.
 
     Raises:

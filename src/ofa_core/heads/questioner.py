@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..generation import GenerationOptions
-from ..text.dialog import DIALOG_TASKS, Dialog, Style, dialog_source, dialog_task, turns_of
-from .grounding import DIALOG_OPTIONS, Grounding, grounding_of, invig_codec
+from ..text.dialog import DIALOG_TASKS, Dialog, Style, dialog_source, dialog_task, flatten_dialog
+from .grounding import DIALOG_OPTIONS, Grounding, invig_codec, to_grounding
 from .pipeline import Picture, Pipeline
-from .results import Text, text_of
+from .results import Text, to_text
 
-#: What an agent that may name a region says before a question and before a region, and the mark of a region.
+#: Words of an agent that may name a region, before a question and before a region, and the mark of a region.
 NOT_YET, SURE, REGION = "not yet.", "sure.", "region:"
 
 
 @dataclass(frozen=True)
 class AgentTurn:
-    """What the agent does next: exactly one of ``question`` and ``grounding`` is not None."""
+    """The agent's next turn: exactly one of ``question`` and ``grounding`` is not None."""
 
     question: str | None
     grounding: Grounding | None
@@ -36,7 +36,7 @@ def ask(
     """The next question of each dialog; see :meth:`ofa_core.OFA.ask`."""
     sources = question_sources(pipeline, dialogs, style)
     found = pipeline.run(pipeline.open(images), sources, options, batch_size=batch_size)
-    return [text_of(pipeline.tokenizer, beams) for beams in found]
+    return [to_text(pipeline.tokenizer, beams) for beams in found]
 
 
 def agent_turn(
@@ -52,9 +52,9 @@ def agent_turn(
     found = pipeline.run(pictures, sources, options, batch_size=batch_size)
     turns = []
     for beams, picture in zip(found, pictures, strict=True):
-        text = text_of(pipeline.tokenizer, beams).text
+        text = to_text(pipeline.tokenizer, beams).text
         if REGION in text:
-            grounding = grounding_of(pipeline, invig_codec(pipeline), beams, picture.size)
+            grounding = to_grounding(pipeline, invig_codec(pipeline), beams, picture.size)
             turns.append(AgentTurn(None, grounding, text))
         else:
             turns.append(AgentTurn(text.removeprefix(NOT_YET).strip(), None, text))
@@ -64,9 +64,9 @@ def agent_turn(
 def question_sources(pipeline: Pipeline, dialogs: Sequence[Dialog], style: Style = "guesswhat") -> list[list[int]]:
     """The ids, ``<s>`` to ``</s>``, that :func:`ask` reads for each dialog."""
     task = dialog_task(style, "question")
-    return [dialog_source(pipeline.tokenizer, task, turns_of(dialog)) for dialog in dialogs]
+    return [dialog_source(pipeline.tokenizer, task, flatten_dialog(dialog)) for dialog in dialogs]
 
 
 def agent_sources(pipeline: Pipeline, dialogs: Sequence[Dialog]) -> list[list[int]]:
     """The ids, ``<s>`` to ``</s>``, that :func:`agent_turn` reads for each dialog."""
-    return [dialog_source(pipeline.tokenizer, DIALOG_TASKS["agent"], turns_of(dialog)) for dialog in dialogs]
+    return [dialog_source(pipeline.tokenizer, DIALOG_TASKS["agent"], flatten_dialog(dialog)) for dialog in dialogs]

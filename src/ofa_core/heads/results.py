@@ -1,4 +1,4 @@
-"""What heads return: free text, or one of a set of answers."""
+"""Results of heads: free text, or one of a set of answers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Answer:
         return sorted(self.probabilities.items(), key=lambda item: -item[1])[:count]
 
 
-def text_of(tokenizer: Tokenizer, hypotheses: Sequence[Hypothesis], skipped: int = 0) -> Text:
+def to_text(tokenizer: Tokenizer, hypotheses: Sequence[Hypothesis], skipped: int = 0) -> Text:
     """The best hypothesis as text, without its first ``skipped`` tokens (a decoder prompt)."""
     if not hypotheses:
         return Text("")
@@ -54,7 +54,7 @@ def text_of(tokenizer: Tokenizer, hypotheses: Sequence[Hypothesis], skipped: int
     return Text(texts[0], confidence(scores), tuple(map(math.exp, scores)), tuple(texts[1:]))
 
 
-def choice(answers: Sequence[str], probabilities: Sequence[float]) -> Answer:
+def to_answer(answers: Sequence[str], probabilities: Sequence[float]) -> Answer:
     """The most probable of a closed set."""
     by_answer = dict(zip(answers, probabilities, strict=True))
     best = max(by_answer, key=lambda answer: by_answer[answer])

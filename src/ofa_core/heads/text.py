@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ..errors import OFAError
 from ..generation import GenerationOptions
 from ..text import pre_caption
-from .pipeline import Picture, Pipeline, filled, normalized
-from .results import Text, text_of
+from .pipeline import Picture, Pipeline, fill_prompt, normalize_text
+from .results import Text, to_text
 
 SUMMARY_PROMPTS = {"gpt2": ' what is the summary of article " {text} "?'}
 SUMMARY_OPTIONS = GenerationOptions(num_beams=6, max_new_tokens=32, length_penalty=0.7, no_repeat_ngram_size=3)
@@ -24,10 +24,10 @@ def summarize(
 ) -> list[Text]:
     """A summary of each text; see :meth:`ofa_core.OFA.summarize`."""
     template = pipeline.prompt(SUMMARY_PROMPTS, prompt)
-    cleaned = [normalized(text, pre_caption, SUMMARY_MAX_WORDS, "text to summarize") for text in texts]
-    sources = [pipeline.encode(filled(template, text=text.replace("<unk>", "unk"))) for text in cleaned]
+    cleaned = [normalize_text(text, pre_caption, SUMMARY_MAX_WORDS, "text to summarize") for text in texts]
+    sources = [pipeline.encode(fill_prompt(template, text=text.replace("<unk>", "unk"))) for text in cleaned]
     found = pipeline.run([None] * len(sources), sources, options, batch_size=batch_size)
-    return [text_of(pipeline.tokenizer, beams) for beams in found]
+    return [to_text(pipeline.tokenizer, beams) for beams in found]
 
 
 def generate_text(
@@ -37,7 +37,7 @@ def generate_text(
     options: GenerationOptions,
     batch_size: int = 16,
 ) -> list[Text]:
-    """What the model answers to each text, taken as it is; see :meth:`ofa_core.OFA.generate`."""
+    """The model's text behind each text, taken as it is; see :meth:`ofa_core.OFA.generate`."""
     images = [None] * len(texts) if images is None else images
     for text in texts:
         if not isinstance(text, str) or not text.strip():
@@ -47,4 +47,4 @@ def generate_text(
     opened = iter(pipeline.open(present) if present else ())
     pictures = [None if image is None else next(opened) for image in images]
     found = pipeline.run(pictures, sources, options, batch_size=batch_size)
-    return [text_of(pipeline.tokenizer, beams) for beams in found]
+    return [to_text(pipeline.tokenizer, beams) for beams in found]

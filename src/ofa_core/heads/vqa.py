@@ -8,19 +8,19 @@ from typing import Literal
 
 from ..errors import OFAError
 from ..generation import AnswerTrie, GenerationOptions
-from ..generation.scoring import DecoderPrompt, prompt_of
+from ..generation.scoring import DecoderPrompt, decoder_prompt_ids
 from ..text import pre_question
 from ..text.vocabulary import EOS
-from .pipeline import Picture, Pipeline, filled, normalized
-from .results import Answer, choice, text_of
+from .pipeline import Picture, Pipeline, fill_prompt, normalize_text
+from .results import Answer, to_answer, to_text
 
 PROMPTS = {"gpt2": " {question}"}
 OBJECTS = " object: {objects}"
 MAX_OBJECTS = 30
 OPTIONS = GenerationOptions(num_beams=5, normalize_scores=False)
-#: What the decoder starts from unless the checkpoint says otherwise.
+#: The decoder's prompt unless the checkpoint says otherwise.
 DECODER_PROMPT: DecoderPrompt = "prev_output"
-#: How a closed set is decided: ``score`` gives every answer its probability, ``beam`` searches the tree of answers.
+#: The way to decide a closed set: ``score`` gives every answer its probability, ``beam`` searches the tree of answers.
 Method = Literal["score", "beam"]
 
 
@@ -48,11 +48,11 @@ def answer(
     ids = None if candidates is None else pipeline.candidate_ids(candidates)
     if candidates is not None and ids is not None and method == "score":
         scores = pipeline.score(pictures, sources, ids, kind, batch_size)
-        return [choice(candidates, probabilities) for probabilities in scores]
-    prefixes = [prompt_of(source, kind)[1:] for source in sources]  # the search itself puts <s> first
+        return [to_answer(candidates, probabilities) for probabilities in scores]
+    prefixes = [decoder_prompt_ids(source, kind)[1:] for source in sources]  # the search itself puts <s> first
     constraints = [] if ids is None else [AnswerTrie(ids)]
     found = pipeline.run(pictures, sources, options, constraints, prefixes=prefixes, batch_size=batch_size)
-    texts = [text_of(pipeline.tokenizer, *pair) for pair in zip(found, map(len, prefixes), strict=True)]
+    texts = [to_text(pipeline.tokenizer, *pair) for pair in zip(found, map(len, prefixes), strict=True)]
     return [Answer(text.text, text.score, alternatives=text.alternatives) for text in texts]
 
 
@@ -68,9 +68,9 @@ def question_sources(
 
 def _source(pipeline: Pipeline, question: str, objects: Sequence[str] | None, prompt: str | None) -> list[int]:
     """Source ids of a question, followed by the names of the objects seen in the picture if there are any."""
-    text = normalized(question, pre_question, pipeline.model.config.task.max_source_tokens, "question")
+    text = normalize_text(question, pre_question, pipeline.model.config.task.max_source_tokens, "question")
     text = text if text.endswith("?") else f"{text}?"
-    ids = pipeline.tokenizer.encode(filled(pipeline.prompt(PROMPTS, prompt), question=text))
+    ids = pipeline.tokenizer.encode(fill_prompt(pipeline.prompt(PROMPTS, prompt), question=text))
     if objects is not None and (isinstance(objects, str) or not all(isinstance(name, str) for name in objects)):
         raise OFAError(f"objects are a list of texts, not {objects!r}")
     if objects:

@@ -17,14 +17,14 @@ _ops = torch.ops.mkldnn
 
 #: Rows that weights are laid out for: good for all, while a layout for one row reads half as fast with several.
 ROWS = 64
-#: What may follow a product within it, as oneDNN's operators are told: nothing, or GELU (the exact one).
+#: Operations that may follow a product within it, in oneDNN's terms: nothing, or GELU (the exact one).
 NOTHING: tuple[str, list[object], str] = ("none", [], "")
 GELU: tuple[str, list[object], str] = ("gelu", [], "none")
 
 
 @cache
 def available(dtype: torch.dtype) -> bool:
-    """Whether everything here works for ``dtype``, tried once."""
+    """Tell whether everything here works for ``dtype``, tried once."""
     if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
         return False
     x, weight, bias = (torch.ones(shape, dtype=dtype) for shape in ((2, 3), (4, 3), (4,)))

@@ -1,4 +1,4 @@
-"""Where a target of text stands at its first positions, whatever it says: computed once, read at every step."""
+"""A table of the first positions of a target of text, the same whatever it says: computed once, read at every step."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from . import onednn
 
 #: Side of a tile of outputs, of the inputs it depends on, and of the kernel.
 TILE, PATCH, KERNEL = 4, 6, 3
-#: Where polynomials are evaluated, besides infinity. Of all tried, these give the least rounding errors.
+#: Points at which polynomials are evaluated, besides infinity. Of all tried, these give the least rounding errors.
 POINTS = (0.0, 3 / 2, -3 / 2, 2 / 3, -2 / 3)
 #: Fewer are not worth it: there are four times as many weights to read as of a direct convolution, and with few
 #: channels the transforms cost what the products save.
@@ -54,7 +54,7 @@ def _transforms() -> tuple[Tensor, Tensor, Tensor]:
 
 _OF_PATCH, _OF_KERNEL, _BACK = _transforms()
 _OF_PATCH_32, _BACK_32 = _OF_PATCH.float(), _BACK.float()
-#: What added to all points adds 1 to all outputs.
+#: The addition to all points that adds 1 to all outputs.
 _ONE = torch.linalg.pinv(_BACK).sum(1)
 
 

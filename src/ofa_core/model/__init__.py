@@ -1,1 +1,5 @@
-"""The network in plain PyTorch."""
+"""The network in plain PyTorch, to be read from top to bottom: :mod:`~ofa_core.model.ofa` first."""
+
+from .ofa import OFAModel
+
+__all__ = ["OFAModel"]

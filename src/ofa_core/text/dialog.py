@@ -21,12 +21,12 @@ AGENT, HUMAN = "agent", "human"
 
 @dataclass(frozen=True)
 class DialogTask:
-    """What a dialog model is asked to do."""
+    """A task of a dialog model."""
 
     instruction: str
-    #: Who speaks first; turns alternate. The model's side speaks as ``agent``, the person as ``human``.
+    #: The first speaker; turns alternate. The model's side speaks as ``agent``, the person as ``human``.
     first: str
-    #: Whether the source ends with a region.
+    #: True if the source ends with a region.
     region: bool = False
 
 
@@ -54,7 +54,7 @@ def dialog_task(style: str, kind: str) -> DialogTask:
 MAX_SOURCE_TOKENS = 240
 
 
-def turns_of(dialog: Dialog) -> list[str]:
+def flatten_dialog(dialog: Dialog) -> list[str]:
     """The turns of a dialog in order, pairs laid out one after the other.
 
     Raises:

@@ -35,7 +35,7 @@ def small_vocabulary_dir() -> Path:
 
 
 class TextEncoder(Protocol):
-    """What turns plain text into ids of its own, and back."""
+    """An encoder of plain text into ids of its own, and back."""
 
     def encode(self, text: str) -> list[int]:
         """Return the encoder's own ids."""
@@ -84,7 +84,7 @@ class Tokenizer:
 
     @property
     def kind(self) -> Kind:
-        """What encodes plain text: "gpt2" for byte-level BPE, "bert" for the WordPiece of the Chinese models."""
+        """The encoder of plain text: "gpt2" for byte-level BPE, "bert" for the WordPiece of the Chinese models."""
         return "bert" if isinstance(self.bpe, WordPiece) else "gpt2"
 
     def save(self, directory: str | PathLike[str]) -> None:

@@ -18,7 +18,7 @@ BOS, PAD, EOS, UNK = range(4)
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Which id each symbol has. Ranges are half-open; nothing is assumed about the sizes of the parts.
+    """Ids of symbols. Ranges are half-open; nothing is assumed about the sizes of the parts.
 
     | ids                        | symbols                                             |
     |----------------------------|-----------------------------------------------------|

@@ -36,7 +36,7 @@ _CHINESE = (*_IDEOGRAPHS, _CJK_PUNCTUATION)
 _WIDE_FORMS = (_CJK_PUNCTUATION, (0xFE30, 0xFE4F), (0xFF00, 0xFFEF))
 #: Punctuation that Chinese shares with other scripts.
 _SHARED_PUNCTUATION = frozenset("“”‘’…—·")
-#: What loses its white space in decoded text, in this order.
+#: Patterns that lose their white space in decoded text, in this order.
 _TIGHTENED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 

@@ -1,4 +1,4 @@
-"""Which rows a step learns from: a function of the seed and the step alone, whatever came before it."""
+"""Rows that a step learns from: a function of the seed and the step alone, whatever came before it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..vision.transform import ImageTransform
 from .collate import Batch, collate
 
 #: Length of the pattern in which sources take turns: weights are kept to one part in this.
-PATTERN = 1000
+CYCLE_LENGTH = 1000
 
 
 class Source(Protocol):
     """Rows to learn from, without end: row ``index`` is always the same."""
 
     def examples(self, index: int) -> list[Example]:
-        """What is learned from a row; nothing where it has nothing to teach."""
+        """Examples of a row; nothing where it has nothing to teach."""
         ...
 
 
-def turns(weights: Sequence[float], length: int = PATTERN) -> list[int]:
-    """Whose turn it is, ``length`` times: each source as often as its weight says, as evenly spread as can be."""
+def round_robin(weights: Sequence[float], length: int = CYCLE_LENGTH) -> list[int]:
+    """Take turns, ``length`` times: each source as often as its weight says, as evenly spread as can be."""
     total = sum(weights)
     credit = [0.0] * len(weights)
     order = []
@@ -60,7 +60,7 @@ class Batches(Dataset[Batch]):
         self.tokenizer, self.transform = tokenizer, transform
         self.batch_size, self.group_size = batch_size, group_size
         self.rank, self.world = rank, world
-        order = turns(weights)
+        order = round_robin(weights)
         counts = [0] * len(sources)
         #: For each place in the pattern: the source, and how many rows it gave since the pattern began.
         self._pattern: list[tuple[int, int]] = []

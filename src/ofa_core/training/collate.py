@@ -28,7 +28,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one pass learns from on one process."""
+    """The examples of one micro-batch on one process."""
 
     pixels: Tensor | None  # [pictures, 3, h, w], each picture once
     groups: tuple[Group, ...]

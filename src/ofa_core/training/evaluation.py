@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..api import OFA
-from ..bench.runner import Run, header_of, run_task
+from ..bench.runner import Run, make_header, run_task
 from ..bench.samples import Models, Settings
 from ..bench.tasks import TASKS
-from ..data.loading import Data
+from ..data.loading import DataFiles
 from ..errors import OFAError
 from ..model.ofa import OFAModel
 from ..text import Tokenizer
 from ..utils.distributed import Process
 from .settings import EvaluationSettings
 
-#: Where the results of evaluations go, in a run's directory.
+#: The directory of evaluations' results in that of a run.
 DIRECTORY = "evaluation"
 
 
@@ -47,7 +47,7 @@ class Evaluation:
         settings = Settings(batch_size=benchmark.batch_size, limit=benchmark.limit)
         task = TASKS[benchmark.task]
         models = Models(ofa, ofa)
-        header = header_of(
+        header = make_header(
             task,
             models,
             settings,
@@ -56,8 +56,8 @@ class Evaluation:
             model_sha256="",
             data=str(benchmark.path),
         )
-        data = Data(benchmark.path, benchmark.images)
+        data = DataFiles(benchmark.path, benchmark.images)
         run = Run(task, data, models, settings, header, self.out, skip_bad=True, quiet=True)
         outcome = run_task(run, self.process)
-        told = self.process.told(lambda: f"{outcome.summary.headline.value!r}" if outcome else "")
+        told = self.process.broadcast_from_rank0(lambda: f"{outcome.summary.headline.value!r}" if outcome else "")
         return f"{task.name}/{Path(benchmark.path).stem}", float(told)

@@ -20,10 +20,10 @@ from ..text import Tokenizer, small_vocabulary_dir
 from .settings import NewModelSettings
 
 #: Entries of a stem's file that are not the stem's: what it says of patches, and the words it says it in.
-WORDS = "words"
+LABELS = "words"
 
 
-def new_model(new: NewModelSettings, changes: dict[str, object]) -> tuple[OFAModel, Tokenizer]:
+def make_model(new: NewModelSettings, changes: dict[str, object]) -> tuple[OFAModel, Tokenizer]:
     """A model as ``new`` wants it, with ``changes`` to its configuration, and its tokenizer.
 
     Raises:
@@ -35,20 +35,20 @@ def new_model(new: NewModelSettings, changes: dict[str, object]) -> tuple[OFAMod
     tokenizer = Tokenizer.from_dir(
         directory, code_dict_size=task.get("code_dict_size", 8192), num_bins=task.get("num_bins", 1000)
     )
-    model = OFAModel(checked_config({**fields, "vocab_size": len(tokenizer)}))
+    model = OFAModel(make_config({**fields, "vocab_size": len(tokenizer)}))
     model.initialize(new.init_std)
     if new.smooth_bins:
         smooth_bins(model, tokenizer)
     if new.smooth_positions is not None:
         smooth_positions(model, new.smooth_positions)
     if new.stem is not None:
-        take_stem(model, tokenizer, new.stem)
-    if new.alike_attend:
-        alike_attend(model)
+        load_stem(model, tokenizer, new.stem)
+    if new.keys_from_queries:
+        keys_from_queries(model)
     return model, tokenizer
 
 
-def checked_config(fields: dict[str, object]) -> OFAConfig:
+def make_config(fields: dict[str, object]) -> OFAConfig:
     """The configuration of these fields, or an OFAError that says which is wrong."""
     try:
         return OFAConfig.model_validate(fields)
@@ -56,26 +56,28 @@ def checked_config(fields: dict[str, object]) -> OFAConfig:
         raise OFAError(f"the model's configuration is wrong: {first_problem(error)}") from None
 
 
-def take_stem(model: OFAModel, tokenizer: Tokenizer, path: Path) -> None:
+def load_stem(model: OFAModel, tokenizer: Tokenizer, path: Path) -> None:
     """Load the image stem from a file; where that tells what it says of patches, let them begin as these words.
 
     Raises:
         OFAError: the file cannot be read or is of another stem.
     """
     state = read_safetensors(path)
-    said = {name: state.pop(name) for name in [name for name in state if name.startswith(f"{WORDS}.")]}
+    said = {name: state.pop(name) for name in [name for name in state if name.startswith(f"{LABELS}.")]}
     try:
         model.encoder.image_stem.load_state_dict(state)
     except RuntimeError as error:
         raise OFAError(f"{path} is no stem of this model: {' '.join(str(error).split())[:200]}") from None
     if said:
         with safe_open(path, "pt") as file:
-            words = json.loads(file.metadata()[WORDS])
-        speak_words(model, tokenizer, words, said[f"{WORDS}.weight"], said[f"{WORDS}.bias"])
+            words = json.loads(file.metadata()[LABELS])
+        image_proj_from_labels(model, tokenizer, words, said[f"{LABELS}.weight"], said[f"{LABELS}.bias"])
 
 
 @torch.no_grad()
-def speak_words(model: OFAModel, tokenizer: Tokenizer, words: list[str], weight: Tensor, bias: Tensor) -> None:
+def image_proj_from_labels(
+    model: OFAModel, tokenizer: Tokenizer, words: list[str], weight: Tensor, bias: Tensor
+) -> None:
     """Let a patch begin as the sum of the words that it shows, each as long as its score, so that text can find it.
 
     ``weight`` [L, 1024] and ``bias`` [L] give the scores of ``words`` [L]. Scores without a word (``""``) get
@@ -92,7 +94,7 @@ def speak_words(model: OFAModel, tokenizer: Tokenizer, words: list[str], weight:
 
 
 @torch.no_grad()
-def alike_attend(model: OFAModel) -> None:
+def keys_from_queries(model: OFAModel) -> None:
     """Let keys begin as queries do, so that what is alike attends to each other: a word to the patches that show it."""
     for module in model.modules():
         if isinstance(module, Attention):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..utils.atomic_write import write_whole
+from ..utils.atomic_write import atomic_write_text
 from .plot import curve_svg
 
 LOG_FILE = "log.jsonl"
@@ -40,9 +40,9 @@ class Log:
         """Forget what was logged behind ``step``: it will be done again."""
         if self._writes and self.path.is_file():
             kept = [row for row in self.rows() if row["step"] <= step]
-            write_whole(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+            atomic_write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def plot(self) -> None:
         """Draw the curves of everything that was logged."""
         if self._writes:
-            write_whole(self.path.with_name(PLOT_FILE), curve_svg(self.rows()))
+            atomic_write_text(self.path.with_name(PLOT_FILE), curve_svg(self.rows()))

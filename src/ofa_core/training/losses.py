@@ -17,7 +17,7 @@ from .settings import LossSettings
 CONTROL_IDS = (BOS, PAD, EOS, UNK)
 
 
-def smoothed_loss(log_probs: Tensor, target: Tensor, epsilon: float, allowed: Tensor | None = None) -> Tensor:
+def label_smoothed_nll(log_probs: Tensor, target: Tensor, epsilon: float, allowed: Tensor | None = None) -> Tensor:
     """Label-smoothed cross-entropy [L] of ``log_probs`` [L, V] and ``target`` [L], as the original defines it.
 
     (1 - epsilon - e) times the target's loss plus e times the sum of all tokens' losses, with e = epsilon / (V - 1).
@@ -52,7 +52,7 @@ def symmetric_divergence(first: Tensor, second: Tensor) -> Tensor:
     return (there + back).nan_to_num(0.0).sum(1) / 2
 
 
-def without_worst(losses: Tensor, ratio: float) -> Tensor:
+def drop_worst(losses: Tensor, ratio: float) -> Tensor:
     """The losses [L] without the share ``ratio`` of the largest, which may be wrongly labelled."""
     return losses.topk(int(len(losses) * (1 - ratio)), largest=False).values if ratio else losses
 
@@ -95,7 +95,7 @@ class LossModule(nn.Module):
             losses = losses + self.settings.rdrop * symmetric_divergence(log_probs, other)
         losses = losses * group.weights[:, None].expand_as(real)[real]
         if step >= self.settings.drop_worst_after:
-            losses = without_worst(losses, self.settings.drop_worst)
+            losses = drop_worst(losses, self.settings.drop_worst)
         right = log_probs.detach().argmax(-1).eq(target).sum()
         return losses.sum(), torch.stack([torch.tensor(len(losses), device=target.device), real.sum(), right])
 
@@ -112,7 +112,7 @@ class LossModule(nn.Module):
         return logits.log_softmax(-1)
 
     def _losses(self, log_probs: Tensor, target: Tensor, allowed: Tensor | None) -> Tensor:
-        losses = smoothed_loss(log_probs, target, self.settings.label_smoothing, allowed)
+        losses = label_smoothed_nll(log_probs, target, self.settings.label_smoothing, allowed)
         bins = target - self.vocabulary.bin_start
         is_bin = (bins >= 0) & (bins < self.vocabulary.num_bins)
         if sigma := self.settings.bin_sigma:
@@ -121,7 +121,7 @@ class LossModule(nn.Module):
         return torch.where(is_bin, losses * self.settings.bin_weight, losses)
 
     def _allowed(self, group: Group, real: Tensor) -> Tensor | None:
-        """Which tokens may follow, [V] for a range of ids, [L, V] for a trie of answers, None where all may."""
+        """Mask of the tokens that may follow: [V] for a range of ids, [L, V] for a trie of answers, None for all."""
         if self.answers is None:
             return None if self.allowed is None else self.allowed.to(group.target.device)
         allowed = torch.zeros(*group.target.shape, self.model.config.vocab_size, dtype=torch.bool)

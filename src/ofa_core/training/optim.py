@@ -1,4 +1,4 @@
-"""What moves, and how fast: freezing, parameter groups and the schedule."""
+"""Freezing, parameter groups and the learning rate's schedule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import OFAError
 from ..model.ofa import OFAModel
 from .settings import OptimizerSettings, Part
 
-#: Which parameters, by name, each part to be frozen holds.
+#: The parameters of each part that can be frozen, by name.
 PARTS: dict[Part, Callable[[str], bool]] = {
     "stem": lambda name: name.startswith("encoder.image_stem."),
     "embeddings": lambda name: name.startswith("token_embedding."),
@@ -44,11 +44,11 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> AdamW:
         {"params": [p for p in moving if p.dim() <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return AdamW(groups, lr=settings.rate, betas=settings.betas, eps=settings.eps)
+    return AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
 
 
 def make_schedule(optimizer: AdamW, settings: OptimizerSettings, steps: int) -> LambdaLR:
-    """The rate rises in a line over the warm-up, then falls to its end as a polynomial."""
+    """Make the learning rate rise in a line over the warm-up, then fall to its end as a polynomial."""
     warmup = int(steps * settings.warmup_ratio)
 
     def factor(step: int) -> float:

@@ -1,4 +1,4 @@
-"""What a training step does differently where several processes share it."""
+"""Training steps that several processes share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..errors import OFAError
 from ..model.layers import DecoderLayer, EncoderLayer
 from ..utils.distributed import Process
-from .state import as_part
+from .state import shard_like
 
 
 class Parallel:
@@ -22,12 +22,12 @@ class Parallel:
     def __init__(self, process: Process, shard: bool = False) -> None:
         self.process = process
         self.shard = shard
-        if shard and process.count == 1:
+        if shard and process.world_size == 1:
             raise OFAError("shard needs several processes: torchrun --nproc-per-node N -m ofa_core train ...")
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """``module``, whose gradients will be the averages over the processes."""
-        if self.process.count == 1:
+        if self.process.world_size == 1:
             return module
         device = next(module.parameters()).device
         if device.type == "cuda":
@@ -38,15 +38,15 @@ class Parallel:
         devices = [device] if device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=devices, find_unused_parameters=True, broadcast_buffers=False)
 
-    def syncing(self, module: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+    def gradient_sync(self, module: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Gradients are exchanged in the last pass of a step only."""
         if isinstance(module, DistributedDataParallel) and not last:
             return module.no_sync()
         return contextlib.nullcontext()
 
-    def total(self, values: Tensor) -> Tensor:
+    def sum_over_processes(self, values: Tensor) -> Tensor:
         """The sum over all processes."""
-        if self.process.count > 1:
+        if self.process.world_size > 1:
             dist.all_reduce(values)
         return values
 
@@ -54,7 +54,7 @@ class Parallel:
         """Load whole tensors into a model that may be sharded."""
         with torch.no_grad():
             for name, tensor in model.state_dict(keep_vars=True).items():
-                tensor.copy_(as_part(state[name], tensor))
+                tensor.copy_(shard_like(state[name], tensor))
 
     def random_states(self, device: torch.device) -> dict[str, Tensor]:
         """The states of the random numbers of all processes by rank."""
@@ -62,8 +62,8 @@ class Parallel:
         if device.type == "cuda":
             state = torch.cat([state, torch.cuda.get_rng_state(device)])
         states = [state]
-        if self.process.count > 1:
-            states = [torch.empty_like(state) for _ in range(self.process.count)]
+        if self.process.world_size > 1:
+            states = [torch.empty_like(state) for _ in range(self.process.world_size)]
             dist.all_gather(states, state)
         return {str(rank): part for rank, part in enumerate(states)}
 
@@ -73,8 +73,10 @@ class Parallel:
         Raises:
             OFAError: another number of processes made the run.
         """
-        if len(states) != self.process.count:
-            raise OFAError(f"the run was made by {len(states)} processes and cannot go on with {self.process.count}")
+        if len(states) != self.process.world_size:
+            raise OFAError(
+                f"the run was made by {len(states)} processes and cannot go on with {self.process.world_size}"
+            )
         state, size = states[str(self.process.rank)], torch.get_rng_state().numel()
         torch.set_rng_state(state[:size])
         if device.type == "cuda" and len(state) > size:

@@ -8,7 +8,7 @@ from html import escape
 WIDTH, HEIGHT, MARGIN = 720, 220, 48
 #: Points a curve is reduced to, each the mean of its neighbours.
 POINTS = 240
-#: What is never a curve of its own.
+#: Columns of a log that are no curves.
 NOT_CURVES = {"step", "seconds"}
 
 

@@ -11,11 +11,11 @@ from ..generation.trie import Trie
 from ..heads.pipeline import Pipeline
 from ..model.ofa import OFAModel
 from ..text import Tokenizer
-from ..utils.distributed import Process, joined
+from ..utils.distributed import Process, process_group
 from ..vision.transform import ImageTransform
 from .batches import Batches
 from .evaluation import Evaluation
-from .init import checked_config, new_model
+from .init import make_config, make_model
 from .losses import LossModule
 from .optim import freeze
 from .settings import TrainingSettings
@@ -41,7 +41,7 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
         batch_size=settings.batch_size,
         group_size=settings.group_size,
         rank=process.rank,
-        world=process.count,
+        world=process.world_size,
     )
     loss = LossModule(model, tokenizer.vocabulary, settings.loss, _answers(settings, tokenizer))
     benchmarks = settings.evaluation
@@ -51,7 +51,7 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
 
 def train(settings: TrainingSettings) -> OFAModel:
     """Train, or go on where an earlier run in the same ``out`` stopped; the result is the model to use."""
-    with joined() as process:
+    with process_group() as process:
         trainer = make_trainer(settings, process)
         trainer.run()
         return trainer.result
@@ -60,12 +60,12 @@ def train(settings: TrainingSettings) -> OFAModel:
 def _begin(settings: TrainingSettings) -> tuple[OFAModel, Tokenizer]:
     """The model to start from, with the changes that the settings make to its configuration."""
     if settings.new_model is not None:
-        return new_model(settings.new_model, settings.config)
+        return make_model(settings.new_model, settings.config)
     directory = model_directory(settings.model)  # type: ignore[arg-type]  # one of both is there
     model = load_model(directory, dtype=torch.float32)
     tokenizer = load_tokenizer(directory, model.config)
     if settings.config:
-        changed = OFAModel(checked_config({**model.config.model_dump(), **settings.config}))
+        changed = OFAModel(make_config({**model.config.model_dump(), **settings.config}))
         _take_over(changed, model)
         model = changed
     return model.requires_grad_(True), tokenizer

@@ -1,11 +1,12 @@
-"""What a training run is: everything in one TOML file, checked before anything is loaded."""
+"""Settings of a training run: everything in one TOML file, checked before anything is loaded."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
@@ -15,11 +16,22 @@ from ..errors import OFAError, first_problem
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    #: Names that settings had in earlier versions, and their present ones.
+    _RENAMED: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _say_new_names(cls, given: Any) -> Any:
+        for old, new in cls._RENAMED.items():
+            if isinstance(given, Mapping) and old in given:
+                raise ValueError(f"{old} is called {new} now")
+        return given
+
 
 class DataSettings(_Settings):
     """One source of examples."""
 
-    #: What is learned from it: a name of :data:`ofa_core.training.sources.SOURCES`.
+    #: The task that is learned from it: a name of :data:`ofa_core.training.sources.LESSONS`, or ``shapes``.
     task: str
     #: The dataset file, in a format that the benchmarks read.
     path: Path | None = None
@@ -36,7 +48,7 @@ class DataSettings(_Settings):
 
 
 class LossSettings(_Settings):
-    """How targets count."""
+    """Settings of the loss."""
 
     #: Share of the probability that goes to all tokens alike.
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
@@ -51,7 +63,7 @@ class LossSettings(_Settings):
     drop_worst_after: int = Field(default=0, ge=0)
     #: Standard deviation, in bins, of a Gaussian around each target bin; 0 for one-hot bins as in the original.
     bin_sigma: float = Field(default=0.0, ge=0)
-    #: What a bin's loss counts beside that of a word.
+    #: Weight of a bin's loss beside that of a word.
     bin_weight: float = Field(default=1.0, gt=0)
 
 
@@ -60,15 +72,18 @@ Part = Literal["stem", "embeddings", "encoder", "decoder", "all_but_biases", "al
 
 
 class OptimizerSettings(_Settings):
-    """How fast weights move."""
+    """Settings of the optimizer and its schedule."""
 
-    rate: float = Field(default=3e-5, gt=0)
+    _RENAMED: ClassVar[Mapping[str, str]] = {"rate": "lr"}
+
+    #: Learning rate behind the warm-up.
+    lr: float = Field(default=3e-5, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
-    #: Share of all steps in which the rate rises.
+    #: Share of all steps in which the learning rate rises.
     warmup_ratio: float = Field(default=0.06, ge=0, lt=1)
-    #: The rate at the end, as a share of ``rate``, and the power of the way there; 1 is a line.
+    #: The learning rate at the end, as a share of ``lr``, and the power of the way there; 1 is a line.
     end: float = Field(default=0.0, ge=0, le=1)
     power: float = Field(default=1.0, gt=0)
     #: Largest norm of a step's gradient; 0 does not clip.
@@ -88,6 +103,8 @@ class EvaluationSettings(_Settings):
 class NewModelSettings(_Settings):
     """A model that begins with random weights."""
 
+    _RENAMED: ClassVar[Mapping[str, str]] = {"alike_attend": "keys_from_queries"}
+
     #: A directory with the vocabulary files, or ``small`` for the package's own.
     vocabulary: str = "small"
     #: Fields of :class:`~ofa_core.OFAConfig`; the vocabulary's size follows from its files.
@@ -99,7 +116,7 @@ class NewModelSettings(_Settings):
     #: ``words``, patches begin as the words for what they show.
     stem: Path | None = None
     #: Begin with keys that are as queries are, so that what is alike attends to each other.
-    alike_attend: bool = False
+    keys_from_queries: bool = False
     #: Begin with bins whose neighbours are alike, so that a nearby box is a small mistake from the start.
     smooth_bins: bool = False
     #: Begin with position vectors of patches that are alike along rows and columns, of this standard deviation. Where
@@ -110,10 +127,10 @@ class NewModelSettings(_Settings):
 class TrainingSettings(_Settings):
     """A training run; see the fields. Relative paths are relative to the TOML file."""
 
-    #: What to begin with: a model directory or anything that ``convert-ckpt`` reads; or ``new_model``.
+    #: The model to begin with: a directory or anything that ``convert-ckpt`` reads; or ``new_model``.
     model: Path | None = None
     new_model: NewModelSettings | None = None
-    #: Where the run is written: ``log.jsonl``, ``loss.svg``, ``state.safetensors``, the models ``last`` and ``best``.
+    #: The run's directory: ``log.jsonl``, ``loss.svg``, ``state.safetensors``, the models ``last`` and ``best``.
     out: Path
     data: tuple[DataSettings, ...] = Field(min_length=1)
     evaluation: tuple[EvaluationSettings, ...] = ()
@@ -122,7 +139,7 @@ class TrainingSettings(_Settings):
     #: Fields of the model's configuration to change, such as ``dropout``, ``encoder_drop_path`` or ``adapter_dim``.
     config: dict[str, Any] = Field(default_factory=dict)
     freeze: tuple[Part, ...] = ()
-    #: Whether the stem's BatchNorm keeps its statistics as they are.
+    #: Keep the statistics of the stem's BatchNorm as they are.
     freeze_batch_norm: bool = False
 
     steps: PositiveInt
@@ -181,7 +198,7 @@ class TrainingSettings(_Settings):
         return placed(self)
 
     def fingerprint(self) -> str:
-        """What must not change when a run is resumed, as JSON: all but where and how often things are written."""
+        """Settings that must stay when a run is resumed, as JSON: all but where and how often things are written."""
         free = {"out", "device", "workers", "save_every", "log_every", "evaluate_every", "evaluation"}
         return json.dumps(self.model_dump(mode="json", exclude=free), sort_keys=True)
 

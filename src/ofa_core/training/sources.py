@@ -1,4 +1,4 @@
-"""Where examples come from: a table of what can be learned, and what each row of a dataset teaches."""
+"""Sources of examples: a table of what can be learned, and what each row of a dataset teaches."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from PIL import Image
 
 from ..data.examples import Example, region_target, text_target
 from ..data.records import Format, Record
-from ..data.rows import Rows
+from ..data.rows import ShuffledRecords
 from ..demo.lessons import Lessons
 from ..errors import OFAError
-from ..generation.scoring import prompt_of
+from ..generation.scoring import decoder_prompt_ids
 from ..heads import caption, grounding, oracle, questioner, vqa
 from ..heads.pipeline import Pipeline
 from ..text.dialog import Style
 from .batches import Source
 from .settings import DataSettings
 
-#: What a row with its picture teaches.
+#: A function from a row with its picture to the examples that it gives.
 Teach = Callable[[Pipeline, Record, Image.Image], list[Example]]
 
 
@@ -53,7 +53,7 @@ def _caption(pipeline: Pipeline, record: Record, image: Image.Image) -> list[Exa
 def _answer(pipeline: Pipeline, record: Record, image: Image.Image) -> list[Example]:
     objects = record.objects if pipeline.model.config.task.add_object else ()
     (source,) = vqa.question_sources(pipeline, [record.text], [objects])
-    prompt = prompt_of(source, pipeline.decoder_prompt(None, vqa.DECODER_PROMPT))
+    prompt = decoder_prompt_ids(source, pipeline.decoder_prompt(None, vqa.DECODER_PROMPT))
     return [Example(source, text_target(pipeline, record.answer), image, prompt, record.agreement)]
 
 
@@ -98,13 +98,13 @@ def _agent(pipeline: Pipeline, record: Record, image: Image.Image) -> list[Examp
 
 @dataclass(frozen=True)
 class _Lesson:
-    """What is read and what it teaches."""
+    """A format and what its rows teach."""
 
     format: Format
     teach: Teach
 
 
-#: What can be learned from dataset files, by the name it has in settings.
+#: Tasks that can be learned from dataset files, by their names in settings.
 LESSONS: dict[str, _Lesson] = {
     "refcoco_grounding": _Lesson("refcoco", _phrase),
     "refcoco_caption": _Lesson("refcoco", _region_caption),
@@ -124,14 +124,14 @@ SHAPES = "shapes"
 
 @dataclass(frozen=True)
 class FileSource:
-    """What the rows of a file teach."""
+    """Examples from the rows of a file."""
 
     pipeline: Pipeline
-    rows: Rows
+    rows: ShuffledRecords
     teach: Teach
 
     def examples(self, index: int) -> list[Example]:
-        """What row ``index`` teaches."""
+        """Examples of row ``index``."""
         return self.teach(self.pipeline, *self.rows.row(index))
 
 
@@ -148,7 +148,9 @@ def make_source(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:
     if data.path is None or data.options:
         raise OFAError(f"the training task {data.task!r} needs a path and has no options")
     lesson = LESSONS[data.task]
-    rows = Rows(lesson.format, data.path, data.images, columns=data.columns, skip_bad=data.skip_bad, seed=seed)
+    rows = ShuffledRecords(
+        lesson.format, data.path, data.images, columns=data.columns, skip_bad=data.skip_bad, seed=seed
+    )
     return FileSource(pipeline, rows, lesson.teach)
 
 
@@ -156,6 +158,8 @@ def _shapes(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:
     """Scenes of the drawn world; ``options`` are those of :class:`~ofa_core.demo.lessons.Lessons`."""
     if data.path is not None:
         raise OFAError(f"the training task {SHAPES!r} draws its pictures and takes no path")
+    if "emphasis" in data.options:
+        raise OFAError(f"the options of the task {SHAPES!r}: emphasis is called loss_weights now")
     try:
         return Lessons(pipeline, **({"seed": seed} | data.options))
     except TypeError as error:

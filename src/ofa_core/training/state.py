@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from ..checkpoint.model_dir import unshare_tensors
 from ..errors import OFAError
-from ..utils.atomic_write import written_beside
+from ..utils.atomic_write import atomic_path
 
 STATE_FILE = "state.safetensors"
 FORMAT = "ofa_core.training/1"
@@ -24,7 +24,7 @@ def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tenso
     """The optimizer's tensors, named after the parameters they belong to."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
-        f"{names[parameter]}/{key}": whole(torch.as_tensor(value))
+        f"{names[parameter]}/{key}": full_tensor(torch.as_tensor(value))
         for parameter, values in optimizer.state.items()
         for key, value in values.items()
     }
@@ -36,16 +36,16 @@ def restore_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str,
     for name, tensor in tensors.items():
         parameter, _, key = name.rpartition("/")
         like = parameters[parameter]
-        optimizer.state[like][key] = tensor if key == "step" else as_part(tensor, like)
+        optimizer.state[like][key] = tensor if key == "step" else shard_like(tensor, like)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor that may be sharded over processes."""
     full = getattr(tensor, "full_tensor", None)
     return tensor.detach() if full is None else full().detach()
 
 
-def as_part(tensor: Tensor, like: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
     """``tensor`` where ``like`` is, sharded as it is."""
     mesh = getattr(like, "device_mesh", None)
     if mesh is None:
@@ -58,12 +58,12 @@ def as_part(tensor: Tensor, like: Tensor) -> Tensor:
 def save_state(path: Path, groups: dict[str, dict[str, Tensor]], facts: dict[str, Any]) -> None:
     """Write groups of tensors and some facts, beside and renamed."""
     tensors = {f"{group}:{name}": t for group, part in groups.items() for name, t in part.items()}
-    with written_beside(path) as temporary:
+    with atomic_path(path) as temporary:
         save_file(unshare_tensors(tensors), temporary, metadata={"format": FORMAT, "facts": json.dumps(facts)})
 
 
 def read_state(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """What :func:`save_state` wrote.
+    """Read what :func:`save_state` wrote.
 
     Raises:
         OFAError: the file is not such a state, or broken.

@@ -28,11 +28,11 @@ from .losses import LossModule
 from .optim import make_optimizer, make_schedule
 from .parallel import Parallel
 from .settings import TrainingSettings
-from .state import STATE_FILE, optimizer_tensors, read_state, restore_optimizer, save_state, whole
+from .state import STATE_FILE, full_tensor, optimizer_tensors, read_state, restore_optimizer, save_state
 
 #: The models that a run writes: the present one, and the best by the first score.
 LAST, BEST = "last", "best"
-#: What an evaluation makes of a model at a step: names of scores and their values; the first decides which is best.
+#: An evaluation of a model at a step: names of scores and their values; the first decides which is best.
 Evaluate = Callable[[OFAModel, int], dict[str, float]]
 
 
@@ -70,23 +70,23 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.autocast == "float16")
         self.step = 0
         self.best = float("-inf")
-        self.log = Log(settings.out, writes=self.process.first)
+        self.log = Log(settings.out, writes=self.process.is_rank0)
 
     def run(self) -> None:
         """Train from where the run stands to its last step."""
         self._resume()
         settings = self.settings
-        passes = self._passes()
-        with progress(settings.steps, self.step, "train", unit=" steps", shown=self.process.first) as bar:
+        micro_batches = self._micro_batches()
+        with progress(settings.steps, self.step, "train", unit=" steps", shown=self.process.is_rank0) as bar:
             while self.step < settings.steps:
                 started = time.perf_counter()
-                loss, accuracy, norm = self._learn([next(passes) for _ in range(settings.accumulate)])
+                loss, accuracy, norm = self._learn([next(micro_batches) for _ in range(settings.accumulate)])
                 self.step += 1
                 bar.update()
                 if self._due(settings.log_every):
-                    rate = float(self.schedule.get_last_lr()[0])
+                    lr = float(self.schedule.get_last_lr()[0])
                     seconds = time.perf_counter() - started
-                    row = {"loss": loss, "accuracy": accuracy, "norm": norm, "rate": rate, "seconds": seconds}
+                    row = {"loss": loss, "accuracy": accuracy, "norm": norm, "lr": lr, "seconds": seconds}
                     bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.3f}", refresh=False)
                     self.log.write(self.step, row)
                 if self.evaluate is not None and self._due(settings.evaluate_every):
@@ -95,26 +95,26 @@ class Trainer:
                     self._save()
 
     def _due(self, every: int | None) -> bool:
-        """Whether it is time for what is done ``every`` so many steps and at the end; None: at the end alone."""
+        """Tell whether it is time for what is done ``every`` so many steps and at the end; None: at the end alone."""
         return self.step == self.settings.steps or (every is not None and self.step % every == 0)
 
-    def _learn(self, passes: list[Batch]) -> tuple[float, float, float]:
+    def _learn(self, micro_batches: list[Batch]) -> tuple[float, float, float]:
         """One step: loss and accuracy per target token over all processes, and the norm of the gradient."""
         self.model.train()
         if self.settings.freeze_batch_norm:
             _freeze_batch_norm(self.model)
         totals = torch.zeros(4, dtype=torch.float64, device=self.device)  # loss, tokens in it, all tokens, right ones
-        for number, batch in enumerate(passes):
-            last = number == len(passes) - 1
-            with self.parallel.syncing(self.loss, last):
+        for number, batch in enumerate(micro_batches):
+            last = number == len(micro_batches) - 1
+            with self.parallel.gradient_sync(self.loss, last):
                 with self._autocast():
                     loss, counts = self.loss(batch.to(self.device), self.step)
                 self.scaler.scale(loss).backward()
             totals += torch.cat([loss.detach()[None], counts]).double()
-        totals = self.parallel.total(totals)
+        totals = self.parallel.sum_over_processes(totals)
         self.scaler.unscale_(self.optimizer)
         # The gradient of the sum of losses, as an average over processes, becomes that of the mean over tokens.
-        _scale_gradients(self.model, self.process.count / max(1.0, float(totals[1])))
+        _scale_gradients(self.model, self.process.world_size / max(1.0, float(totals[1])))
         norm = clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip_norm or float("inf"))
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -124,10 +124,10 @@ class Trainer:
             self.average.update_parameters(self.model)
         value = float(totals[0] / totals[1].clamp(min=1))
         if not torch.isfinite(totals[0]) and not self.scaler.is_enabled():
-            raise OFAError(f"the loss of step {self.step + 1} is {value}; a smaller rate or another autocast may help")
-        return value, float(totals[3] / totals[2].clamp(min=1)), float(whole(norm))
+            raise OFAError(f"the loss of step {self.step + 1} is {value}; a smaller lr or another autocast may help")
+        return value, float(totals[3] / totals[2].clamp(min=1)), float(full_tensor(norm))
 
-    def _passes(self) -> Iterator[Batch]:
+    def _micro_batches(self) -> Iterator[Batch]:
         """The batches of this process from the present step on, prepared by workers ahead of time."""
         settings = self.settings
         remaining = range(self.step * settings.accumulate, settings.steps * settings.accumulate)
@@ -161,8 +161,8 @@ class Trainer:
 
     def _write_model(self, name: str) -> None:
         """Store the model as a directory that everything else loads."""
-        state = {key: whole(tensor).cpu() for key, tensor in self.result.state_dict().items()}
-        if self.process.first:
+        state = {key: full_tensor(tensor).cpu() for key, tensor in self.result.state_dict().items()}
+        if self.process.is_rank0:
             provenance = {"trained_for": self.step, "settings": self.settings.model_dump(mode="json")}
             out = self.settings.out / name
             save_directory(out, state, self.model.config, self.tokenizer, provenance, overwrite=True)
@@ -170,19 +170,19 @@ class Trainer:
     def _save(self) -> None:
         """Write the state of the run, the model and the plot."""
         groups = {
-            "model": {name: whole(tensor) for name, tensor in self.model.state_dict().items()},
+            "model": {name: full_tensor(tensor) for name, tensor in self.model.state_dict().items()},
             "optimizer": optimizer_tensors(self.model, self.optimizer),
             "random": self.parallel.random_states(self.device),
         }
         if self.average is not None:
-            groups["average"] = {name: whole(tensor) for name, tensor in self.average.state_dict().items()}
+            groups["average"] = {name: full_tensor(tensor) for name, tensor in self.average.state_dict().items()}
         facts = {
             "step": self.step,
             "best": self.best,
             "scaler": self.scaler.state_dict(),
             "settings": self.settings.fingerprint(),
         }
-        if self.process.first:
+        if self.process.is_rank0:
             save_state(self.settings.out / STATE_FILE, groups, facts)
             self.log.plot()
         self._write_model(LAST)

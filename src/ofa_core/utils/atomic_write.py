@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path``, of its suffix, that takes its place when the block ends without an error."""
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     temporary.unlink(missing_ok=True)
@@ -20,10 +20,10 @@ def written_beside(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
+def atomic_write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path``, in a directory that is made if need be, and return when it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_beside(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import OFAError
 
-#: What the library accepts as a picture: a path, a PIL image of any mode, an array [h, w, 3] of uint8, or a tensor
+#: A picture as users have it: a path, a PIL image of any mode, an array [h, w, 3] of uint8, or a tensor
 #: [3, h, w] of uint8 or of floats from 0 to 1.
 ImageLike: TypeAlias = "str | PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor"
 
