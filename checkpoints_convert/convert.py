@@ -107,6 +107,9 @@ def convert(
         verify: read the directory back and compare every tensor.
         progress: show a bar while the file is read.
 
+    Returns:
+        What was written.
+
     Raises:
         CheckpointError: a file that is not a whole, finite checkpoint of OFA.
         UnsafePickleError: a file that asks to execute something; nothing of it was.

@@ -32,10 +32,19 @@ from .state_dict import to_fairseq
 def save_fairseq(
     path: str | os.PathLike[str], state: Mapping[str, Tensor], config: OFAConfig, bpe: str | None = None
 ) -> None:
-    """Write our ``state`` as a checkpoint in fairseq's file format; it appears whole or not at all.
+    """Write weights as a checkpoint in fairseq's file format, which appears whole or not at all.
 
     It holds what the original's evaluation reads: every entry of the state dict, the model's Namespace and the task
-    settings (``bpe`` is ``bert`` for a Chinese model), and no optimizer state.
+    settings, and no optimizer state.
+
+    Args:
+        path: the file.
+        state: weights by our names.
+        config: the model's configuration.
+        bpe: ``bert`` for a Chinese model, else None.
+
+    Raises:
+        CheckpointError: ``state`` does not fit ``config``.
     """
     path = Path(path)
     content: dict[str, Any] = {
@@ -83,7 +92,12 @@ EXPORTS: dict[str, Callable[[Path, Path], None]] = {"fairseq": export_fairseq, "
 
 
 def export(directory: str | os.PathLike[str], out: str | os.PathLike[str], to: str) -> None:
-    """Write the model in ``directory`` to ``out`` as ``fairseq`` or ``hf``.
+    """Write a model in a file format of others.
+
+    Args:
+        directory: a model directory.
+        out: where to write.
+        to: ``fairseq`` for a ``.pt`` file, ``hf`` for a Hugging Face style directory.
 
     Raises:
         CheckpointError: ``out`` exists, or ``directory`` is not a whole model directory.

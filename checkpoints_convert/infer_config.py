@@ -117,12 +117,15 @@ _TASK: dict[str, str] = {
 def config_from_fairseq(
     state: Mapping[str, Tensor], args: Mapping[str, Any] | None = None, task: Mapping[str, Any] | None = None
 ) -> OFAConfig:
-    """The configuration that fits a fairseq state dict.
+    """Infer the configuration that fits a fairseq state dict.
 
     Args:
         state: tensors by fairseq's names; only their shapes are read.
         args: the stored model arguments; without them, what shapes do not show is as in the released models.
         task: the stored task settings; without them ``args`` is searched, since older files keep both in one place.
+
+    Returns:
+        The configuration.
 
     Raises:
         CheckpointError: the tensors are not an OFA, or the arguments contradict them or ask for what OFA has not.

@@ -18,7 +18,14 @@ _EMBEDDING = "encoder.embed_tokens.weight"
 
 
 def from_fairseq(state: Mapping[str, Tensor], config: OFAConfig) -> dict[str, Tensor]:
-    """Our state dict from fairseq's: every entry used or dropped for a listed reason, every weight filled once.
+    """Map fairseq's state dict to ours: every entry used or dropped for a listed reason, every weight filled once.
+
+    Args:
+        state: tensors by fairseq's names.
+        config: the configuration that they belong to.
+
+    Returns:
+        The same tensors by our names.
 
     Raises:
         CheckpointError: entries that are missing, unknown, of another shape, not finite, or copies of the token
@@ -32,7 +39,14 @@ def from_fairseq(state: Mapping[str, Tensor], config: OFAConfig) -> dict[str, Te
 
 
 def to_fairseq(state: Mapping[str, Tensor], config: OFAConfig) -> dict[str, Tensor]:
-    """fairseq's state dict from ours, with the tied copies and the computed buffers.
+    """Map our state dict to fairseq's, with the tied copies and the computed buffers.
+
+    Args:
+        state: tensors by our names.
+        config: the configuration that they belong to.
+
+    Returns:
+        The same tensors by fairseq's names.
 
     Raises:
         CheckpointError: as :func:`from_fairseq`.

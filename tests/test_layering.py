@@ -128,6 +128,38 @@ def test_imports_run_in_no_circle() -> None:
     assert below == {}
 
 
+def room_of(module: str) -> str:
+    """The package of a module, or the module itself at the root."""
+    return module.partition(".")[0]
+
+
+def test_packages_import_each_other_in_no_circle() -> None:
+    below: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        if module:
+            rooms = {room_of(other) for other in inner_imports(path)}
+            below.setdefault(room_of(module), set()).update(rooms - {room_of(module)})
+    while leaves := [room for room, others in below.items() if not others & below.keys()]:
+        for room in leaves:
+            del below[room]
+    assert below == {}
+
+
+#: Names that belong to what is done for speed.
+FOR_SPEED = re.compile(
+    r"onednn|mkldnn|is_grad_enabled|inference_mode|device\.type|is_cpu|is_cuda|is_compiling|torch\.compile|"
+    r"bias_cache|position_table|inner_bytes|static|key_counts|\bkept|fast|optimi[sz]|packed"
+)
+
+
+@pytest.mark.parametrize("path", files(CORE / "model"), ids=lambda path: path.name)
+def test_the_model_is_plain(path: Path) -> None:
+    """A reader of it learns OFA, and nothing of speed or devices."""
+    assert not any(room_of(module) in ("inference", "utils") for module in inner_imports(path))
+    code = ast.unparse(parsed(path))  # without comments
+    assert FOR_SPEED.findall(code) == []
+
+
 def test_the_package_itself_holds_nothing_but_public_names() -> None:
     statements = parsed(CORE / "__init__.py").body
     allowed = (ast.ImportFrom, ast.Assign)
@@ -140,7 +172,11 @@ def test_the_library_never_imports_the_converter() -> None:
 
 
 def third_party(path: Path) -> set[str]:
-    tops = {name.partition(".")[0] for name in imported(path)}
+    """What a file imports when it runs; what only type checkers see needs not be installed."""
+    conditions = [node for node in parsed(path).body if isinstance(node, ast.If)]
+    checked = [node for node in conditions if ast.unparse(node.test) == "TYPE_CHECKING"]
+    for_checkers = {alias.module for node in checked for alias in ast.walk(node) if isinstance(alias, ast.ImportFrom)}
+    tops = {name.partition(".")[0] for name in imported(path)} - for_checkers
     return tops - set(sys.stdlib_module_names) - {"ofa_core", "checkpoints_convert", "__future__"}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from os import PathLike
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from pydantic import ValidationError
@@ -15,12 +15,25 @@ from .checkpoint.model_dir import load_model, load_tokenizer
 from .config import TaskSettings
 from .errors import OFAError, first_problem
 from .generation import GenerationOptions
+from .generation.options import SearchOptions
 from .generation.scoring import DecoderPrompt
 from .heads import caption, classification, entailment, grounding, oracle, questioner, vqa
 from .heads import text as text_heads
 from .heads.arguments import as_list, is_sequence, one_per_image, pair_up, unwrap
 from .heads.caption import Caption
 from .heads.grounding import DIALOG_OPTIONS, Grounding
+from .heads.options import (
+    AnswerOptions,
+    AskOptions,
+    ClosedSetOptions,
+    GroundDialogOptions,
+    GroundOptions,
+    HeadOptions,
+    OracleOptions,
+    PromptedTextOptions,
+    PromptOptions,
+    TextOptions,
+)
 from .heads.oracle import ANSWERS, OracleAnswer, Scoring
 from .heads.pipeline import EncodedImage, Picture, Pipeline
 from .heads.questioner import AgentTurn
@@ -33,6 +46,11 @@ from .text import Tokenizer
 from .text.dialog import Dialog, Style
 from .vision.transform import ImageTransform
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .config import TaskChanges
+
 
 def load(
     directory: str | PathLike[str],
@@ -41,7 +59,7 @@ def load(
     dtype: torch.dtype | None = None,
     optimize: bool = True,
     compile_steps: bool = False,
-    **task: Any,
+    **task: Unpack[TaskChanges],
 ) -> OFA:
     """Load a model.
 
@@ -57,8 +75,12 @@ def load(
         task: settings to use instead of those the model was trained with, such as ``image_size=480``; see
             :class:`TaskSettings`.
 
+    Returns:
+        The model with everything it needs to answer.
+
     Raises:
         CheckpointError: the directory or a file in it is missing or broken.
+        OFAError: a device or a type that cannot be used, or a setting that does not exist.
     """
     _check_device(device)
     int8 = dtype == torch.int8
@@ -71,7 +93,7 @@ def load(
     tokenizer = load_tokenizer(directory, model.config)
     if task:
         try:
-            settings = TaskSettings(**{**model.config.task.model_dump(), **task})
+            settings = TaskSettings.model_validate({**model.config.task.model_dump(), **task})
         except ValidationError as error:
             raise OFAError(first_problem(error, "task settings")) from None
         model.config = model.config.model_copy(update={"task": settings})
@@ -121,6 +143,16 @@ class OFA:
     Whatever is done to :attr:`model` counts at the next answer: hooks, layers that are replaced, weights that are
     written to. Weights are compared by a sample of their values, so a write to a few of them through ``.data``, of
     which torch keeps no count, may go unseen; :meth:`refresh` is for that.
+
+    Args:
+        model: the network, in evaluation mode.
+        tokenizer: its tokenizer.
+        optimize: whether to compute faster.
+        int8: whether to round the weights of linear layers to 8 bits.
+        compile_steps: whether decoding steps go through ``torch.compile``.
+
+    Raises:
+        OFAError: ``int8`` or ``compile_steps`` without ``optimize``, or int8 where it cannot be computed.
     """
 
     def __init__(
@@ -161,11 +193,11 @@ class OFA:
         return unwrap(self.pipeline.look(images), single)
 
     @overload
-    def ground(self, image: Picture, text: str, **options: Any) -> Grounding: ...
+    def ground(self, image: Picture, text: str, **options: Unpack[GroundOptions]) -> Grounding: ...
     @overload
-    def ground(self, image: list[Any], text: str | list[str], **options: Any) -> list[Grounding]: ...
+    def ground(self, image: list[Any], text: str | list[str], **options: Unpack[GroundOptions]) -> list[Grounding]: ...
     @overload
-    def ground(self, image: Picture, text: list[str], **options: Any) -> list[Grounding]: ...
+    def ground(self, image: Picture, text: list[str], **options: Unpack[GroundOptions]) -> list[Grounding]: ...
     def ground(
         self,
         image: Any,
@@ -175,12 +207,24 @@ class OFA:
         threshold: float = 0.0,
         prompt: str | None = None,
         batch_size: int = 16,
-        **options: Any,
+        **options: Unpack[SearchOptions],
     ) -> Any:
-        """The box of what ``text``, a phrase such as ``"the man in white"``, describes.
+        """Find the box of what a phrase such as ``"the man in white"`` describes.
 
-        With ``bins_only`` the model can say nothing but box coordinates. Below the score ``threshold`` no box is
-        returned. ``prompt`` holds ``{caption}``.
+        Args:
+            image: a picture or a list of them.
+            text: the phrase, one for each picture or one for all.
+            bins_only: let the model say nothing but box coordinates.
+            threshold: the least score, 0 to 1, with which a box is returned.
+            prompt: a prompt instead of the model's own; it holds ``{caption}``.
+            batch_size: samples computed at once.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The box in xyxy pixels of the picture, or None in its place, with score, bins and alternatives.
+
+        Raises:
+            OFAError: see :class:`OFA`.
         """
         images, texts, single = pair_up(image, text)
         found = grounding.ground(
@@ -196,9 +240,11 @@ class OFA:
         return unwrap(found, single)
 
     @overload
-    def ground_dialog(self, image: Picture, dialog: Dialog, **options: Any) -> Grounding: ...
+    def ground_dialog(self, image: Picture, dialog: Dialog, **options: Unpack[GroundDialogOptions]) -> Grounding: ...
     @overload
-    def ground_dialog(self, image: list[Any], dialog: list[Dialog], **options: Any) -> list[Grounding]: ...
+    def ground_dialog(
+        self, image: list[Any], dialog: list[Dialog], **options: Unpack[GroundDialogOptions]
+    ) -> list[Grounding]: ...
     def ground_dialog(
         self,
         image: Any,
@@ -207,12 +253,23 @@ class OFA:
         style: Style = "guesswhat",
         threshold: float = 0.0,
         batch_size: int = 16,
-        **options: Any,
+        **options: Unpack[SearchOptions],
     ) -> Any:
-        """The box a dialog is about.
+        """Find the box that a dialog is about.
 
-        A dialog is a list of (question, answer) pairs, or of single turns. In the style ``guesswhat`` the agent's
-        question comes first, in the style ``invig`` the person's query.
+        Args:
+            image: a picture or a list of them.
+            dialog: (question, answer) pairs or single turns, one dialog for each picture.
+            style: ``guesswhat``, where the agent's question comes first, or ``invig``, where the person's query does.
+            threshold: the least score, 0 to 1, with which a box is returned.
+            batch_size: samples computed at once.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The box in xyxy pixels of the picture, or None in its place, with score, bins and alternatives.
+
+        Raises:
+            OFAError: see :class:`OFA`.
         """
         images, single = as_list(image)
         found = grounding.ground_dialog(
@@ -228,7 +285,12 @@ class OFA:
 
     @overload
     def oracle(
-        self, image: Picture, box: Sequence[float], dialog: Dialog, question: str, **options: Any
+        self,
+        image: Picture,
+        box: Sequence[float],
+        dialog: Dialog,
+        question: str,
+        **options: Unpack[OracleOptions],
     ) -> OracleAnswer: ...
     @overload
     def oracle(
@@ -237,7 +299,7 @@ class OFA:
         box: Sequence[Sequence[float]],
         dialog: list[Dialog],
         question: str | list[str],
-        **options: Any,
+        **options: Unpack[OracleOptions],
     ) -> list[OracleAnswer]: ...
     def oracle(
         self,
@@ -250,13 +312,27 @@ class OFA:
         answers: Sequence[str] = ANSWERS,
         scoring: Scoring = "first_token",
         batch_size: int = 16,
-        **options: Any,
+        **options: Unpack[SearchOptions],
     ) -> Any:
-        """The answer to a question about the region ``box``, (x0, y0, x1, y1) in pixels.
+        """Answer a question about a region.
 
-        ``dialog`` is what was asked and answered before, possibly nothing. In the style ``guesswhat`` the answer is one
-        of ``answers`` with a probability for each: of their first tokens, as the published code does, or of whole
-        answers with ``scoring="candidates"``. In the style ``invig`` it is free text, and ``options`` apply.
+        Args:
+            image: a picture or a list of them.
+            box: the region, (x0, y0, x1, y1) in pixels, one for each picture.
+            dialog: what was asked and answered before, possibly nothing, one for each picture.
+            question: the question, one for each picture or one for all.
+            style: ``guesswhat``, where the answer is one of ``answers``, or ``invig``, where it is free text.
+            answers: the answers that are allowed.
+            scoring: probabilities of the answers' first tokens, as the published code does (``first_token``), or of
+                whole answers (``candidates``).
+            batch_size: samples computed at once.
+            options: changes to the search for free text, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The answer, with a probability for each of ``answers``.
+
+        Raises:
+            OFAError: see :class:`OFA`.
         """
         images, single = as_list(image)
         count = len(images)
@@ -275,67 +351,152 @@ class OFA:
         return unwrap(found, single)
 
     @overload
-    def query(self, image: Picture, box: Sequence[float], **options: Any) -> Text: ...
+    def query(self, image: Picture, box: Sequence[float], **options: Unpack[TextOptions]) -> Text: ...
     @overload
-    def query(self, image: list[Any], box: Sequence[Sequence[float]], **options: Any) -> list[Text]: ...
-    def query(self, image: Any, box: Any, *, batch_size: int = 16, **options: Any) -> Any:
-        """Say how a person who means the region ``box`` would first ask for it (InViG)."""
+    def query(self, image: list[Any], box: Sequence[Sequence[float]], **options: Unpack[TextOptions]) -> list[Text]: ...
+    def query(self, image: Any, box: Any, *, batch_size: int = 16, **options: Unpack[SearchOptions]) -> Any:
+        """Say how a person who means a region would first ask for it (InViG).
+
+        Args:
+            image: a picture or a list of them.
+            box: the region, (x0, y0, x1, y1) in pixels, one for each picture.
+            batch_size: samples computed at once.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The query.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
         images, single = as_list(image)
         boxes = one_per_image(box, len(images), single, "boxes")
         found = oracle.query(self.pipeline, images, boxes, DIALOG_OPTIONS.updated(**options), batch_size)
         return unwrap(found, single)
 
     @overload
-    def ask(self, image: Picture, dialog: Dialog, **options: Any) -> Text: ...
+    def ask(self, image: Picture, dialog: Dialog, **options: Unpack[AskOptions]) -> Text: ...
     @overload
-    def ask(self, image: list[Any], dialog: list[Dialog], **options: Any) -> list[Text]: ...
-    def ask(self, image: Any, dialog: Any, *, style: Style = "guesswhat", batch_size: int = 16, **options: Any) -> Any:
-        """The next question of someone who wants to find out what the dialog is about."""
+    def ask(self, image: list[Any], dialog: list[Dialog], **options: Unpack[AskOptions]) -> list[Text]: ...
+    def ask(
+        self,
+        image: Any,
+        dialog: Any,
+        *,
+        style: Style = "guesswhat",
+        batch_size: int = 16,
+        **options: Unpack[SearchOptions],
+    ) -> Any:
+        """Ask the next question of someone who wants to find out what a dialog is about.
+
+        Args:
+            image: a picture or a list of them.
+            dialog: (question, answer) pairs or single turns, one dialog for each picture.
+            style: ``guesswhat`` or ``invig``, see :meth:`ground_dialog`.
+            batch_size: samples computed at once.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The question.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
         images, single = as_list(image)
         dialogs = one_per_image(dialog, len(images), single, "dialogs")
         found = questioner.ask(self.pipeline, images, dialogs, style, DIALOG_OPTIONS.updated(**options), batch_size)
         return unwrap(found, single)
 
     @overload
-    def agent_turn(self, image: Picture, dialog: Dialog, **options: Any) -> AgentTurn: ...
+    def agent_turn(self, image: Picture, dialog: Dialog, **options: Unpack[TextOptions]) -> AgentTurn: ...
     @overload
-    def agent_turn(self, image: list[Any], dialog: list[Dialog], **options: Any) -> list[AgentTurn]: ...
-    def agent_turn(self, image: Any, dialog: Any, *, batch_size: int = 16, **options: Any) -> Any:
-        """Take the turn of an agent who may guess: ask a question, or say which region it is."""
+    def agent_turn(self, image: list[Any], dialog: list[Dialog], **options: Unpack[TextOptions]) -> list[AgentTurn]: ...
+    def agent_turn(self, image: Any, dialog: Any, *, batch_size: int = 16, **options: Unpack[SearchOptions]) -> Any:
+        """Take the turn of an agent who may guess: ask a question, or say which region it is (InViG).
+
+        Args:
+            image: a picture or a list of them.
+            dialog: the person's query, then (question, answer) pairs or single turns; one dialog for each picture.
+            batch_size: samples computed at once.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            A question or a grounding.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
         images, single = as_list(image)
         dialogs = one_per_image(dialog, len(images), single, "dialogs")
         found = questioner.agent_turn(self.pipeline, images, dialogs, DIALOG_OPTIONS.updated(**options), batch_size)
         return unwrap(found, single)
 
     @overload
-    def caption(self, image: Picture, **options: Any) -> Caption: ...
+    def caption(self, image: Picture, **options: Unpack[PromptedTextOptions]) -> Caption: ...
     @overload
-    def caption(self, image: list[Any], **options: Any) -> list[Caption]: ...
-    def caption(self, image: Any, *, prompt: str | None = None, batch_size: int = 16, **options: Any) -> Any:
-        """A caption of a picture."""
+    def caption(self, image: list[Any], **options: Unpack[PromptedTextOptions]) -> list[Caption]: ...
+    def caption(
+        self, image: Any, *, prompt: str | None = None, batch_size: int = 16, **options: Unpack[SearchOptions]
+    ) -> Any:
+        """Caption a picture.
+
+        Args:
+            image: a picture or a list of them.
+            prompt: a prompt instead of the model's own.
+            batch_size: samples computed at once.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The caption.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
         images, single = as_list(image)
         found = caption.caption(self.pipeline, images, caption.OPTIONS.updated(**options), prompt, batch_size)
         return unwrap(found, single)
 
     @overload
-    def describe_region(self, image: Picture, box: Sequence[float], **options: Any) -> Text: ...
+    def describe_region(self, image: Picture, box: Sequence[float], **options: Unpack[PromptedTextOptions]) -> Text: ...
     @overload
-    def describe_region(self, image: list[Any], box: Sequence[Sequence[float]], **options: Any) -> list[Text]: ...
     def describe_region(
-        self, image: Any, box: Any, *, prompt: str | None = None, batch_size: int = 16, **options: Any
+        self, image: list[Any], box: Sequence[Sequence[float]], **options: Unpack[PromptedTextOptions]
+    ) -> list[Text]: ...
+    def describe_region(
+        self,
+        image: Any,
+        box: Any,
+        *,
+        prompt: str | None = None,
+        batch_size: int = 16,
+        **options: Unpack[SearchOptions],
     ) -> Any:
-        """Describe the region ``box``, (x0, y0, x1, y1) in pixels. ``prompt`` is followed by the region."""
+        """Describe a region of a picture.
+
+        Args:
+            image: a picture or a list of them.
+            box: the region, (x0, y0, x1, y1) in pixels, one for each picture.
+            prompt: a prompt instead of the model's own; the region follows it.
+            batch_size: samples computed at once.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The description.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
         images, single = as_list(image)
         boxes = one_per_image(box, len(images), single, "boxes")
         changed = caption.OPTIONS.updated(**options)
         return unwrap(caption.describe_region(self.pipeline, images, boxes, changed, prompt, batch_size), single)
 
     @overload
-    def answer(self, image: Picture, question: str, **options: Any) -> Answer: ...
+    def answer(self, image: Picture, question: str, **options: Unpack[AnswerOptions]) -> Answer: ...
     @overload
-    def answer(self, image: list[Any], question: str | list[str], **options: Any) -> list[Answer]: ...
+    def answer(self, image: list[Any], question: str | list[str], **options: Unpack[AnswerOptions]) -> list[Answer]: ...
     @overload
-    def answer(self, image: Picture, question: list[str], **options: Any) -> list[Answer]: ...
+    def answer(self, image: Picture, question: list[str], **options: Unpack[AnswerOptions]) -> list[Answer]: ...
     def answer(
         self,
         image: Any,
@@ -347,13 +508,26 @@ class OFA:
         decoder_prompt: DecoderPrompt | None = None,
         prompt: str | None = None,
         batch_size: int = 16,
-        **options: Any,
+        **options: Unpack[SearchOptions],
     ) -> Any:
-        """The answer to a question about a picture: free text, or one of ``candidates``.
+        """Answer a question about a picture with free text or one of given answers.
 
-        ``method="score"`` gives each candidate its probability; ``"beam"`` searches the tree of them. ``objects`` are
-        names of what a detector saw, for models trained with them (one list for each question). ``decoder_prompt``
-        overrides what the checkpoint was trained with; ``prompt`` holds ``{question}``.
+        Args:
+            image: a picture or a list of them.
+            question: the question, one for each picture or one for all.
+            candidates: the answers that are allowed; None for free text.
+            method: ``score`` gives each candidate its probability, ``beam`` searches the tree of them.
+            objects: names of what a detector saw, a list for each picture, for models trained with them.
+            decoder_prompt: the decoder's prompt instead of the one the checkpoint was trained with.
+            prompt: a prompt instead of the model's own; it holds ``{question}``.
+            batch_size: samples computed at once.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The answer, with a probability for each candidate.
+
+        Raises:
+            OFAError: see :class:`OFA`.
         """
         images, questions, single = pair_up(image, question)
         found = vqa.answer(
@@ -372,14 +546,7 @@ class OFA:
 
     @overload
     def entails(
-        self,
-        image: Picture,
-        text: str,
-        caption: str | None = None,
-        *,
-        decoder_prompt: DecoderPrompt | None = None,
-        prompt: str | None = None,
-        batch_size: int = 16,
+        self, image: Picture, text: str, caption: str | None = None, **options: Unpack[ClosedSetOptions]
     ) -> Answer: ...
     @overload
     def entails(
@@ -387,21 +554,11 @@ class OFA:
         image: list[Any],
         text: str | list[str],
         caption: list[str] | None = None,
-        *,
-        decoder_prompt: DecoderPrompt | None = None,
-        prompt: str | None = None,
-        batch_size: int = 16,
+        **options: Unpack[ClosedSetOptions],
     ) -> list[Answer]: ...
     @overload
     def entails(
-        self,
-        image: Picture,
-        text: list[str],
-        caption: list[str] | None = None,
-        *,
-        decoder_prompt: DecoderPrompt | None = None,
-        prompt: str | None = None,
-        batch_size: int = 16,
+        self, image: Picture, text: list[str], caption: list[str] | None = None, **options: Unpack[ClosedSetOptions]
     ) -> list[Answer]: ...
     def entails(
         self,
@@ -413,9 +570,21 @@ class OFA:
         prompt: str | None = None,
         batch_size: int = 16,
     ) -> Any:
-        """Decide whether a picture, or picture and ``caption``, implies ``text``: yes, no or maybe.
+        """Decide whether a picture, or picture and caption, implies a text.
 
-        ``prompt`` holds ``{hypothesis}`` and, with a caption, ``{caption}``.
+        Args:
+            image: a picture or a list of them.
+            text: the text, one for each picture or one for all.
+            caption: a caption of each picture; None where there is none.
+            decoder_prompt: the decoder's prompt instead of the one the checkpoint was trained with.
+            prompt: a prompt instead of the model's own; it holds ``{hypothesis}`` and, with a caption, ``{caption}``.
+            batch_size: samples computed at once.
+
+        Returns:
+            Yes, no or maybe, with a probability for each.
+
+        Raises:
+            OFAError: see :class:`OFA`.
         """
         images, texts, single = pair_up(image, text)
         captions = None if caption is None else one_per_image(caption, len(images), single, "captions")
@@ -431,38 +600,35 @@ class OFA:
         return unwrap(found, single)
 
     @overload
-    def classify(
-        self, image: Picture, labels: Sequence[str], *, prompt: str | None = None, batch_size: int = 16
-    ) -> Answer: ...
+    def classify(self, image: Picture, labels: Sequence[str], **options: Unpack[PromptOptions]) -> Answer: ...
     @overload
-    def classify(
-        self, image: list[Any], labels: Sequence[str], *, prompt: str | None = None, batch_size: int = 16
-    ) -> list[Answer]: ...
+    def classify(self, image: list[Any], labels: Sequence[str], **options: Unpack[PromptOptions]) -> list[Answer]: ...
     def classify(self, image: Any, labels: Sequence[str], *, prompt: str | None = None, batch_size: int = 16) -> Any:
-        """Find which of ``labels``, any texts, fits a picture best."""
+        """Find the label that fits a picture best.
+
+        Args:
+            image: a picture or a list of them.
+            labels: any texts, the same for all pictures.
+            prompt: a prompt instead of the model's own.
+            batch_size: samples computed at once.
+
+        Returns:
+            The best label, with a probability for each.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
         images, single = as_list(image)
         found = classification.classify(self.pipeline, images, labels, prompt=prompt, batch_size=batch_size)
         return unwrap(found, single)
 
     @overload
     def head_probabilities(
-        self,
-        head: str,
-        text: str,
-        image: Picture | None = None,
-        *,
-        decoder_prompt: DecoderPrompt | None = None,
-        batch_size: int = 16,
+        self, head: str, text: str, image: Picture | None = None, **options: Unpack[HeadOptions]
     ) -> list[float]: ...
     @overload
     def head_probabilities(
-        self,
-        head: str,
-        text: list[str],
-        image: list[Any] | None = None,
-        *,
-        decoder_prompt: DecoderPrompt | None = None,
-        batch_size: int = 16,
+        self, head: str, text: list[str], image: list[Any] | None = None, **options: Unpack[HeadOptions]
     ) -> list[list[float]]: ...
     def head_probabilities(
         self,
@@ -473,7 +639,21 @@ class OFA:
         decoder_prompt: DecoderPrompt | None = None,
         batch_size: int = 16,
     ) -> Any:
-        """Probabilities of the classes of one of the checkpoint's classification heads."""
+        """Compute probabilities of the classes of one of the checkpoint's classification heads.
+
+        Args:
+            head: the head's name.
+            text: the text that the model reads, or a list of them.
+            image: a picture or a list of them; None for text alone.
+            decoder_prompt: the decoder's prompt instead of the one the checkpoint was trained with.
+            batch_size: samples computed at once.
+
+        Returns:
+            A probability for each class.
+
+        Raises:
+            OFAError: there is no such head; and see :class:`OFA`.
+        """
         images, texts, single = pair_up(image, text)
         found = classification.head_probabilities(
             self.pipeline,
@@ -486,23 +666,51 @@ class OFA:
         return unwrap(found, single)
 
     @overload
-    def summarize(self, text: str, **options: Any) -> Text: ...
+    def summarize(self, text: str, **options: Unpack[PromptedTextOptions]) -> Text: ...
     @overload
-    def summarize(self, text: list[str], **options: Any) -> list[Text]: ...
-    def summarize(self, text: Any, *, prompt: str | None = None, batch_size: int = 16, **options: Any) -> Any:
-        """A summary of a text. ``prompt`` holds ``{text}``."""
+    def summarize(self, text: list[str], **options: Unpack[PromptedTextOptions]) -> list[Text]: ...
+    def summarize(
+        self, text: Any, *, prompt: str | None = None, batch_size: int = 16, **options: Unpack[SearchOptions]
+    ) -> Any:
+        """Summarize a text.
+
+        Args:
+            text: the text or a list of them.
+            prompt: a prompt instead of the model's own; it holds ``{text}``.
+            batch_size: samples computed at once.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The summary.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
         _, texts, single = pair_up(None, text)
         changed = text_heads.SUMMARY_OPTIONS.updated(**options)
         return unwrap(text_heads.summarize(self.pipeline, texts, changed, prompt, batch_size), single)
 
     @overload
-    def generate(self, text: str, image: Picture | None = None, **options: Any) -> Text: ...
+    def generate(self, text: str, image: Picture | None = None, **options: Unpack[TextOptions]) -> Text: ...
     @overload
-    def generate(self, text: list[str], image: Any = None, **options: Any) -> list[Text]: ...
+    def generate(self, text: list[str], image: Any = None, **options: Unpack[TextOptions]) -> list[Text]: ...
     @overload
-    def generate(self, text: str, image: list[Any], **options: Any) -> list[Text]: ...
-    def generate(self, text: Any, image: Any = None, *, batch_size: int = 16, **options: Any) -> Any:
-        """Generate what follows ``text``, taken as it is, with a picture or without (None, also in a list)."""
+    def generate(self, text: str, image: list[Any], **options: Unpack[TextOptions]) -> list[Text]: ...
+    def generate(self, text: Any, image: Any = None, *, batch_size: int = 16, **options: Unpack[SearchOptions]) -> Any:
+        """Generate what follows a text, taken as it is, with a picture or without.
+
+        Args:
+            text: the text that the model reads, or a list of them.
+            image: a picture or a list of them, in which None stands for no picture; None for text alone.
+            batch_size: samples computed at once.
+            options: settings of the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The model's text.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
         images, texts, single = pair_up(image, text)
         changed = GenerationOptions(**options)
         pictures = None if image is None else images

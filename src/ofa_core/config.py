@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
@@ -75,6 +75,22 @@ class TaskSettings(_Frozen):
     max_target_tokens: int = Field(default=30, gt=0)
 
 
+class TaskChanges(TypedDict, total=False):
+    """The fields of :class:`TaskSettings`, to be given by name; what they mean stands there."""
+
+    name: str
+    image_size: int
+    max_image_size: int
+    num_bins: int
+    code_dict_size: int
+    extra_tokens: tuple[str, ...]
+    prompt_type: Literal["none", "src", "prev_output"] | None
+    add_object: bool
+    imagenet_normalization: bool
+    max_source_tokens: int
+    max_target_tokens: int
+
+
 class OFAConfig(_Frozen):
     """Dimensions and optional parts of an :class:`~ofa_core.OFAModel`. The defaults are those of the released models.
 
@@ -135,7 +151,15 @@ class OFAConfig(_Frozen):
         return self
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The field ``name``, or ``default`` where there is none: peft reads a model's configuration as a mapping."""
+        """Return a field, as of a mapping, which is how peft reads a model's configuration.
+
+        Args:
+            name: the field's name.
+            default: what is returned where there is no such field.
+
+        Returns:
+            The field's value.
+        """
         return getattr(self, name) if name in type(self).model_fields else default
 
     @property
@@ -150,7 +174,18 @@ class OFAConfig(_Frozen):
 
     @classmethod
     def preset(cls, size: str, **changes: Any) -> OFAConfig:
-        """The configuration of a released size, ``tiny`` to ``huge``, with any field changed by keyword."""
+        """Return the configuration of a released size.
+
+        Args:
+            size: ``tiny``, ``medium``, ``base``, ``large`` or ``huge``.
+            changes: fields with other values.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            OFAError: there is no such size or field, or a value is out of range.
+        """
         if size not in PRESETS:
             raise OFAError(f"there is no preset {size!r}; the presets are {', '.join(PRESETS)}")
         try:
@@ -160,7 +195,18 @@ class OFAConfig(_Frozen):
 
     @classmethod
     def from_json(cls, text: str, origin: str = "configuration") -> OFAConfig:
-        """Read what :meth:`model_dump_json` wrote; ``origin`` names the source in errors."""
+        """Read what :meth:`model_dump_json` wrote.
+
+        Args:
+            text: the JSON.
+            origin: the name of its source in errors.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            OFAError: it is none.
+        """
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:

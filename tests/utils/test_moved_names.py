@@ -43,15 +43,15 @@ def test_what_people_import_stays_importable(module: str) -> None:
 
 
 def test_an_attribute_that_moved_says_so_too() -> None:
-    with pytest.raises(AttributeError, match="'weights': it has moved and is ofa_core.checkpoint.model_dir now"):
+    with pytest.raises(AttributeError, match=r"'weights': it has moved and is ofa_core\.checkpoint\.model_dir now"):
         ofa_core.weights.load_model("x")
-    with pytest.raises(AttributeError, match="module 'ofa_core' has no attribute 'nothing'$"):
+    with pytest.raises(AttributeError, match=r"module 'ofa_core' has no attribute 'nothing'$"):
         _ = ofa_core.nothing
     assert not hasattr(ofa_core, "weights")
 
 
 def test_what_never_was_is_not_there_as_usual() -> None:
-    with pytest.raises(ModuleNotFoundError, match="No module named 'ofa_core.nothing'"):
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'ofa_core\.nothing'"):
         importlib.import_module("ofa_core.nothing")
     with pytest.raises(ImportError, match="cannot import name 'nothing' from 'ofa_core'"):
         exec("from ofa_core import nothing")

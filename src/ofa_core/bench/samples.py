@@ -9,6 +9,7 @@ from typing import Any
 from ..api import OFA
 from ..data.records import Record
 from ..generation import GenerationOptions
+from ..generation.options import SearchOptions
 from ..heads.box_codec import BoxCodec
 from ..heads.grounding import NO_GROUNDING, Grounding, invig_codec, refcoco_codec
 from ..heads.oracle import OracleAnswer
@@ -57,7 +58,7 @@ class Settings:
 
     def options(self, usual: GenerationOptions) -> GenerationOptions:
         """A head's ``usual`` options with what was asked for."""
-        changes: dict[str, int] = {}
+        changes: SearchOptions = {}
         if self.num_beams is not None:
             changes["num_beams"] = self.num_beams
         if self.max_new_tokens is not None:

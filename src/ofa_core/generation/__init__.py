@@ -43,7 +43,7 @@ def generate(
     prefix: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> list[list[Hypothesis]]:
-    """Targets for a batch of sources: for each sample its hypotheses, best first.
+    """Search or draw targets for a batch of sources.
 
     Args:
         models: one model, or several of one vocabulary whose probabilities are averaged.
@@ -55,8 +55,11 @@ def generate(
         prefix: [B, L] tokens that targets must begin with (without ``<s>``), padded with 1 where they are shorter.
         generator: source of randomness for ``do_sample``.
 
+    Returns:
+        For each sample its hypotheses, best first.
+
     Raises:
-        OFAError: shapes that do not fit or sequences that are longer than the model holds.
+        OFAError: ids outside the vocabulary, shapes that do not fit, or sequences that are longer than the model holds.
     """
     options = options or GenerationOptions()
     models = [models] if isinstance(models, OFAModel) else list(models)

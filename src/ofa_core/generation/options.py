@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import OFAError, first_problem
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class SearchOptions(TypedDict, total=False):
+    """The fields of :class:`GenerationOptions`, to be given by name; what they mean stands there."""
+
+    num_beams: int
+    max_new_tokens: int
+    max_new_tokens_per_source_token: float
+    min_new_tokens: int
+    length_penalty: float
+    normalize_scores: bool
+    unk_penalty: float
+    temperature: float
+    no_repeat_ngram_size: int
+    num_beam_groups: int
+    diversity_penalty: float
+    num_return_sequences: int | None
+    do_sample: bool
+    top_k: int
+    top_p: float
+    constrain_after_softmax: bool
+    suppress_special_tokens: bool
+    image_codes: bool
 
 
 class GenerationOptions(BaseModel):
@@ -53,7 +79,7 @@ class GenerationOptions(BaseModel):
     #: The target is image codes: their positions are a picture's, and special tokens are suppressed.
     image_codes: bool = False
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[SearchOptions]) -> None:
         try:
             super().__init__(**options)
         except ValidationError as error:
@@ -70,10 +96,19 @@ class GenerationOptions(BaseModel):
         return self
 
     def max_length(self, source_length: int, limit: int) -> int:
-        """Tokens before ``</s>`` for a padded source of ``source_length`` tokens and a model of ``limit`` positions."""
+        """Compute how many tokens may come before ``</s>``.
+
+        Args:
+            source_length: tokens of the padded source.
+            limit: target positions of the model.
+
+        Returns:
+            The number of tokens.
+        """
         wanted = int(self.max_new_tokens_per_source_token * source_length + self.max_new_tokens)
         return min(wanted, limit - 1)
 
-    def updated(self, **changes: Any) -> GenerationOptions:
+    def updated(self, **changes: Unpack[SearchOptions]) -> GenerationOptions:
         """These options with some of them changed."""
-        return GenerationOptions(**{**self.model_dump(), **changes})
+        fields: dict[str, Any] = self.model_dump() | dict(changes)
+        return GenerationOptions(**fields)

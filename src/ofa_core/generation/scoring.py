@@ -49,7 +49,7 @@ def score_candidates(
     *,
     image_mask: Tensor | None = None,
 ) -> Tensor:
-    """Log-probabilities [B, N] of N candidate targets for each of B samples.
+    """Score candidate targets.
 
     At every position the softmax is taken over the tokens that some candidate has there, so a position without a choice
     adds nothing. Candidates are a tree: the decoder prompt and each shared prefix are computed once, and only where the
@@ -64,8 +64,12 @@ def score_candidates(
             ``prev_output`` (the source without its ``</s>``).
         image_mask: [B], False for samples without a picture.
 
+    Returns:
+        Log-probabilities [B, N] of N candidates for each of B samples.
+
     Raises:
-        OFAError: candidates that are empty or occur twice, or more positions than the model holds.
+        OFAError: candidates that are empty or occur twice, ids outside the vocabulary, or more positions than the model
+            holds.
     """
     ids = tuple(tuple(int(token) for token in candidate) for candidate in candidates)
     trees = _trees(ids, model.config.vocab_size, tokens.device, MAX_TREE_POSITIONS)

@@ -45,7 +45,18 @@ class BoxCodec:
         self.max_image_size = max_image_size
 
     def encode(self, box: Sequence[float], size: tuple[int, int]) -> list[int]:
-        """The four bins of ``box``, which must lie in a picture of ``size`` (width, height) and have an area."""
+        """Turn a box into bins.
+
+        Args:
+            box: (x0, y0, x1, y1) in pixels, within the picture and of positive area.
+            size: width and height of the picture in pixels.
+
+        Returns:
+            Four bins, those of x0, y0, x1 and y1.
+
+        Raises:
+            OFAError: the box is not within the picture or has no area.
+        """
         width, height = _checked_size(size)
         try:
             x0, y0, x1, y1 = map(float, box)
@@ -63,9 +74,17 @@ class BoxCodec:
         return [min(number, self.num_bins - 1) for number in bins]
 
     def decode(self, bins: Sequence[int] | None, size: tuple[int, int]) -> Box | None:
-        """The box of four ``bins`` in pixels of a picture of ``size`` (width, height).
+        """Turn bins into a box.
 
-        None where there are not four: an answer that is not a box never becomes one.
+        Args:
+            bins: bins of x0, y0, x1 and y1.
+            size: width and height of the picture in pixels.
+
+        Returns:
+            (x0, y0, x1, y1) in pixels; None where there are not four bins: an answer that is no box never becomes one.
+
+        Raises:
+            OFAError: a bin is out of range.
         """
         width, height = _checked_size(size)
         if bins is None or len(bins) != 4:

@@ -120,7 +120,20 @@ class OFAModel(nn.Module):
     def decode_states(
         self, memory: Memory, prefix: Tensor, cache: DecoderCache | None = None, code_mask: Tensor | None = None
     ) -> Tensor:
-        """The states [B*K, T, D] that :meth:`decode` computes its logits from; see there."""
+        """Compute the states that :meth:`decode` computes its logits from.
+
+        Args:
+            memory: as for :meth:`decode`.
+            prefix: as for :meth:`decode`.
+            cache: as for :meth:`decode`.
+            code_mask: as for :meth:`decode`.
+
+        Returns:
+            States [B*K, T, D].
+
+        Raises:
+            OFAError: as :meth:`decode`.
+        """
         _check_shape(prefix, "target prefix")
         if prefix.shape[0] % memory.states.shape[0]:
             raise OFAError(f"{prefix.shape[0]} prefixes cannot be shared out over {memory.states.shape[0]} samples")
@@ -143,9 +156,15 @@ class OFAModel(nn.Module):
         return tokens.eq(PAD)
 
     def target_mask(self, prefix: Tensor, start: int) -> Tensor | None:
-        """The positions of ``prefix`` [B*K, T'] that those from ``start`` on must not see: later ones and padding.
+        """Find what positions of a target must not see: later ones and padding.
 
-        Broadcasts to [B*K, H, T, T']; a subclass may say None where there are none.
+        Args:
+            prefix: target tokens [B*K, T'].
+            start: the first of the T positions that look.
+
+        Returns:
+            True where a position must not be seen; broadcasts to [B*K, H, T, T']. A subclass may say None where all
+            are.
         """
         at = torch.arange(prefix.shape[1], device=prefix.device)
         return (at[None, :] > at[start:, None]) | prefix.eq(PAD)[:, None, None, :]
@@ -162,7 +181,21 @@ class OFAModel(nn.Module):
         image_mask: Tensor | None = None,
         code_mask: Tensor | None = None,
     ) -> Tensor:
-        """Logits [B, T, V] of a whole target ``prefix`` [B, T] at once; see :meth:`encode` and :meth:`decode`."""
+        """Compute logits of a whole target at once.
+
+        Args:
+            tokens: as for :meth:`encode`.
+            prefix: target tokens [B, T], padded with 1.
+            images: as for :meth:`encode`.
+            image_mask: as for :meth:`encode`.
+            code_mask: as for :meth:`decode`.
+
+        Returns:
+            Logits [B, T, V].
+
+        Raises:
+            OFAError: as :meth:`encode` and :meth:`decode`.
+        """
         return self.decode(self.encode(tokens, images, image_mask), prefix, code_mask=code_mask)
 
     def classify(

@@ -104,7 +104,18 @@ class ByteLevelBPE:
 
     @classmethod
     def from_files(cls, encoder_json: Path, vocab_bpe: Path) -> ByteLevelBPE:
-        """Read the two files of a GPT-2 vocabulary; a `#version: ...` first line of vocab.bpe is skipped."""
+        """Read the two files of a GPT-2 vocabulary.
+
+        Args:
+            encoder_json: tokens and their ids.
+            vocab_bpe: merges in their order; a first line `#version: ...` is skipped.
+
+        Returns:
+            The encoder.
+
+        Raises:
+            OFAError: a file is missing or broken, or the two do not belong together.
+        """
         token_ids, merges = _read_token_ids(encoder_json), read_merges(vocab_bpe)
         try:
             return cls(token_ids, merges)

@@ -10,12 +10,28 @@ _SPACES = re.compile(r"\s{2,}")
 
 
 def pre_caption(text: str, max_words: int | None = None) -> str:
-    """Normalise a caption or a referring expression; with `max_words`, keep its first words."""
+    """Normalise a caption or a referring expression.
+
+    Args:
+        text: any text.
+        max_words: keep so many words, the first ones; None keeps all.
+
+    Returns:
+        The text in lower case, without punctuation at its left end, ``-`` and ``/`` as spaces.
+    """
     return _finish(_begin(text).replace("<person>", "person"), max_words)
 
 
 def pre_question(text: str, max_words: int | None = None) -> str:
-    """Normalise a question: as `pre_caption`, but `<person>` stays."""
+    """Normalise a question.
+
+    Args:
+        text: any text.
+        max_words: keep so many words, the first ones; None keeps all.
+
+    Returns:
+        The text as :func:`pre_caption` has it, but `<person>` stays.
+    """
     return _finish(_begin(text), max_words)
 
 

@@ -73,7 +73,20 @@ class Tokenizer:
         num_bins: int = 1000,
         extra_tokens: Sequence[str] = (),
     ) -> Tokenizer:
-        """Read a vocabulary from a directory: encoder.json, vocab.bpe and dict.txt, or vocab.txt and dict.txt."""
+        """Read a vocabulary from a directory.
+
+        Args:
+            directory: where encoder.json, vocab.bpe and dict.txt are, or vocab.txt and dict.txt.
+            code_dict_size: number of image codes.
+            num_bins: number of bins for coordinates.
+            extra_tokens: names of tokens behind the bins.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            OFAError: a file is missing or broken.
+        """
         kind, paths = _find_files(Path(directory))
         *own, dict_txt = paths
         bpe: TextEncoder = ByteLevelBPE.from_files(*own) if kind == "gpt2" else WordPiece.from_file(*own)
@@ -109,14 +122,23 @@ class Tokenizer:
         max_tokens: int | None = None,
         truncate_left: bool = False,
     ) -> list[int]:
-        """Return the ids of a text.
+        """Turn a text into ids.
 
-        symbols: read `<mask>`, codes, bins and extra tokens as whole symbols where they stand in the text, and drop
-            all white space directly around each of them, as the dialog models were trained (`keep_spaces` keeps it).
-            Otherwise they are plain text, and so always are `<s>`, `<pad>`, `</s>`, `<unk>` and a `<bin_1000>` of
-            1000 bins.
-        add_special_tokens: `<s>` in front and `</s>` behind, not counted in max_tokens.
-        max_tokens: keep the first tokens only, with `truncate_left` the last.
+        Args:
+            text: any text. `<s>`, `<pad>`, `</s>`, `<unk>` and a `<bin_1000>` of 1000 bins in it are always plain text.
+            symbols: read `<mask>`, codes, bins and extra tokens as whole symbols where they stand in the text, and drop
+                all white space directly around each of them, as the dialog models were trained. Otherwise they are
+                plain text too.
+            keep_spaces: with `symbols`, keep the white space around them.
+            add_special_tokens: put `<s>` in front and `</s>` behind, not counted in `max_tokens`.
+            max_tokens: keep so many tokens, the first ones; None keeps all.
+            truncate_left: with `max_tokens`, keep the last ones.
+
+        Returns:
+            The ids.
+
+        Raises:
+            OFAError: `max_tokens` is negative.
         """
         ids = self._encode_symbols_in(text, keep_spaces) if symbols else self._encode_plain(text)
         if max_tokens is not None:
@@ -130,11 +152,18 @@ class Tokenizer:
         return [self.vocabulary.id_of(symbol) for symbol in text.split()]
 
     def decode(self, ids: Sequence[int] | Tensor, *, skip_special_tokens: bool = True) -> str:
-        """Return the text of ids.
+        """Turn ids into text.
 
         Runs of text decode together. Everything else (bins, codes, `<mask>`, `<unk>`, unused lines of dict.txt, extra
         tokens; `<s>`, `<pad>`, `</s>` unless skipped) shows as its symbol, with a space between it and its neighbours
         where the text has no white space there: ` region: <bin_1> <bin_2>`.
+
+        Args:
+            ids: any ids of the vocabulary.
+            skip_special_tokens: leave out `<s>`, `<pad>` and `</s>`.
+
+        Returns:
+            The text.
         """
         vocabulary = self.vocabulary
         dropped = {vocabulary.bos, vocabulary.pad, vocabulary.eos} if skip_special_tokens else set()

@@ -66,7 +66,20 @@ class Vocabulary:
     def from_dict_file(
         cls, path: Path, *, code_dict_size: int = 8192, num_bins: int = 1000, extra_tokens: Sequence[str] = ()
     ) -> Vocabulary:
-        """Read dict.txt: one `symbol count` a line; the counts are not used."""
+        """Read dict.txt.
+
+        Args:
+            path: the file, one `symbol count` a line; the counts are not used.
+            code_dict_size: number of image codes behind the symbols.
+            num_bins: number of bins behind the codes.
+            extra_tokens: names of tokens behind the bins.
+
+        Returns:
+            The vocabulary.
+
+        Raises:
+            OFAError: the file is missing or broken.
+        """
         symbols: dict[str, int] = {}  # symbol -> line
         lines = read_text_file(path).split("\n")
         for number, line in enumerate(lines, start=1):

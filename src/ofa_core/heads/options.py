@@ -1,0 +1,80 @@
+"""Options of the methods of :class:`~ofa_core.OFA`, by name, so that editors complete them and checkers check them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+from ..generation.options import SearchOptions
+from ..generation.scoring import DecoderPrompt
+from ..text.dialog import Style
+from .oracle import Scoring
+from .vqa import Method
+
+
+class BatchOptions(TypedDict, total=False):
+    """Options of every method."""
+
+    batch_size: int
+
+
+class PromptOptions(BatchOptions, total=False):
+    """Options of a method whose prompt may be another."""
+
+    prompt: str | None
+
+
+class ClosedSetOptions(PromptOptions, total=False):
+    """Options of a method that decides between given answers."""
+
+    decoder_prompt: DecoderPrompt | None
+
+
+class TextOptions(SearchOptions, BatchOptions, total=False):
+    """Options of a method that searches for a text."""
+
+
+class PromptedTextOptions(SearchOptions, PromptOptions, total=False):
+    """Options of a method that searches for a text and whose prompt may be another."""
+
+
+class GroundOptions(SearchOptions, PromptOptions, total=False):
+    """Options of :meth:`~ofa_core.OFA.ground`."""
+
+    bins_only: bool
+    threshold: float
+
+
+class GroundDialogOptions(SearchOptions, BatchOptions, total=False):
+    """Options of :meth:`~ofa_core.OFA.ground_dialog`."""
+
+    style: Style
+    threshold: float
+
+
+class AskOptions(SearchOptions, BatchOptions, total=False):
+    """Options of :meth:`~ofa_core.OFA.ask`."""
+
+    style: Style
+
+
+class OracleOptions(SearchOptions, BatchOptions, total=False):
+    """Options of :meth:`~ofa_core.OFA.oracle`."""
+
+    style: Style
+    answers: Sequence[str]
+    scoring: Scoring
+
+
+class AnswerOptions(SearchOptions, ClosedSetOptions, total=False):
+    """Options of :meth:`~ofa_core.OFA.answer`."""
+
+    candidates: Sequence[str] | None
+    method: Method
+    objects: Any
+
+
+class HeadOptions(BatchOptions, total=False):
+    """Options of :meth:`~ofa_core.OFA.head_probabilities`."""
+
+    decoder_prompt: DecoderPrompt | None
