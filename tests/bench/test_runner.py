@@ -215,7 +215,7 @@ def test_an_interrupted_run_goes_on_unless_it_was_finished_later(
     assert (outcome.path, outcome.before) == ((killed, False) if goes_on else (done, True))
 
 
-@pytest.mark.parametrize("undone", ["settle", "update_leaderboard"])
+@pytest.mark.parametrize("undone", ["merge", "update_leaderboard"])
 def test_what_the_end_of_a_run_left_undone_is_done_when_it_is_resumed(
     ofa: OFA, paths: dict[Format, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undone: str
 ) -> None:
@@ -246,7 +246,7 @@ def test_a_killed_process_loses_at_most_the_batch_in_flight(tmp_path: Path) -> N
         assert process.poll() is None
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    process.barrier()
+    process.wait()
     (path,) = found
     there = path.read_bytes()
     assert not path.with_suffix(".json").exists()
@@ -373,18 +373,18 @@ def test_a_report_stands_beside_the_results_with_its_pictures(ofa: OFA, tmp_path
 class Thread(Process):
     """One of several threads that share a run as processes would."""
 
-    barrier: Any = None
+    meeting: Any = None
     board: dict[int, str] = field(default_factory=dict)
 
-    def wait(self) -> None:
-        self.barrier.wait()
+    def barrier(self) -> None:
+        self.meeting.wait()
 
-    def told(self, tell: Callable[[], str]) -> str:
-        if self.first:
-            self.board[0] = tell()
-        self.barrier.wait()
+    def broadcast_from_rank0(self, make: Callable[[], str]) -> str:
+        if self.is_rank0:
+            self.board[0] = make()
+        self.meeting.wait()
         message = self.board[0]
-        self.barrier.wait()
+        self.meeting.wait()
         return message
 
 
@@ -396,7 +396,7 @@ def shared(run: Run, count: int) -> Outcome:
 
     def work(rank: int) -> None:
         try:
-            outcomes.append(run_task(run, Thread(rank, count, barrier=barrier, board=board)))
+            outcomes.append(run_task(run, Thread(rank, count, meeting=barrier, board=board)))
         except threading.BrokenBarrierError:
             pass
         except BaseException as error:
@@ -473,14 +473,14 @@ def test_a_bad_row_is_reported_once_and_a_picture_by_whose_it_is(
 def test_a_part_that_is_elsewhere_is_missed(
     ofa: OFA, paths: dict[Format, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_at_a_time: Any
 ) -> None:
-    wait = Thread.wait
+    barrier = Thread.barrier
 
     def lost(self: Thread) -> None:
-        if not self.first:
+        if not self.is_rank0:
             only(tmp_path / "out", "*/*/*.rank1.jsonl").unlink()
-        wait(self)
+        barrier(self)
 
-    monkeypatch.setattr(Thread, "wait", lost)
+    monkeypatch.setattr(Thread, "barrier", lost)
     with pytest.raises(OFAError, match=r"rank1\.jsonl is not here; --out must be a directory that all machines share"):
         shared(run_of(ofa, TASK, paths, tmp_path / "out"), 2)
 

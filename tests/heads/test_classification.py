@@ -132,7 +132,7 @@ def test_a_head_gives_the_probabilities_of_the_original(monkeypatch: pytest.Monk
     )
     monkeypatch.setattr(Pipeline, "encode", lambda self, text: sources[int(text)])
     by_source = {tuple(source): target for source, target in zip(sources, targets, strict=True)}
-    monkeypatch.setattr(classification, "prompt_of", lambda source, kind: by_source[tuple(source)])
+    monkeypatch.setattr(classification, "decoder_prompt_ids", lambda source, kind: by_source[tuple(source)])
     images = [synth.synth_image(spec["height"], spec["width"], seed) for seed in spec["seeds"]]
     expected = arrays["class_logits"].softmax(-1)
     for batch_size in (1, 2, 16):

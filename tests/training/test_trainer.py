@@ -86,7 +86,7 @@ def test_a_killed_run_goes_on_from_its_last_save(tmp_path: Path) -> None:
     while not state.is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.barrier()
+    process.wait()
     _, facts = read_state(state)
     assert 3 <= facts["step"] < 400
     steps = facts["step"] + 2
