@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,17 @@ def test_pixels_equal_the_reference(index: int) -> None:
     pixels = ImageTransform(case["size"])(image)
     assert pixels.dtype == torch.float32
     assert torch.equal(as_bytes(pixels), golden_arrays("images.npz")[f"im{index}"])
+
+
+def test_any_size_becomes_the_same_pixels_on_any_pillow() -> None:
+    """The digest is that of what Pillow 10.1 makes with ``resize((side, side), BICUBIC)`` of these pictures."""
+    digest, sizes = hashlib.sha256(), np.random.RandomState(0)
+    for seed in range(80):
+        height, width = (int(value) for value in sizes.randint(20, 400, 2))
+        side = int(sizes.choice([48, 96, 128, 224]))
+        pixels = as_bytes(ImageTransform(side)(picture(height, width, seed)))
+        digest.update(pixels.permute(1, 2, 0).contiguous().numpy().tobytes())
+    assert digest.hexdigest() == "d98f5215b213f8869609aef3a4f35f8bae41030196b739fb8a8336b1071f5a7e"
 
 
 @pytest.mark.parametrize(

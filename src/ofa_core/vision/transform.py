@@ -81,6 +81,15 @@ def _tensor_to_array(image: Tensor) -> np.ndarray[Any, Any]:
     return image.permute(1, 2, 0).cpu().numpy()
 
 
+def _resized(image: Image.Image, side: int) -> Image.Image:
+    """``image`` resized to a square with the bicubic filter, its width first.
+
+    Pillow rounds to 8 bits between its two passes, so their order counts. The original's Pillow always began with the
+    width; newer ones begin with the height where that is less work, unless they are asked for one pass at a time.
+    """
+    return image.resize((side, image.height), Image.Resampling.BICUBIC).resize((side, side), Image.Resampling.BICUBIC)
+
+
 class ImageTransform:
     """RGB, resized to a square with PIL's bicubic filter (the aspect ratio is not kept), normalised.
 
@@ -95,8 +104,7 @@ class ImageTransform:
 
     def __call__(self, image: ImageLike) -> Tensor:
         """Normalised pixels [3, size, size] in float32."""
-        resized = open_image(image).resize((self.size, self.size), Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255
+        pixels = torch.from_numpy(np.array(_resized(open_image(image), self.size))).permute(2, 0, 1).float() / 255
         return (pixels - self._mean) / self._std
 
     def batch(self, images: Sequence[ImageLike]) -> Tensor:
