@@ -11,6 +11,7 @@ from ofa_core.checkpoint.model_dir import check_state, list_names
 from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError
 from ofa_core.model.position_bias import code_position_ids, image_buckets, token_buckets
+from ofa_core.utils.mapped_memory import give_back
 
 from .names import DROPPED, FROM_FAIRSEQ, TIED, TO_FAIRSEQ
 
@@ -59,7 +60,13 @@ def to_fairseq(state: Mapping[str, Tensor], config: OFAConfig) -> dict[str, Tens
 
 def not_finite(state: Mapping[str, Tensor]) -> list[str]:
     """The entries that hold NaN or infinity."""
-    return [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    return [name for name, tensor in state.items() if tensor.is_floating_point() and not _is_finite(tensor)]
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    finite = bool(tensor.isfinite().all())
+    give_back(tensor)  # one after the other, a mapped checkpoint needs little memory
+    return finite
 
 
 def _check(state: Mapping[str, Tensor], config: OFAConfig) -> None:

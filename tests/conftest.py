@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,14 @@ from ofa_core import OFA, OFAModel, Tokenizer
 from ofa_core.checkpoint.model_dir import save_directory
 from ofa_core.data.records import Format
 from ofa_core.text import small_vocabulary_dir
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _give_memory_back() -> Iterator[None]:
+    """Let the C library return what is free behind each module's tests, which it would keep for later."""
+    yield
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
 import importlib.util
 import json
+import math
+import os
 from collections.abc import Mapping, Sequence
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,29 +25,52 @@ from torch import Tensor
 from checkpoints_convert import config_from_fairseq, from_fairseq, to_fairseq
 from checkpoints_convert.infer_config import arguments_of, task_of
 from ofa_core import OFA, GenerationOptions, Hypothesis, OFAConfig, OFAModel, TaskSettings, Tokenizer
-from ofa_core.checkpoint.model_dir import empty_model
+from ofa_core.checkpoint.model_dir import empty_model, read_safetensors
 from ofa_core.config import ClassificationHeadConfig, PromptConfig
 from ofa_core.heads.pipeline import Pipeline
-from ofa_core.inference.fast_model import optimized
+from ofa_core.inference.fast_model import optimized, plain
 from ofa_core.text import small_vocabulary_dir
 
 ROOT = Path(__file__).parent.parent
-GOLDEN = Path(__file__).parent / "golden"
+#: Reference outputs that come with the project, and those that tests marked ``reference`` read: other cases of the same
+#: form, in files of the same names, may stand in another directory.
+OWN_GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(os.environ.get("OFA_GOLDEN_DIR") or OWN_GOLDEN)
 #: Third-party and large data that a tree laid out for CI has beside the repository.
 SHARED = ROOT.parent / "shared"
+#: Genuine training checkpoints, which are not part of the repository.
+CHECKPOINTS = next(
+    (path for path in (GOLDEN / "checkpoints", SHARED / "golden" / "checkpoints") if path.is_dir()),
+    SHARED / "golden" / "checkpoints",
+)
 
 #: The largest absolute difference from the reference, by dtype. One place for all tests.
 TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 0.15, torch.float16: 0.03}
 SCORE_TOLERANCE = 1e-4
 
 
+def golden_path(name: str) -> Path:
+    """A file of references; the project's own where the directory that was named has none of this name."""
+    return next((path for path in (GOLDEN / name, OWN_GOLDEN / name) if path.is_file()), OWN_GOLDEN / name)
+
+
 def golden(name: str) -> Any:
-    return json.loads((GOLDEN / name).read_text())
+    return json.loads(golden_path(name).read_text())
 
 
 def golden_arrays(name: str) -> dict[str, Tensor]:
-    with np.load(GOLDEN / name) as file:
+    with np.load(golden_path(name)) as file:
         return {key: torch.from_numpy(file[key]) for key in file.files}
+
+
+def golden_cases(name: str) -> list[dict[str, Any]]:
+    """The cases of a file of references; none where the directory that was named has no such file."""
+    return json.loads((GOLDEN / name).read_text()) if (GOLDEN / name).is_file() else []
+
+
+def forward_cases() -> list[str]:
+    """Names of the ``forward_*`` references."""
+    return sorted(path.stem for path in GOLDEN.glob("forward_*.json"))
 
 
 def fairseq_state(shapes: Mapping[str, list[int]], salt: str, *, for_generation: bool = False) -> dict[str, Tensor]:
@@ -66,12 +91,63 @@ def reference_model(case: Mapping[str, Any], salt: str | None = None, *, for_gen
     return model.eval().requires_grad_(False)
 
 
-@cache
+def mapped_reference_model(case: Mapping[str, Any], path: Path) -> OFAModel:
+    """As :func:`reference_model`, with its weights in a file at ``path`` that is mapped: nothing is held twice."""
+    shapes = {name: tuple(shape) for name, shape in case["shapes"].items()}
+    stored = {name: shape for name, shape in shapes.items() if _is_stored(name)}
+    _write_synthetic(path, stored, case["meta"]["salt"])
+    state = read_safetensors(path)
+    state |= {name: state[synth.TIED[name]] for name in shapes if name in synth.TIED}
+    state |= {name: torch.tensor(0) for name in shapes if name.endswith("num_batches_tracked")}
+    config = config_from_fairseq(state, case["meta"]["args"])
+    model = empty_model(config)
+    model.load_state_dict(from_fairseq(state, config), assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _is_stored(name: str) -> bool:
+    return name.rsplit(".", 1)[-1] not in synth.COMPUTED and name not in synth.TIED
+
+
+def _write_synthetic(path: Path, shapes: Mapping[str, tuple[int, ...]], salt: str) -> None:
+    """Write weights in safetensors' format one after the other, two at a time."""
+    header: dict[str, Any] = {}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file, ThreadPoolExecutor(2) as pool:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.flush()
+
+        def write(name: str) -> None:
+            values = synth.synth_tensor(name, shapes[name], salt)
+            os.pwrite(file.fileno(), np.ascontiguousarray(values), 8 + len(text) + header[name]["data_offsets"][0])
+
+        list(pool.map(write, shapes))
+
+
 def generation_model(salt: str, nano: bool = True, *, optimize: bool = False) -> OFAModel:
-    """A model of the generation cases."""
-    if optimize:
-        return optimized(copy.deepcopy(generation_model(salt, nano)))
-    return reference_model(golden("forward_nano.json" if nano else "forward_base.json"), salt, for_generation=True)
+    """A model of the generation cases: one object, which is made faster or plain again as it is asked for."""
+    model = (_nano_generation_model if nano else _base_generation_model)(salt)
+    return optimized(model) if optimize else plain(model)
+
+
+@cache
+def _nano_generation_model(salt: str) -> OFAModel:
+    return reference_model(golden("forward_nano.json"), salt, for_generation=True)
+
+
+@lru_cache(maxsize=1)
+def _base_generation_model(salt: str) -> OFAModel:
+    return reference_model(golden("forward_base.json"), salt, for_generation=True)
+
+
+def forget_large_models() -> None:
+    """Let go of what :func:`generation_model` keeps."""
+    _base_generation_model.cache_clear()
 
 
 def reference_images(spec: Mapping[str, Any] | None) -> Tensor | None:

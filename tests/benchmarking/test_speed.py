@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import machine
+from benchmarks import machine, speed, workloads
 from benchmarks.machine import Limits, PeakMemory, Work, count, measure_limits, times
 from benchmarks.speed import main
 from benchmarks.workloads import CANDIDATES, WORKLOADS, make_candidates, make_inputs, make_model
@@ -81,7 +81,14 @@ def test_inputs_are_sources_with_padding() -> None:
 
 
 @pytest.mark.parametrize("plain", [False, True])
-def test_the_command_measures_every_workload(tmp_path: Path, capsys: pytest.CaptureFixture[str], plain: bool) -> None:
+def test_the_command_measures_every_workload(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, plain: bool
+) -> None:
+    monkeypatch.setattr(
+        speed, "make_model", lambda size, **changes: make_model(size, **({"vocab_size": 5000} | changes))
+    )
+    monkeypatch.setattr(speed, "measure_limits", lambda place: measure_limits(place, repeats=2))
+    monkeypatch.setattr(workloads, "DIALOG_TURNS", 2)
     out = tmp_path / "speed.json"
     options = ["--sizes", "tiny", "--image-size", "64", "--batches", "2", "--repeats", "1", "--seconds", "0"]
     assert main([*options, "--out", str(out), *(["--plain"] if plain else [])]) == 0

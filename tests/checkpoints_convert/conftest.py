@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from reference import CHECKPOINTS
 
-CHECKPOINTS = Path(__file__).parents[3] / "shared" / "golden" / "checkpoints"
 NAMES = ("refcoco_cfg", "vqa_namespace")
 
 

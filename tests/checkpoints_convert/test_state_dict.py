@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from reference import GOLDEN, fairseq_state, golden, quick_config, random_state
+from reference import OWN_GOLDEN, fairseq_state, golden, quick_config, random_state
 from torch import Tensor
 
 from checkpoints_convert import config_from_fairseq, from_fairseq, read_checkpoint, to_fairseq
@@ -306,5 +306,5 @@ def test_the_kinds_cover_all_reference_models() -> None:
         return frozenset(golden(f"{stem}.json")["shapes"])
 
     covered = {names(f"forward_{kind}") for kind in KINDS}
-    small = [path.stem for path in GOLDEN.glob("forward_nano*.json")]
+    small = [path.stem for path in OWN_GOLDEN.glob("forward_nano*.json")]
     assert {names(stem) for stem in small} == covered

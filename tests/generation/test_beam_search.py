@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import torch
-from reference import SCORE_TOLERANCE, generation_model, golden, reference_images, tiny_model
+from reference import SCORE_TOLERANCE, forget_large_models, generation_model, golden_cases, reference_images, tiny_model
 from torch import Tensor
 
 from ofa_core import AllowedRange, AnswerTrie, DecoderCache, GenerationOptions, Hypothesis, OFAError, OFAModel, generate
@@ -18,7 +18,7 @@ from ofa_core.generation.stepper import Stepper
 
 BOS, PAD, EOS, UNK = range(4)
 
-CASES = {case["name"]: case for case in golden("generate.json")}
+CASES = {case["name"]: case for case in golden_cases("generate.json")}
 
 #: The reference's settings by our names.
 SETTINGS = {
@@ -69,9 +69,16 @@ def padded(sources: Sequence[Sequence[int]]) -> Tensor:
     return torch.tensor([[*source, *[PAD] * (longest - len(source))] for source in sources])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_large_models() -> Iterator[None]:
+    yield
+    forget_large_models()
+
+
 # Against the original implementation
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("optimize", [False, True], ids=["plain", "optimized"])
 @pytest.mark.parametrize("name", CASES)
 def test_search_equals_the_original(name: str, optimize: bool) -> None:

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from reference import SCORE_TOLERANCE, generation_model, golden, reference_images, tiny_model
+from reference import SCORE_TOLERANCE, generation_model, golden_cases, reference_images, tiny_model
 from torch import Tensor
 
 import ofa_core.generation.scoring as candidates_module
 from ofa_core import OFAError, OFAModel, score_candidates
 
 BOS, PAD, EOS = range(3)
-CASES = {case["name"]: case for case in golden("candidates.json")}
+CASES = {case["name"]: case for case in golden_cases("candidates.json")}
 PROMPTS = ("none", "src", "prev_output")
 
 #: Sources of different lengths, so that their decoder prompts differ too.
@@ -24,6 +24,7 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, atol=SCORE_TOLERANCE, rtol=0)
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("optimize", [False, True], ids=["plain", "optimized"])
 @pytest.mark.parametrize("name", CASES)
 def test_scores_equal_the_original(name: str, optimize: bool) -> None:

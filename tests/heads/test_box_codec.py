@@ -6,12 +6,12 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from reference import SCORE_TOLERANCE, golden
+from reference import SCORE_TOLERANCE, golden_cases
 
 from ofa_core import BoxCodec, OFAError
 from ofa_core.heads.box_codec import Convention
 
-CASES = golden("boxes.json")
+CASES = golden_cases("boxes.json")
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 
@@ -22,6 +22,7 @@ def codec_of(case: dict[str, Any]) -> BoxCodec:
 # Against the original implementation
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['width']}x{case['height']}")
 def test_refcoco_boxes_equal_the_original(case: dict[str, Any]) -> None:
     codec, size = codec_of(case), (case["width"], case["height"])
@@ -29,6 +30,7 @@ def test_refcoco_boxes_equal_the_original(case: dict[str, Any]) -> None:
     assert codec.decode(case["bins"], size) == pytest.approx(case["decoded"], abs=SCORE_TOLERANCE)
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['width']}x{case['height']}")
 def test_invig_boxes_equal_the_original(case: dict[str, Any]) -> None:
     codec, size = BoxCodec("invig"), (case["width"], case["height"])

@@ -119,6 +119,7 @@ def test_labels_that_make_no_sense_are_refused(ofa: OFA, labels: Any, message: s
 # By a head of the checkpoint
 
 
+@pytest.mark.reference
 def test_a_head_gives_the_probabilities_of_the_original(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reference ids and pictures go in; the tokenizer and the decoder prompt, which the reference has not, do not."""
     case, arrays = golden("forward_nano_head.json"), golden_arrays("forward_nano_head.npz")

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from inference.models import faster
-from reference import SCORE_TOLERANCE, generation_model, golden, lively_ofa, picture, reference_images, tiny_model
+from reference import (
+    SCORE_TOLERANCE,
+    forget_large_models,
+    generation_model,
+    golden_cases,
+    lively_ofa,
+    picture,
+    reference_images,
+    tiny_model,
+)
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
@@ -20,7 +29,15 @@ from ofa_core.inference.fast_layers import MIN_MULTIPLICATIONS
 from ofa_core.inference.fast_model import answering
 from ofa_core.inference.position_table import TABLE_LENGTH
 
-CASES = [case for case in golden("generate.json") if not case["settings"].get("gen_code") and not case["trie_words"]]
+CASES = [
+    case for case in golden_cases("generate.json") if not case["settings"].get("gen_code") and not case["trie_words"]
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_large_models() -> Iterator[None]:
+    yield
+    forget_large_models()
 
 
 def static(model: OFAModel) -> OFAModel:
@@ -41,7 +58,9 @@ def test_searches_equal_the_usual_ones(case: dict[str, Any]) -> None:
     tokens, images = torch.tensor(case["src_tokens"]), reference_images(case["image"])
     prefix = None if case["prefix_tokens"] is None else torch.tensor(case["prefix_tokens"])
     expected = generate(models, tokens, images, options, prefix=prefix)
-    found = generate([static(model) for model in models], tokens, images, options, prefix=prefix)
+    for model in models:
+        optimized(model).compiled_step = static_step
+    found = generate(models, tokens, images, options, prefix=prefix)
     for one, other in zip(found, expected, strict=True):
         assert [h.tokens for h in one] == [h.tokens for h in other]
         assert [h.score for h in one] == pytest.approx([h.score for h in other], abs=SCORE_TOLERANCE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -559,3 +560,19 @@ def test_lora_of_peft_counts_trains_and_merges(monkeypatch: pytest.MonkeyPatch) 
     assert not any("lora" in name for name in fast.model.state_dict())
     assert_same(fast.caption(image), trained, 1e-4)
     assert_same(fast.caption(image), plain_ofa.caption(image))
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": torch.int8}, {"optimize": False}], ids=str)
+def test_a_model_that_nobody_holds_leaves_memory_at_once(options: dict[str, Any]) -> None:
+    """Nothing that is kept leads back to it, so no collector has to come by."""
+    gc.collect()
+    gc.disable()
+    try:
+        ofa = ofa_core.load("demo", **options)
+        ofa.caption(picture(1))
+        ofa.answer(picture(1), "what?", candidates=["a", "b"])
+        model = weakref.ref(ofa.model)
+        del ofa
+        assert model() is None
+    finally:
+        gc.enable()

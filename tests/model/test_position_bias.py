@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference import SHARED, TOLERANCE
+from reference import CHECKPOINTS, TOLERANCE
 from torch import Tensor
 
 from checkpoints_convert import read_checkpoint
@@ -30,7 +30,7 @@ EDGE_IDS = (0, 1, 2, 41, 42, 43, 84, 85, 882, 1024, 1723, 1764)
 @pytest.fixture(scope="module", params=["refcoco_cfg", "vqa_namespace"])
 def buffers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Tensor]]:
     """The position buffers that the original implementation computed and stored in a training checkpoint."""
-    packed = SHARED / "golden" / "checkpoints" / f"{request.param}.pt.gz"
+    packed = CHECKPOINTS / f"{request.param}.pt.gz"
     if not packed.is_file():
         pytest.skip(f"the genuine checkpoints are not part of the repository: {packed} does not exist")
     path: Path = tmp_path_factory.mktemp("genuine") / "checkpoint.pt"

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reference import golden_path
 
 from ofa_core.text import Tokenizer, small_vocabulary_dir
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -31,4 +30,4 @@ def vocabulary_dir(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def golden() -> Any:
-    return lambda name: json.loads((ROOT / "tests" / "golden" / f"{name}.json").read_text("utf-8"))
+    return lambda name: json.loads(golden_path(f"{name}.json").read_text("utf-8"))

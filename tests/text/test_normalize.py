@@ -7,10 +7,10 @@ import pytest
 from ofa_core.text import pre_caption, pre_question
 
 
+@pytest.mark.reference
 def test_golden(golden: Any) -> None:
     cases = golden("normalize")
     for function in (pre_caption, pre_question):
-        assert len(cases[function.__name__]) > 20
         for case in cases[function.__name__]:
             assert function(case["text"], case["max_words"]) == case["out"], case
 

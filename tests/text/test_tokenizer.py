@@ -25,6 +25,7 @@ def bin_ids(tokenizer: Tokenizer, *bins: int) -> list[int]:
 # Against the original implementation
 
 
+@pytest.mark.reference
 def test_golden_text(official: Tokenizer, golden: Any) -> None:
     cases = golden("tokenizer")
     assert len(official) == 59457
@@ -33,6 +34,7 @@ def test_golden_text(official: Tokenizer, golden: Any) -> None:
         assert official.decode(case["ids"]) == (case["decoded"] or "")
 
 
+@pytest.mark.reference
 def test_golden_symbols(official: Tokenizer, golden: Any) -> None:
     for case in golden("symbols"):
         assert official.encode_symbols(case["text"]) == case["ids"]

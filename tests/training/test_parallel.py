@@ -20,13 +20,17 @@ from ofa_core.training.run import make_trainer, train
 from ofa_core.training.state import read_state
 
 TESTS = Path(__file__).parent.parent
+#: Trains one run after the other, in each of the processes.
 SCRIPT = """
 import json, sys
 sys.path[:0] = json.loads(sys.argv[3])
 from pathlib import Path
 from training.made import settings
-from ofa_core.training.run import train
-train(settings(Path(sys.argv[1]), **json.loads(sys.argv[2])))
+from ofa_core.training.run import make_trainer
+from ofa_core.utils.distributed import process_group
+with process_group() as process:
+    for name, changes in json.loads(sys.argv[2]).items():
+        make_trainer(settings(Path(sys.argv[1]) / name, **changes), process).run()
 """
 
 
@@ -39,13 +43,27 @@ def still(**changes: Any) -> dict[str, Any]:
     return {"new_model": content, "freeze_batch_norm": True, "steps": 4} | changes
 
 
-def train_in_two(out: Path, script: Path, **changes: Any) -> None:
+#: Changes to the settings of runs that two processes are compared with one in.
+COMPARED: dict[str, dict[str, Any]] = {"copies": {}, "accumulated": {"accumulate": 2}, "sharded": {"shard": True}}
+DROPOUT = {"steps": 4, "batch_size": 1}
+
+
+@pytest.fixture(scope="module")
+def runs_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of runs that two processes made."""
+    out = tmp_path_factory.mktemp("two")
+    runs = {name: still(batch_size=1, **changes) for name, changes in COMPARED.items()}
+    if not hasattr(fsdp, "fully_shard"):
+        del runs["sharded"]
+    runs["dropout"] = DROPOUT | {"save_every": 2}
+    script = out / "train.py"
     script.write_text(SCRIPT)
-    arguments = [str(out), json.dumps(changes), json.dumps([str(TESTS), str(TESTS / "golden")])]
+    arguments = [str(out), json.dumps(runs), json.dumps([str(TESTS), str(TESTS / "golden")])]
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+    return out
 
 
 def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
@@ -55,28 +73,25 @@ def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
         assert torch.allclose(first[name].float(), second[name].float(), atol=2e-4), name
 
 
-@pytest.mark.parametrize("changes", [{}, {"accumulate": 2}, {"shard": True}], ids=["copies", "accumulated", "sharded"])
-def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path, changes: dict[str, Any]) -> None:
-    if changes.get("shard") and not hasattr(fsdp, "fully_shard"):
+@pytest.mark.parametrize("name", COMPARED)
+def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path, runs_of_two: Path, name: str) -> None:
+    if name == "sharded" and not hasattr(fsdp, "fully_shard"):
         pytest.skip("this torch has no fully_shard")
-    train_in_two(tmp_path / "two", tmp_path / "two.py", **still(batch_size=1, **changes))
-    alone = {name: value for name, value in changes.items() if name != "shard"}
-    train(settings(tmp_path / "one", **still(batch_size=2, **alone)))
-    assert_close(*(load_file(tmp_path / run / "last" / "model.safetensors") for run in ("one", "two")))
-    one, two = ((tmp_path / run / "log.jsonl").read_text().splitlines() for run in ("one", "two"))
+    alone = {option: value for option, value in COMPARED[name].items() if option != "shard"}
+    train(settings(tmp_path / name, **still(batch_size=2, **alone)))
+    runs = tmp_path / name, runs_of_two / name
+    assert_close(*(load_file(run / "last" / "model.safetensors") for run in runs))
+    one, two = ((run / "log.jsonl").read_text().splitlines() for run in runs)
     assert len(one) == len(two) == 4
 
 
-def test_a_run_of_two_goes_on_with_two(tmp_path: Path) -> None:
-    dropout = {"steps": 4, "batch_size": 1}
-    train_in_two(tmp_path / "whole", tmp_path / "x.py", **dropout)
-    train_in_two(tmp_path / "cut", tmp_path / "x.py", **dropout, save_every=2)
-    groups, facts = read_state(tmp_path / "cut" / "state.safetensors")
+def test_a_run_of_two_goes_on_with_two_alone(tmp_path: Path, runs_of_two: Path) -> None:
+    groups, facts = read_state(runs_of_two / "dropout" / "state.safetensors")
     assert facts["step"] == 4
     assert set(groups["random"]) == {"0", "1"}
     assert not torch.equal(groups["random"]["0"], groups["random"]["1"]), "each has dropout of its own"
     with pytest.raises(OFAError, match="the run was made by 2 processes and cannot go on with 1"):
-        make_trainer(settings(tmp_path / "cut", **dropout)).run()
+        make_trainer(settings(runs_of_two / "dropout", **DROPOUT)).run()
 
 
 def test_sharding_needs_several_processes(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ import pytest
 import synth
 import torch
 from PIL import Image
-from reference import golden, golden_arrays
+from reference import golden_arrays, golden_cases
 from torch import Tensor
 
 from ofa_core import ImageTransform, OFAError
 from ofa_core.vision.transform import open_image
 
-CASES: list[dict[str, Any]] = golden("images.json")
+CASES = golden_cases("images.json")
 
 
 def picture(height: int = 50, width: int = 70, seed: int = 5) -> np.ndarray[Any, Any]:
@@ -35,6 +35,7 @@ def as_bytes(pixels: Tensor) -> Tensor:
     return ((pixels * 0.5 + 0.5) * 255).round().to(torch.uint8)
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize(
     "index", range(len(CASES)), ids=[f"{c['mode']}-{c['height']}x{c['width']}-{c['size']}" for c in CASES]
 )

@@ -24,11 +24,7 @@ class _Entry:
     """The biases for one grid and texts of up to ``length`` tokens."""
 
     length: int
-    compute: LayerBias
     kept: tuple[Tensor, ...]  # those of the first layers
-
-    def bias(self, layer: int) -> Tensor:
-        return self.kept[layer] if layer < len(self.kept) else self.compute(layer)
 
     @property
     def nbytes(self) -> int:
@@ -67,13 +63,20 @@ class BiasCache:
                 del self.entries[next(iter(self.entries))]  # the oldest
             self.entries[grid] = entry
         size = length + (grid[0] * grid[1] if grid is not None else 0)
-        return lambda layer: entry.bias(layer)[..., :size, :size]
+        kept = entry.kept
+        rest = compute(entry.length) if len(kept) < self.layers else None
+
+        def bias(layer: int) -> Tensor:
+            whole = kept[layer] if rest is None or layer < len(kept) else rest(layer)
+            return whole[..., :size, :size]
+
+        return bias
 
     def _keep(self, length: int, compute: LayerBias) -> _Entry:
+        """Compute the biases of as many layers as there is room for; nothing that leads back to the model is kept."""
         first = compute(0)
         room = min(self.layers, self.max_bytes // first.nbytes)
-        kept = [first, *(compute(layer) for layer in range(1, room))] if room else []
-        return _Entry(length, compute, tuple(kept))
+        return _Entry(length, tuple([first, *(compute(layer) for layer in range(1, room))] if room else []))
 
 
 class FastEncoder(Encoder):
