@@ -14,8 +14,9 @@ $(VENV)/installed: pyproject.toml
 demo: $(VENV)/installed
 	$(BIN)/python scripts/demo.py
 
+# Two processes of one thread each: less time and less memory than one of two. PYTEST="-m 'not slow'" leaves sizes out.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import math
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
@@ -91,11 +92,13 @@ def reference_model(case: Mapping[str, Any], salt: str | None = None, *, for_gen
     return model.eval().requires_grad_(False)
 
 
-def mapped_reference_model(case: Mapping[str, Any], path: Path) -> OFAModel:
+def mapped_reference_model(
+    case: Mapping[str, Any], path: Path, salt: str | None = None, *, for_generation: bool = False
+) -> OFAModel:
     """As :func:`reference_model`, with its weights in a file at ``path`` that is mapped: nothing is held twice."""
     shapes = {name: tuple(shape) for name, shape in case["shapes"].items()}
     stored = {name: shape for name, shape in shapes.items() if _is_stored(name)}
-    _write_synthetic(path, stored, case["meta"]["salt"])
+    _write_synthetic(path, stored, salt or case["meta"]["salt"], for_generation)
     state = read_safetensors(path)
     state |= {name: state[synth.TIED[name]] for name in shapes if name in synth.TIED}
     state |= {name: torch.tensor(0) for name in shapes if name.endswith("num_batches_tracked")}
@@ -109,7 +112,7 @@ def _is_stored(name: str) -> bool:
     return name.rsplit(".", 1)[-1] not in synth.COMPUTED and name not in synth.TIED
 
 
-def _write_synthetic(path: Path, shapes: Mapping[str, tuple[int, ...]], salt: str) -> None:
+def _write_synthetic(path: Path, shapes: Mapping[str, tuple[int, ...]], salt: str, for_generation: bool) -> None:
     """Write weights in safetensors' format one after the other, two at a time."""
     header: dict[str, Any] = {}
     end = 0
@@ -123,7 +126,7 @@ def _write_synthetic(path: Path, shapes: Mapping[str, tuple[int, ...]], salt: st
         file.flush()
 
         def write(name: str) -> None:
-            values = synth.synth_tensor(name, shapes[name], salt)
+            values = synth.synth_state({name: shapes[name]}, salt, for_generation=for_generation)[name]
             os.pwrite(file.fileno(), np.ascontiguousarray(values), 8 + len(text) + header[name]["data_offsets"][0])
 
         list(pool.map(write, shapes))
@@ -142,7 +145,9 @@ def _nano_generation_model(salt: str) -> OFAModel:
 
 @lru_cache(maxsize=1)
 def _base_generation_model(salt: str) -> OFAModel:
-    return reference_model(golden("forward_base.json"), salt, for_generation=True)
+    with tempfile.TemporaryDirectory() as directory:  # what is mapped stays readable
+        path = Path(directory) / "model.safetensors"
+        return mapped_reference_model(golden("forward_base.json"), path, salt, for_generation=True)
 
 
 def forget_large_models() -> None:
@@ -208,7 +213,7 @@ def random_state(config: OFAConfig, seed: int = 0) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in _drawn_state(config.model_dump_json(), seed).items()}
 
 
-@cache
+@lru_cache(maxsize=4)
 def _drawn_state(config: str, seed: int) -> dict[str, Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reference import ROOT
@@ -186,9 +187,34 @@ def test_a_file_needs_only_the_declared_dependencies(path: Path) -> None:
     assert third_party(path) <= DEPENDENCIES.keys() | optional
 
 
+def project() -> dict[str, Any]:
+    """The ``project`` table of pyproject.toml."""
+    toml = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli", reason="nothing here reads TOML")
+    table: dict[str, Any] = toml.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return table
+
+
+#: What is needed to build or check, and not to run the tests.
+NOT_FOR_TESTS = {"ruff", "mypy", "types-tqdm"}
+
+
+def test_the_lower_bounds_that_were_tried_are_the_declared_ones() -> None:
+    extras = project()["optional-dependencies"]
+    declared = [requirement.partition(";")[0] for requirement in (*project()["dependencies"], *extras["dev"])]
+    floors = {tuple(requirement.strip().split(">=")) for requirement in declared}
+    floors = {(name, *floor) for name, *floor in floors if name not in NOT_FOR_TESTS}
+    lines = (ROOT / ".ci" / "lower-bounds.txt").read_text().splitlines()
+    tried = {tuple(line.split("==")) for line in lines if not line.startswith("#")}
+    assert {(name, full(floor)) for name, floor in floors} == tried
+
+
+def full(version: str) -> str:
+    """A version with all of its three numbers."""
+    return ".".join([*version.split("."), "0", "0"][:3])
+
+
 def test_what_comes_with_an_extra_is_imported_when_it_is_used_and_declared() -> None:
-    tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = project()["optional-dependencies"]
     for name, (distribution, extra, reader) in OPTIONAL.items():
         assert name in third_party(reader)
         at_import = [node for node in parsed(reader).body if isinstance(node, ast.Import | ast.ImportFrom | ast.Try)]
@@ -198,9 +224,7 @@ def test_what_comes_with_an_extra_is_imported_when_it_is_used_and_declared() -> 
 
 
 def test_the_declared_dependencies_are_the_seven() -> None:
-    tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = [re.match(r"[\w-]+", requirement) for requirement in project["dependencies"]]
+    names = [re.match(r"[\w-]+", requirement) for requirement in project()["dependencies"]]
     assert {name[0] for name in names if name} == set(DEPENDENCIES.values())
 
 

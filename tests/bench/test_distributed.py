@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from bench.runs import only, rows_in, save_lively, write_data
+from jobs import one_job_at_a_time
 
 from ofa_core.bench.results import iter_rows
 from ofa_core.bench.summary import read_summary
@@ -50,14 +51,15 @@ def test_two_processes_write_what_one_does(tmp_path: Path, capsys: pytest.Captur
     arguments = ["bench", *tasks, "--model", str(model), "--comment", "zwölf", "--batch-size", "2", "--skip-bad"]
     arguments += ["--data", f"guesswhat={paths['guesswhat']}", f"invig={paths['invig']}", "--quiet"]
     arguments += ["--images", str(tmp_path / "images"), "--num-beams", "2", "--max-new-tokens", "3", "--out"]
-    together = subprocess.run(
-        [sys.executable, *TORCHRUN, "-m", "ofa_core", *arguments, str(tmp_path / "two")],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    with one_job_at_a_time():
+        together = subprocess.run(
+            [sys.executable, *TORCHRUN, "-m", "ofa_core", *arguments, str(tmp_path / "two")],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
     assert together.returncode == 0, together.stderr
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

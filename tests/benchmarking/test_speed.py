@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,10 +85,9 @@ def test_inputs_are_sources_with_padding() -> None:
 def test_the_command_measures_every_workload(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, plain: bool
 ) -> None:
-    monkeypatch.setattr(
-        speed, "make_model", lambda size, **changes: make_model(size, **({"vocab_size": 5000} | changes))
-    )
-    monkeypatch.setattr(speed, "measure_limits", lambda place: measure_limits(place, repeats=2))
+    small = {"vocab_size": 5000, "encoder_layers": 1, "decoder_layers": 1, "stem_depths": (1, 1, 1)}
+    monkeypatch.setattr(speed, "make_model", lambda size, **changes: make_model(size, **(small | changes)))
+    monkeypatch.setattr(speed, "measure_limits", cache(partial(measure_limits, repeats=2)))
     monkeypatch.setattr(workloads, "DIALOG_TURNS", 2)
     out = tmp_path / "speed.json"
     options = ["--sizes", "tiny", "--image-size", "64", "--batches", "2", "--repeats", "1", "--seconds", "0"]

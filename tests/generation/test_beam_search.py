@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ from ofa_core import AllowedRange, AnswerTrie, DecoderCache, GenerationOptions, 
 from ofa_core.generation import Step
 from ofa_core.generation.beam_search import BLOCK, _top_k
 from ofa_core.generation.stepper import Stepper
+from ofa_core.inference.compiled_decoder import static_step
+from ofa_core.inference.fast_model import optimized, plain
 
 BOS, PAD, EOS, UNK = range(4)
 
@@ -78,10 +80,20 @@ def _forget_large_models() -> Iterator[None]:
 # Against the original implementation
 
 
+def static(model: OFAModel) -> OFAModel:
+    """The model, which decodes in static shapes from now on, without a compiler."""
+    optimized(model).compiled_step = static_step
+    return model
+
+
+#: The ways in which one model can answer.
+WAYS: dict[str, Callable[[OFAModel], OFAModel]] = {"plain": plain, "optimized": optimized, "static": static}
+
+
 @pytest.mark.reference
-@pytest.mark.parametrize("optimize", [False, True], ids=["plain", "optimized"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", CASES)
-def test_search_equals_the_original(name: str, optimize: bool) -> None:
+def test_search_equals_the_original(name: str, way: str) -> None:
     case = CASES[name]
     constraints: list[Any] = []
     if case["settings"]["constraint_range"]:
@@ -89,7 +101,7 @@ def test_search_equals_the_original(name: str, optimize: bool) -> None:
     if case["trie_words"]:
         constraints.append(AnswerTrie(case["trie_words"]))
     found = generate(
-        [generation_model(model["salt"], model["nano"], optimize=optimize) for model in case["models"]],
+        [WAYS[way](generation_model(model["salt"], model["nano"])) for model in case["models"]],
         torch.tensor(case["src_tokens"]),
         reference_images(case["image"]),
         options_of(case["settings"]),

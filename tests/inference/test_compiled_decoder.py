@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 import torch
 from inference.models import faster
 from reference import (
     SCORE_TOLERANCE,
-    forget_large_models,
-    generation_model,
-    golden_cases,
     lively_ofa,
     picture,
-    reference_images,
     tiny_model,
 )
 from torch import Tensor
@@ -29,41 +24,12 @@ from ofa_core.inference.fast_layers import MIN_MULTIPLICATIONS
 from ofa_core.inference.fast_model import answering
 from ofa_core.inference.position_table import TABLE_LENGTH
 
-CASES = [
-    case for case in golden_cases("generate.json") if not case["settings"].get("gen_code") and not case["trie_words"]
-]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _forget_large_models() -> Iterator[None]:
-    yield
-    forget_large_models()
-
 
 def static(model: OFAModel) -> OFAModel:
     """A copy that decodes in static shapes, without a compiler."""
     other = faster(model)
     other.compiled_step = static_step
     return other
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_searches_equal_the_usual_ones(case: dict[str, Any]) -> None:
-    models = [generation_model(model["salt"], model["nano"]) for model in case["models"]]
-    options = GenerationOptions(
-        num_beams=case["settings"].get("beam", 5),
-        max_new_tokens=12,
-        no_repeat_ngram_size=case["settings"].get("no_repeat_ngram_size", 0),
-    )
-    tokens, images = torch.tensor(case["src_tokens"]), reference_images(case["image"])
-    prefix = None if case["prefix_tokens"] is None else torch.tensor(case["prefix_tokens"])
-    expected = generate(models, tokens, images, options, prefix=prefix)
-    for model in models:
-        optimized(model).compiled_step = static_step
-    found = generate(models, tokens, images, options, prefix=prefix)
-    for one, other in zip(found, expected, strict=True):
-        assert [h.tokens for h in one] == [h.tokens for h in other]
-        assert [h.score for h in one] == pytest.approx([h.score for h in other], abs=SCORE_TOLERANCE)
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from ofa_core.checkpoint.model_dir import empty_model
 from ofa_core.config import PRESETS, ClassificationHeadConfig
 from ofa_core.inference import bias_cache
 from ofa_core.inference.bias_cache import BiasCache
-from ofa_core.inference.fast_model import optimized, plain, refresh
+from ofa_core.inference.fast_model import optimized, refresh
 from ofa_core.utils.mapped_memory import give_back
 
 CASES = forward_cases()
@@ -68,7 +69,8 @@ class Run:
     class_logits: Tensor | None
 
 
-def give_back_layer_by_layer(model: OFAModel) -> None:
+@contextmanager
+def giving_back_layer_by_layer(model: OFAModel) -> Iterator[None]:
     """Keep of a mapped model no more in memory than a layer at a time, and of what is derived from it."""
 
     def give_back_all(module: nn.Module, *_: object) -> None:
@@ -76,52 +78,58 @@ def give_back_layer_by_layer(model: OFAModel) -> None:
             give_back(parameter)
         refresh(model)
 
-    for layer in (*model.encoder.image_stem.stages, *model.encoder.layers, *model.decoder.layers):
-        layer.register_forward_hook(give_back_all)
+    layers = (*model.encoder.image_stem.stages, *model.encoder.layers, *model.decoder.layers)
+    hooks = [layer.register_forward_hook(give_back_all) for layer in layers]
+    yield
+    for hook in hooks:
+        hook.remove()
+
+
+def stem_output(features: ImageFeatures) -> Tensor:
+    """The stem's output [1, 1024, h, w] for the first picture."""
+    return features.patches[:1].transpose(1, 2).unflatten(2, features.grid)
+
+
+def made_run(name: str, model: OFAModel) -> Run:
+    expected, meta = golden_arrays(f"{name}.npz"), golden(f"{name}.json")["meta"]
+    tokens, prefix = expected["src_tokens"], expected["prev_output_tokens"]
+    images = reference_images(meta["image"])
+    image_mask = None if meta["patch_masks"] is None else torch.tensor(meta["patch_masks"])
+    code_mask = None if meta["code_masks"] is None else torch.tensor(meta["code_masks"])
+    with torch.no_grad():
+        features = None if images is None else model.image_features(images)
+        memory = model.encode(tokens, features, image_mask)
+        return Run(
+            expected=expected,
+            meta=meta,
+            config=model.config,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            feature_map=None if features is None else stem_output(features),
+            memory=memory,
+            logits=model.decode(memory, prefix, code_mask=code_mask),
+            class_logits=model.classify(meta["head"]["name"], tokens, prefix, images) if meta["head"] else None,
+        )
 
 
 @pytest.fixture(
     scope="module",
     params=[pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in CASES],
 )
-def case_model(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, OFAModel]]:
-    """The name of a case and its model, which is made once for both ways to compute."""
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """A case as the plain model computes it, and as the same model does when it was made faster."""
     path = tmp_path_factory.mktemp("weights") / f"{request.param}.safetensors"
     model = mapped_reference_model(golden(f"{request.param}.json"), path)
-    if model.config.embed_dim >= SMALLEST_WIDTH:
-        give_back_layer_by_layer(model)
-    with pytest.MonkeyPatch.context() as patched:
+    small = giving_back_layer_by_layer(model) if model.config.embed_dim >= SMALLEST_WIDTH else nullcontext()
+    with pytest.MonkeyPatch.context() as patched, small:
         patched.setattr(bias_cache, "BiasCache", partial(BiasCache, max_bytes=1 << 28))
-        yield request.param, model
-    plain(model)
+        made = {"plain": made_run(request.param, model), "optimized": made_run(request.param, optimized(model))}
     path.unlink()
+    return made
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "optimized"])
-def run(request: pytest.FixtureRequest, case_model: tuple[str, OFAModel]) -> Run:
-    name, model = case_model
-    case = golden(f"{name}.json")
-    expected, meta = golden_arrays(f"{name}.npz"), case["meta"]
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    model = optimized(model) if request.param else plain(model)
-    tokens, prefix = expected["src_tokens"], expected["prev_output_tokens"]
-    images = reference_images(meta["image"])
-    image_mask = None if meta["patch_masks"] is None else torch.tensor(meta["patch_masks"])
-    code_mask = None if meta["code_masks"] is None else torch.tensor(meta["code_masks"])
-    with torch.no_grad():
-        memory = model.encode(tokens, images, image_mask)
-        return Run(
-            expected=expected,
-            meta=meta,
-            config=model.config,
-            parameters=parameters,
-            feature_map=None if images is None else model.encoder.image_stem(images[:1]),
-            memory=memory,
-            logits=model.decode(memory, prefix, code_mask=code_mask),
-            class_logits=model.classify(meta["head"]["name"], tokens, prefix, images) if meta["head"] else None,
-        )
+@pytest.fixture(params=["plain", "optimized"])
+def run(request: pytest.FixtureRequest, runs: dict[str, Run]) -> Run:
+    return runs[request.param]
 
 
 def test_every_size_has_a_reference_case() -> None:
@@ -180,7 +188,7 @@ def test_a_preset_has_the_published_number_of_parameters(size: str) -> None:
 # a picture of 2 × 3 patches or without.
 
 
-@cache
+@lru_cache(maxsize=2)
 def nano(name: str = "nano") -> OFAModel:
     return reference_model(golden(f"forward_{name}.json"))
 
@@ -202,7 +210,7 @@ TWO = torch.tensor([[0, 5, 2], [0, 6, 2]])
 SOME = torch.tensor([True, False, True])
 
 
-@cache
+@lru_cache(maxsize=2)
 def memory_of(model: OFAModel) -> Memory:
     """Everything at once: text padding, patches, and a sample without a picture."""
     return model.encode(sources(), pictures(), SOME)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from jobs import one_job_at_a_time
 from safetensors.torch import load_file
-from torch.distributed import fsdp
 from training.made import settings
 
 from ofa_core import OFAError
+from ofa_core.training import parallel
+from ofa_core.training.parallel import can_shard
 from ofa_core.training.run import make_trainer, train
 from ofa_core.training.state import read_state
 
@@ -53,16 +56,26 @@ def runs_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of runs that two processes made."""
     out = tmp_path_factory.mktemp("two")
     runs = {name: still(batch_size=1, **changes) for name, changes in COMPARED.items()}
-    if not hasattr(fsdp, "fully_shard"):
+    if not can_shard():
         del runs["sharded"]
     runs["dropout"] = DROPOUT | {"save_every": 2}
-    script = out / "train.py"
-    script.write_text(SCRIPT)
-    arguments = [str(out), json.dumps(runs), json.dumps([str(TESTS), str(TESTS / "golden")])]
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    arguments = [SCRIPT, str(out), json.dumps(runs), json.dumps([str(TESTS), str(TESTS / "golden")])]
+    job = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    with one_job_at_a_time():
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", *arguments],
+                env=os.environ | job | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        for process in processes:
+            errors = process.communicate(timeout=300)[1]
+            assert process.returncode == 0, errors[-2000:]
     return out
 
 
@@ -75,8 +88,8 @@ def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
 
 @pytest.mark.parametrize("name", COMPARED)
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path, runs_of_two: Path, name: str) -> None:
-    if name == "sharded" and not hasattr(fsdp, "fully_shard"):
-        pytest.skip("this torch has no fully_shard")
+    if name == "sharded" and not can_shard():
+        pytest.skip("this torch does not shard")
     alone = {option: value for option, value in COMPARED[name].items() if option != "shard"}
     train(settings(tmp_path / name, **still(batch_size=2, **alone)))
     runs = tmp_path / name, runs_of_two / name
@@ -97,3 +110,11 @@ def test_a_run_of_two_goes_on_with_two_alone(tmp_path: Path, runs_of_two: Path) 
 def test_sharding_needs_several_processes(tmp_path: Path) -> None:
     with pytest.raises(OFAError, match="shard needs several processes: torchrun"):
         make_trainer(settings(tmp_path, shard=True))
+
+
+def test_an_old_torch_does_not_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.7.1+cpu")
+    with pytest.raises(OFAError, match=r"shard needs torch 2\.8 or newer, this is 2\.7\.1"):
+        parallel._shard(torch.nn.Linear(1, 1))
+    monkeypatch.setattr(torch, "__version__", "2.10.0")
+    assert can_shard()

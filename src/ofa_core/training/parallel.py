@@ -15,6 +15,9 @@ from ..model.layers import DecoderLayer, EncoderLayer
 from ..utils.distributed import Process
 from .state import shard_like
 
+#: Since this version of torch, FSDP2 is public and gloo has what it needs.
+SHARDS_SINCE = (2, 8)
+
 
 class Parallel:
     """Copies of the model on every process (DDP), or with ``shard`` parts of it (FSDP2); alone, neither."""
@@ -83,12 +86,18 @@ class Parallel:
             torch.cuda.set_rng_state(state[size:], device)
 
 
+def can_shard() -> bool:
+    """Tell whether this torch shards a model's parts on every backend, CPUs' too."""
+    return tuple(map(int, torch.__version__.split(".")[:2])) >= SHARDS_SINCE
+
+
 def _shard(module: nn.Module) -> None:
     """FSDP2: every layer on its own, and the rest together."""
-    try:
-        from torch.distributed.fsdp import fully_shard
-    except ImportError:
-        raise OFAError(f"shard needs torch 2.6 or newer, this is {torch.__version__}") from None
+    if not can_shard():
+        needed = ".".join(map(str, SHARDS_SINCE))
+        raise OFAError(f"shard needs torch {needed} or newer, this is {torch.__version__}")
+    from torch.distributed.fsdp import fully_shard
+
     for layer in module.modules():
         if isinstance(layer, EncoderLayer | DecoderLayer):
             fully_shard(layer)
