@@ -82,7 +82,13 @@ Break = Callable[[Path], object]
 
 def rewrite(change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Break:
     """Change the tensors of a directory."""
-    return lambda directory: save_file(change(load_file(directory / WEIGHTS)), directory / WEIGHTS)
+
+    def rewritten(directory: Path) -> None:
+        other = directory / "other.safetensors"  # the tensors that are read map the file, so that it must not change
+        save_file(change(load_file(directory / WEIGHTS)), other)
+        other.replace(directory / WEIGHTS)
+
+    return rewritten
 
 
 def reconfigure(**changes: Any) -> Break:

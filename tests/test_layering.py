@@ -178,7 +178,8 @@ def third_party(path: Path) -> set[str]:
     checked = [node for node in conditions if ast.unparse(node.test) == "TYPE_CHECKING"]
     for_checkers = {alias.module for node in checked for alias in ast.walk(node) if isinstance(alias, ast.ImportFrom)}
     tops = {name.partition(".")[0] for name in imported(path)} - for_checkers
-    return tops - set(sys.stdlib_module_names) - {"ofa_core", "checkpoints_convert", "__future__"}
+    standard = {*sys.stdlib_module_names, "tomllib"}  # which came with Python 3.11
+    return tops - standard - {"ofa_core", "checkpoints_convert", "__future__"}
 
 
 @pytest.mark.parametrize("path", files(CORE, CONVERTER), ids=lambda path: str(path.relative_to(ROOT)))

@@ -8,6 +8,14 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
+#: Hooks into all modules there are.
+_GLOBAL_HOOKS = (
+    torch_module._global_forward_hooks,
+    torch_module._global_forward_pre_hooks,
+    torch_module._global_backward_hooks,
+    torch_module._global_backward_pre_hooks,
+)
+
 
 def untouched(modules: Iterable[nn.Module | None], kinds: Collection[type[nn.Module]]) -> bool:
     """Tell whether nothing would be missed if ``modules``, and those within them, were not called.
@@ -42,5 +50,5 @@ def may_replace() -> bool:
         torch.compiler.is_compiling()
         or torch.is_grad_enabled()
         or torch._C._get_tracing_state() is not None
-        or torch_module._has_any_global_hook()
+        or any(map(len, _GLOBAL_HOOKS))
     )
