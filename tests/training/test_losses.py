@@ -162,7 +162,7 @@ def test_rdrop_needs_dropout_to_cost_anything() -> None:
     still = LossModule(nano().train(), VOCABULARY, LossSettings(rdrop=5))
     plain = LossModule(nano().train(), VOCABULARY, LossSettings())
     assert float(still(batch)[0].detach()) == pytest.approx(float(plain(batch)[0].detach()), rel=1e-5)
-    moving = LossModule(nano(dropout=0.3).train(), VOCABULARY, LossSettings(rdrop=5))
+    moving = LossModule(nano(dropout=0.3).train(), VOCABULARY, LossSettings(rdrop=1000))
     torch.manual_seed(0)
     with_it = float(moving(batch)[0].detach())
     moving.settings = LossSettings()
