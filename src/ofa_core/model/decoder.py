@@ -105,12 +105,12 @@ class Decoder(nn.Module):
         cross_bias = _choose([kind.cross_bias for kind in kinds], code_mask)
         if memory.padding is not None:
             cross_bias = cross_bias.masked_fill(memory.padding[:, None, None, :], -torch.inf)
-        hidden = None if attn_mask is None else target.new_zeros(attn_mask.shape).masked_fill(attn_mask, -torch.inf)
+        mask_bias = None if attn_mask is None else target.new_zeros(attn_mask.shape).masked_fill(attn_mask, -torch.inf)
         prompts = None if self.prompt is None else self.prompt()
         for index, layer in enumerate(self.layers):
             self_bias = _choose([kind.self_bias(index) for kind in kinds], of_row)
-            if hidden is not None:
-                self_bias = self_bias + hidden
+            if mask_bias is not None:
+                self_bias = self_bias + mask_bias
             prompt = None if prompts is None else prompts[index]
             x = layer(x, memory.states, cache.layer(index), self_bias, cross_bias, prompt)
         return self.final_norm(x)
