@@ -121,7 +121,7 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     model = mapped_reference_model(golden(f"{request.param}.json"), path)
     small = giving_back_layer_by_layer(model) if model.config.embed_dim >= SMALLEST_WIDTH else nullcontext()
     with pytest.MonkeyPatch.context() as patched, small:
-        patched.setattr(bias_cache, "BiasCache", partial(BiasCache, max_bytes=1 << 28))
+        patched.setattr(bias_cache, "BiasCache", partial(BiasCache, max_bytes=1 << 27))
         made = {"plain": made_run(request.param, model), "optimized": made_run(request.param, optimized(model))}
     path.unlink()
     return made
