@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from ofa_core import OFAConfig, OFAError, TaskSettings
-from ofa_core.config import PRESETS, STEM_DEPTHS, ClassificationHeadConfig, PromptConfig
+from ofa_core.config import PRESETS, STEM_DEPTHS, ClassificationHeadConfig, PromptConfig, merged
 
 #: OFA.md, "Sizes": width, feed-forward, encoder and decoder layers, heads, blocks of the image stem.
 PUBLISHED = {
@@ -138,3 +138,14 @@ def test_json_that_is_no_configuration_is_refused_in_one_line(text: str, message
     with pytest.raises(OFAError, match=message) as caught:
         OFAConfig.from_json(text, "config.json")
     assert "\n" not in str(caught.value)
+
+
+def test_settings_are_merged_at_every_level() -> None:
+    fields = {"a": 1, "task": {"b": 2, "c": {"d": 3, "e": 4}}, "f": None}
+    assert merged(fields, {"task": {"c": {"d": 5}}, "f": {"g": 6}}) == {
+        "a": 1,
+        "task": {"b": 2, "c": {"d": 5, "e": 4}},
+        "f": {"g": 6},
+    }
+    assert merged(fields, {"task": None})["task"] is None
+    assert fields["task"] == {"b": 2, "c": {"d": 3, "e": 4}}

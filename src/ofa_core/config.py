@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
@@ -30,6 +31,24 @@ PRESETS: dict[str, dict[str, Any]] = {
         "huge": (1280, 5120, 24, 12, 16, STEM_DEPTHS["resnet152"]),
     }.items()
 }
+
+
+def merged(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge settings at every level: what ``changes`` does not name stays as ``fields`` has it.
+
+    Args:
+        fields: settings by name; those of a part are a mapping themselves.
+        changes: the settings with other values, in the same form.
+
+    Returns:
+        All settings, in new mappings.
+    """
+    result = dict(fields)
+    for name, value in changes.items():
+        old = result.get(name)
+        both = isinstance(value, Mapping) and isinstance(old, Mapping)
+        result[name] = merged(old, value) if both else value  # type: ignore[arg-type]  # which both says
+    return result
 
 
 class _Frozen(BaseModel):

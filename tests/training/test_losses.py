@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -155,6 +156,19 @@ def test_with_a_tree_of_answers_only_their_continuations_count() -> None:
     assert 0 < chance < 1.5
     only = Trie([TOKENIZER.encode(" red")])
     assert loss_of(LossSettings(label_smoothing=0), PAIRS[0], answers=only) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"constraint_range": (4, 300)}, {"answers": True}], ids=["range", "answers"])
+def test_rdrop_beside_a_constraint_has_a_gradient_everywhere(changes: dict[str, Any]) -> None:
+    answers = Trie([TOKENIZER.encode(answer) for _, answer in PAIRS]) if changes.pop("answers", False) else None
+    torch.manual_seed(0)
+    module = LossModule(nano(dropout=0.3).train(), VOCABULARY, LossSettings(rdrop=5, **changes), answers)
+    loss = module(collate([example(" what is it?", PAIRS[0][1])], TOKENIZER, TRANSFORM))[0]
+    loss.backward()
+    assert torch.isfinite(loss)
+    gradients = [p.grad for p in module.model.parameters() if p.grad is not None]
+    assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+    assert any(bool(gradient.abs().max() > 0) for gradient in gradients)
 
 
 def test_rdrop_needs_dropout_to_cost_anything() -> None:

@@ -28,3 +28,30 @@ def test_a_run_can_begin_with_a_trained_model_and_new_adapters(tmp_path: Path) -
         )
     with pytest.raises(OFAError, match="the model's configuration is wrong: depth: there is no such setting"):
         make_trainer(settings(tmp_path / "third", model=tmp_path / "run/last", new_model=None, config={"depth": 2}))
+
+
+def test_settings_of_a_task_that_are_not_named_stay(tmp_path: Path) -> None:
+    train(settings(tmp_path / "run", steps=1))
+    begun = settings(
+        tmp_path / "second", steps=1, model=tmp_path / "run/last", new_model=None, config={"task": {"image_size": 48}}
+    )
+    before = load(tmp_path / "run/last").model.config.task
+    assert before.code_dict_size == 0
+    train(begun)
+    assert load(tmp_path / "second/last").model.config.task == before.model_copy(update={"image_size": 48})
+
+
+def test_a_model_that_could_not_be_loaded_again_is_not_trained(tmp_path: Path) -> None:
+    train(settings(tmp_path / "run", steps=1))
+    changes = {"task": {"code_dict_size": 16}}
+    with pytest.raises(OFAError, match=r"the vocabulary files make \d+ tokens, the weights have \d+"):
+        make_trainer(settings(tmp_path / "second", model=tmp_path / "run/last", new_model=None, config=changes))
+
+
+def test_a_new_model_has_the_tokens_that_its_settings_add(tmp_path: Path) -> None:
+    new = settings(tmp_path).new_model
+    assert new is not None
+    content = new.model_dump()
+    content["config"]["task"]["extra_tokens"] = ("<one>", "<two>")
+    train(settings(tmp_path, steps=1, new_model=content))
+    assert load(tmp_path / "last").model.config.task.extra_tokens == ("<one>", "<two>")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import os
 import signal
 import subprocess
@@ -196,6 +198,39 @@ def test_the_rate_rises_and_falls_as_it_shall(tmp_path: Path) -> None:
     rates = [row["lr"] for row in log_of(tmp_path)]  # of the step that comes next
     expected = [1.0] + [0.1 + 0.9 * (1 - (step - 2) / 8) for step in range(2, 11)]
     assert rates == pytest.approx([1e-3 * factor for factor in expected], abs=1e-6)
+
+
+def broken_gradients(trainer: Trainer, steps: range) -> None:
+    """Make the gradient of one parameter NaN in some steps, with a loss that stays finite."""
+    name, weight = next(iter(trainer.model.encoder.layers[0].ffn.named_parameters(prefix="encoder.layers.0.ffn")))
+    assert name == "encoder.layers.0.ffn.fc1.weight"
+    weight.register_hook(lambda gradient: gradient * (torch.nan if trainer.step in steps else 1))
+
+
+def test_a_step_whose_gradient_is_not_finite_changes_nothing(tmp_path: Path) -> None:
+    trainer = make_trainer(settings(tmp_path, steps=4, save_every=1, ema=0.5, freeze_batch_norm=True))
+    broken_gradients(trainer, range(1, 3))
+    states = []
+    save = trainer._save
+    trainer._save = lambda: (save(), states.append(copy.deepcopy(trainer.model.state_dict())))  # type: ignore[method-assign,assign,return-value]
+    trainer.run()
+    assert differing(states[0], states[1]) == differing(states[1], states[2]) == []
+    assert differing(states[2], states[3])
+    assert all(bool(tensor.isfinite().all()) for tensor in trainer.result.state_dict().values())
+    assert [math.isfinite(row["norm"]) for row in log_of(tmp_path)] == [True, False, False, True]
+
+
+def test_many_such_steps_in_a_row_stop_the_run_with_the_state_as_it_was(tmp_path: Path) -> None:
+    run = settings(tmp_path, steps=9, save_every=1, optimizer={"lr": 1e-3, "max_skipped": 3})
+    trainer = make_trainer(run)
+    broken_gradients(trainer, range(2, 9))
+    said = r"not finite in 3 steps in a row, up to step 5; the first such parameter is encoder\.layers\.0\.ffn\.fc1"
+    with pytest.raises(OFAError, match=said):
+        trainer.run()
+    groups, facts = read_state(tmp_path / "state.safetensors")
+    assert (facts["step"], facts["skipped"]) == (4, 2)
+    assert all(bool(tensor.isfinite().all()) for tensor in groups["model"].values())
+    assert make_trainer(run).run() is None  # it goes on, now that nothing breaks
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..checkpoint.model_dir import read_safetensors
-from ..config import OFAConfig
+from ..config import OFAConfig, merged
 from ..errors import OFAError, first_problem
 from ..model.attention import Attention
 from ..model.ofa import OFAModel
@@ -30,10 +30,10 @@ def make_model(new: NewModelSettings, changes: dict[str, object]) -> tuple[OFAMo
         OFAError: the configuration or the stem's file is wrong.
     """
     directory = small_vocabulary_dir() if new.vocabulary == "small" else new.vocabulary
-    fields = {**new.config, **changes}
-    task = fields.get("task", {})
+    fields = merged(new.config, changes)
+    task = make_config(fields).task
     tokenizer = Tokenizer.from_dir(
-        directory, code_dict_size=task.get("code_dict_size", 8192), num_bins=task.get("num_bins", 1000)
+        directory, code_dict_size=task.code_dict_size, num_bins=task.num_bins, extra_tokens=task.extra_tokens
     )
     model = OFAModel(make_config({**fields, "vocab_size": len(tokenizer)}))
     model.initialize(new.init_std)

@@ -46,10 +46,12 @@ def soft_bin_loss(log_probs: Tensor, bins: Tensor, vocabulary: Vocabulary, sigma
 
 def symmetric_divergence(first: Tensor, second: Tensor) -> Tensor:
     """R-drop's regulariser [L]: the mean of both Kullback-Leibler divergences between log-probabilities [L, V]."""
+    # A token that neither allows has no share in it. It is masked before, since inf - inf has no gradient either.
+    blocked = first.eq(-torch.inf) & second.eq(-torch.inf)
+    first, second = first.masked_fill(blocked, 0.0), second.masked_fill(blocked, 0.0)
     there = F.kl_div(first, second, reduction="none", log_target=True)
     back = F.kl_div(second, first, reduction="none", log_target=True)
-    # a token that neither allows has no share in it; inf - inf would be nan
-    return (there + back).nan_to_num(0.0).sum(1) / 2
+    return (there + back).sum(1) / 2
 
 
 def drop_worst(losses: Tensor, ratio: float) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 
 from ..api import model_directory
 from ..checkpoint.model_dir import empty_model, load_model, load_tokenizer
+from ..config import merged
 from ..errors import OFAError
 from ..generation.trie import Trie
 from ..heads.pipeline import Pipeline
@@ -63,12 +64,12 @@ def _begin(settings: TrainingSettings) -> tuple[OFAModel, Tokenizer]:
         return make_model(settings.new_model, settings.config)
     directory = model_directory(settings.model)  # type: ignore[arg-type]  # one of both is there
     model = load_model(directory, dtype=torch.float32)
-    tokenizer = load_tokenizer(directory, model.config)
     if settings.config:
-        changed = OFAModel(make_config({**model.config.model_dump(), **settings.config}))
+        changed = OFAModel(make_config(merged(model.config.model_dump(), settings.config)))
         _take_over(changed, model)
         model = changed
-    return model.requires_grad_(True), tokenizer
+    # with the configuration as it will be stored: what is trained can be loaded again
+    return model.requires_grad_(True), load_tokenizer(directory, model.config)
 
 
 def _take_over(changed: OFAModel, model: OFAModel) -> None:

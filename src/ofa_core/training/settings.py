@@ -88,6 +88,8 @@ class OptimizerSettings(_Settings):
     power: float = Field(default=1.0, gt=0)
     #: Largest norm of a step's gradient; 0 does not clip.
     clip_norm: float = Field(default=1.0, ge=0)
+    #: Steps in a row whose gradient is not finite, behind which the run stops; such a step moves no weight.
+    max_skipped: PositiveInt = 10
 
 
 class EvaluationSettings(_Settings):
@@ -199,8 +201,9 @@ class TrainingSettings(_Settings):
 
     def fingerprint(self) -> str:
         """Settings that must stay when a run is resumed, as JSON: all but where and how often things are written."""
-        free = {"out", "device", "workers", "save_every", "log_every", "evaluate_every", "evaluation"}
-        return json.dumps(self.model_dump(mode="json", exclude=free), sort_keys=True)
+        free = ("out", "device", "workers", "save_every", "log_every", "evaluate_every", "evaluation")
+        exclude = dict.fromkeys(free, True) | {"optimizer": {"max_skipped"}}
+        return json.dumps(self.model_dump(mode="json", exclude=exclude), sort_keys=True)
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
@@ -69,6 +70,7 @@ class Trainer:
             checkpoint_activations(model)  # behind the average, a copy of which must not share them
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.autocast == "float16")
         self.step = 0
+        self.skipped = 0  # steps in a row whose gradient was not finite
         self.best = float("-inf")
         self.log = Log(settings.out, writes=self.process.is_rank0)
 
@@ -115,17 +117,41 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         # The gradient of the sum of losses, as an average over processes, becomes that of the mean over tokens.
         _scale_gradients(self.model, self.process.world_size / max(1.0, float(totals[1])))
-        norm = clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip_norm or float("inf"))
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        value = float(totals[0] / totals[1].clamp(min=1))
+        if not math.isfinite(value) and not self.scaler.is_enabled():
+            raise OFAError(f"the loss of step {self.step + 1} is {value}; a smaller lr or another autocast may help")
+        norm = self._update()
+        return value, float(totals[3] / totals[2].clamp(min=1)), norm
+
+    def _update(self) -> float:
+        """Move the weights by the gradients there are, unless one of them is not finite; their norm before clipping."""
+        moving = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = get_total_norm([parameter.grad for parameter in moving if parameter.grad is not None])
+        length = float(full_tensor(norm))
+        if math.isfinite(length):
+            self.skipped = 0
+            clip_grads_with_norm_(moving, self.settings.optimizer.clip_norm or float("inf"), norm)
+            self.scaler.step(self.optimizer)
+        else:
+            self._skip()
+        self.scaler.update()  # which makes the scale smaller where gradients overflowed
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()
-        if self.average is not None:
+        if self.average is not None and math.isfinite(length):
             self.average.update_parameters(self.model)
-        value = float(totals[0] / totals[1].clamp(min=1))
-        if not torch.isfinite(totals[0]) and not self.scaler.is_enabled():
-            raise OFAError(f"the loss of step {self.step + 1} is {value}; a smaller lr or another autocast may help")
-        return value, float(totals[3] / totals[2].clamp(min=1)), float(full_tensor(norm))
+        return length
+
+    def _skip(self) -> None:
+        """Count a step whose gradient is not finite; a scale that is still on its way down costs steps by design."""
+        self.skipped += not self.scaler.is_enabled() or self.scaler.get_scale() <= 1
+        if self.skipped < self.settings.optimizer.max_skipped:
+            return
+        gradients = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
+        first = next((name for name, g in gradients.items() if not full_tensor(g).isfinite().all()), "none by itself")
+        raise OFAError(
+            f"the gradient was not finite in {self.skipped} steps in a row, up to step {self.step + 1}; the first such "
+            f"parameter is {first}. No weight was moved by it; a smaller lr or another autocast may help"
+        )
 
     def _micro_batches(self) -> Iterator[Batch]:
         """The batches of this process from the present step on, prepared by workers ahead of time."""
@@ -179,6 +205,7 @@ class Trainer:
         facts = {
             "step": self.step,
             "best": self.best,
+            "skipped": self.skipped,
             "scaler": self.scaler.state_dict(),
             "settings": self.settings.fingerprint(),
         }
@@ -201,7 +228,7 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(groups["average"])
         restore_optimizer(self.model, self.optimizer, groups.get("optimizer", {}))
-        self.step, self.best = facts["step"], facts["best"]
+        self.step, self.best, self.skipped = facts["step"], facts["best"], facts.get("skipped", 0)
         self.schedule.last_epoch = self.step
         for group, base in zip(self.optimizer.param_groups, self.schedule.base_lrs, strict=True):
             group["lr"] = base * self.schedule.lr_lambdas[0](self.step)
