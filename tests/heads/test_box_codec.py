@@ -161,6 +161,8 @@ BAD_BOXES = [
     ((math.nan, 0, 5, 5), "is not 0 <= x0"),
     ((0, 0, 5, math.nan), "is not 0 <= x0"),
     ((0, 0, math.inf, 5), "is not 0 <= x0"),
+    ((0.1, 0.2, 0.4, 0.6), r"lies within one pixel: boxes are in pixels, not fractions of the sides"),
+    ((0, 0, 1, 1), "lies within one pixel"),
     ((0, 0, 5), r"a box is \(x0, y0, x1, y1\), not \(0, 0, 5\)"),
     ((0, 0, 5, 5, 5), r"a box is \(x0, y0, x1, y1\)"),
     ((), r"a box is \(x0, y0, x1, y1\)"),

@@ -48,14 +48,14 @@ class BoxCodec:
         """Turn a box into bins.
 
         Args:
-            box: (x0, y0, x1, y1) in pixels, within the picture and of positive area.
+            box: (x0, y0, x1, y1) in pixels, within the picture and of positive area, not within its first pixel alone.
             size: width and height of the picture in pixels.
 
         Returns:
             Four bins, those of x0, y0, x1 and y1.
 
         Raises:
-            OFAError: the box is not within the picture or has no area.
+            OFAError: the box is not within the picture, has no area, or is in fractions of the sides.
         """
         width, height = _checked_size(size)
         try:
@@ -64,6 +64,8 @@ class BoxCodec:
             raise OFAError(f"a box is (x0, y0, x1, y1), not {box!r}") from None
         if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
             raise OFAError(f"box {tuple(box)} is not 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}")
+        if max(x1, y1) <= 1 < min(width, height):
+            raise OFAError(f"box {tuple(box)} lies within one pixel: boxes are in pixels, not fractions of the sides")
         values = torch.tensor([x0, y0, x1, y1], dtype=torch.float64)
         sides = torch.tensor([width, height, width, height], dtype=torch.float64)
         if self.convention == "refcoco":
