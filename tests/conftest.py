@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from bench.runs import write_data
-from reference import SHARED, lively_ofa, small_config
+from reference import SHARED, forget_large_models, lively_ofa, small_config
 
 from ofa_core import OFA, OFAModel, Tokenizer
 from ofa_core.checkpoint.model_dir import save_directory
@@ -34,6 +34,7 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 def _give_memory_back() -> Iterator[None]:
     """Return to the system what is free behind each module's tests, which the C library would keep for later."""
     yield
+    forget_large_models()
     with suppress(AttributeError):
         C_LIBRARY.malloc_trim(0)
 

@@ -69,9 +69,9 @@ def golden_cases(name: str) -> list[dict[str, Any]]:
     return json.loads((GOLDEN / name).read_text()) if (GOLDEN / name).is_file() else []
 
 
-def forward_cases() -> list[str]:
-    """Names of the ``forward_*`` references."""
-    return sorted(path.stem for path in GOLDEN.glob("forward_*.json"))
+def forward_cases(directory: Path = GOLDEN) -> list[str]:
+    """Names of the ``forward_*`` references in a directory."""
+    return sorted(path.stem for path in directory.glob("forward_*.json"))
 
 
 def fairseq_state(shapes: Mapping[str, list[int]], salt: str, *, for_generation: bool = False) -> dict[str, Tensor]:
@@ -85,8 +85,11 @@ def fairseq_state(shapes: Mapping[str, list[int]], salt: str, *, for_generation:
 def reference_model(case: Mapping[str, Any], salt: str | None = None, *, for_generation: bool = False) -> OFAModel:
     """The model of a ``forward_*.json``, made by the shipped converter."""
     meta = case["meta"]
-    state = fairseq_state(case["shapes"], salt or meta["salt"], for_generation=for_generation)
-    config = config_from_fairseq(state, meta["args"])
+    return _converted(fairseq_state(case["shapes"], salt or meta["salt"], for_generation=for_generation), meta["args"])
+
+
+def _converted(state: dict[str, Tensor], arguments: Mapping[str, Any]) -> OFAModel:
+    config = config_from_fairseq(state, arguments)
     model = empty_model(config)
     model.load_state_dict(from_fairseq(state, config), assign=True)
     return model.eval().requires_grad_(False)
@@ -102,10 +105,7 @@ def mapped_reference_model(
     state = read_safetensors(path)
     state |= {name: state[synth.TIED[name]] for name in shapes if name in synth.TIED}
     state |= {name: torch.tensor(0) for name in shapes if name.endswith("num_batches_tracked")}
-    config = config_from_fairseq(state, case["meta"]["args"])
-    model = empty_model(config)
-    model.load_state_dict(from_fairseq(state, config), assign=True)
-    return model.eval().requires_grad_(False)
+    return _converted(state, case["meta"]["args"])
 
 
 def _is_stored(name: str) -> bool:

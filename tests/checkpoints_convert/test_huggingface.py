@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from reference import EVERYTHING, OWN_GOLDEN, golden, quick_config, random_state
+from reference import EVERYTHING, OWN_GOLDEN, forward_cases, golden, quick_config, random_state
 from torch import Tensor
 
 from checkpoints_convert import config_from_fairseq, from_fairseq, to_fairseq
@@ -31,7 +31,7 @@ from checkpoints_convert.names import DROPPED, FAIRSEQ, TIED
 from ofa_core import CheckpointError, OFAConfig, TaskSettings, Tokenizer
 from ofa_core.text import small_vocabulary_dir
 
-CASES = sorted(path.stem for path in OWN_GOLDEN.glob("forward_*.json"))
+CASES = forward_cases(OWN_GOLDEN)
 EMBEDDING = "encoder.embed_tokens.weight"
 #: Hugging Face style name -> fairseq's, of what has another name.
 ENCODER_LAYER = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from reference import OWN_GOLDEN, golden, quick_config, random_state
+from reference import OWN_GOLDEN, forward_cases, golden, quick_config, random_state
 from torch import Tensor
 
 from checkpoints_convert import config_from_fairseq, to_fairseq
@@ -14,7 +14,7 @@ from checkpoints_convert.infer_config import arguments_of, task_of, task_setting
 from ofa_core import CheckpointError, OFAConfig, TaskSettings
 from ofa_core.config import PRESETS, ClassificationHeadConfig, PromptConfig
 
-CASES = sorted(path.stem for path in OWN_GOLDEN.glob("forward_*.json"))
+CASES = forward_cases(OWN_GOLDEN)
 #: What no shape shows.
 HIDDEN = {
     "attn_scale_factor",

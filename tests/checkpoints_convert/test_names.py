@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 import torch
-from reference import OWN_GOLDEN, golden
+from reference import OWN_GOLDEN, forward_cases, golden
 from torch import Tensor
 
 from checkpoints_convert import config_from_fairseq
@@ -14,7 +14,7 @@ from checkpoints_convert.names import DROPPED, FAIRSEQ, FROM_FAIRSEQ, TIED, TO_F
 from ofa_core import CheckpointError
 from ofa_core.checkpoint.model_dir import empty_model
 
-CASES = sorted(path.stem for path in OWN_GOLDEN.glob("forward_*.json"))
+CASES = forward_cases(OWN_GOLDEN)
 DIRECTIONS = pytest.mark.parametrize("table", [FROM_FAIRSEQ.table, TO_FAIRSEQ.table], ids=["from", "to"])
 
 

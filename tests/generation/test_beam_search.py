@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import torch
-from reference import SCORE_TOLERANCE, forget_large_models, generation_model, golden_cases, reference_images, tiny_model
+from reference import SCORE_TOLERANCE, generation_model, golden_cases, reference_images, tiny_model
 from torch import Tensor
 
 from ofa_core import AllowedRange, AnswerTrie, DecoderCache, GenerationOptions, Hypothesis, OFAError, OFAModel, generate
@@ -69,12 +69,6 @@ def assert_same(found: Found, expected: Found) -> None:
 def padded(sources: Sequence[Sequence[int]]) -> Tensor:
     longest = max(map(len, sources))
     return torch.tensor([[*source, *[PAD] * (longest - len(source))] for source in sources])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _forget_large_models() -> Iterator[None]:
-    yield
-    forget_large_models()
 
 
 # Against the original implementation

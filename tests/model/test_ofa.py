@@ -133,7 +133,7 @@ def run(request: pytest.FixtureRequest, runs: dict[str, Run]) -> Run:
 
 
 def test_every_size_has_a_reference_case() -> None:
-    own = {path.stem for path in OWN_GOLDEN.glob("forward_*.json")}
+    own = set(forward_cases(OWN_GOLDEN))
     assert {f"forward_{size}" for size in PRESETS} <= own
     assert len(own) > len(PRESETS) + 10  # and every optional part has one, on a small model
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..config import OFAConfig
+from ..config import OFAConfig, TaskSettings
 from ..errors import CheckpointError, OFAError
 from ..model.ofa import OFAModel
 from ..text import Tokenizer
@@ -68,13 +68,17 @@ def load_config(directory: str | os.PathLike[str]) -> OFAConfig:
         raise CheckpointError(str(error)) from None
 
 
+def make_tokenizer(directory: str | os.PathLike[str], task: TaskSettings) -> Tokenizer:
+    """Make a tokenizer of the vocabulary files in a directory, laid out as ``task`` says."""
+    return Tokenizer.from_dir(
+        directory, code_dict_size=task.code_dict_size, num_bins=task.num_bins, extra_tokens=task.extra_tokens
+    )
+
+
 def load_tokenizer(directory: str | os.PathLike[str], config: OFAConfig) -> Tokenizer:
     """The tokenizer of a model directory, laid out as ``config`` says."""
-    task = config.task
     try:
-        tokenizer = Tokenizer.from_dir(
-            directory, code_dict_size=task.code_dict_size, num_bins=task.num_bins, extra_tokens=task.extra_tokens
-        )
+        tokenizer = make_tokenizer(directory, config.task)
     except OFAError as error:
         raise CheckpointError(str(error)) from None
     if len(tokenizer) != config.vocab_size:

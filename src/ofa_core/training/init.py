@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from safetensors import safe_open
 from torch import Tensor
 
-from ..checkpoint.model_dir import read_safetensors
+from ..checkpoint.model_dir import make_tokenizer, read_safetensors
 from ..config import OFAConfig, merged
 from ..errors import OFAError, first_problem
 from ..model.attention import Attention
@@ -31,10 +31,7 @@ def make_model(new: NewModelSettings, changes: dict[str, object]) -> tuple[OFAMo
     """
     directory = small_vocabulary_dir() if new.vocabulary == "small" else new.vocabulary
     fields = merged(new.config, changes)
-    task = make_config(fields).task
-    tokenizer = Tokenizer.from_dir(
-        directory, code_dict_size=task.code_dict_size, num_bins=task.num_bins, extra_tokens=task.extra_tokens
-    )
+    tokenizer = make_tokenizer(directory, make_config(fields).task)
     model = OFAModel(make_config({**fields, "vocab_size": len(tokenizer)}))
     model.initialize(new.init_std)
     if new.smooth_bins:

@@ -125,20 +125,19 @@ class Trainer:
 
     def _update(self) -> float:
         """Move the weights by the gradients there are, unless one of them is not finite; their norm before clipping."""
-        moving = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = get_total_norm([parameter.grad for parameter in moving if parameter.grad is not None])
+        norm = get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         length = float(full_tensor(norm))
         if math.isfinite(length):
             self.skipped = 0
-            clip_grads_with_norm_(moving, self.settings.optimizer.clip_norm or float("inf"), norm)
+            clip_grads_with_norm_(self.model.parameters(), self.settings.optimizer.clip_norm or float("inf"), norm)
             self.scaler.step(self.optimizer)
+            if self.average is not None:
+                self.average.update_parameters(self.model)
         else:
             self._skip()
         self.scaler.update()  # which makes the scale smaller where gradients overflowed
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()
-        if self.average is not None and math.isfinite(length):
-            self.average.update_parameters(self.model)
         return length
 
     def _skip(self) -> None:
