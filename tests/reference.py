@@ -25,7 +25,7 @@ from torch import Tensor
 
 from checkpoints_convert import config_from_fairseq, from_fairseq, to_fairseq
 from checkpoints_convert.infer_config import arguments_of, task_of
-from ofa_core import OFA, GenerationOptions, Hypothesis, OFAConfig, OFAModel, TaskSettings, Tokenizer
+from ofa_core import OFA, EncodedImage, GenerationOptions, Hypothesis, OFAConfig, OFAModel, TaskSettings, Tokenizer
 from ofa_core.checkpoint.model_dir import empty_model, read_safetensors
 from ofa_core.config import ClassificationHeadConfig, PromptConfig
 from ofa_core.heads.pipeline import Pipeline
@@ -294,7 +294,10 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *answers: Sequence[int], scores: S
 def assert_same(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
     """Results of a method are equal, their numbers to within ``tolerance``."""
     assert type(found) is type(expected)
-    if dataclasses.is_dataclass(found) and not isinstance(found, type):
+    if isinstance(found, EncodedImage):
+        assert found.image == expected.image
+        assert_same(found.features, expected.features, tolerance)
+    elif dataclasses.is_dataclass(found) and not isinstance(found, type):
         assert_same(vars(found), vars(expected), tolerance)
     elif isinstance(found, Mapping):
         assert list(found) == list(expected)

@@ -26,6 +26,7 @@ from .model.ofa import OFAModel
 from .text import Tokenizer
 from .utils.moved_names import MovedNames
 from .version import MOVED, __version__
+from .vision.images import open_image
 from .vision.transform import ImageTransform
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "__version__",
     "generate",
     "load",
+    "open_image",
     "optimized",
     "score_candidates",
 ]

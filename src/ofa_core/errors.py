@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+#: Characters of a message; what is longer loses its middle, such as a value of half a million characters.
+MAX_MESSAGE = 1000
+
+
+def shortened(text: str, limit: int = 120) -> str:
+    """``text``, or its beginning and its end with the number of characters left out between them."""
+    if len(text) <= limit:
+        return text
+    head, tail = limit * 2 // 3, limit // 3
+    return f"{text[:head]}... ({len(text) - head - tail:,} characters more) ...{text[-tail:]}"
+
 
 class OFAError(ValueError):
     """Base of every error this project raises about its input."""
+
+    def __str__(self) -> str:
+        return shortened(super().__str__(), MAX_MESSAGE)
 
 
 class CheckpointError(OFAError):

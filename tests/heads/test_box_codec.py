@@ -70,7 +70,7 @@ def test_bins_to_pixels_by_hand(
         (BoxCodec(), (999, 999), (0.5, 1.5, 2.5, 3.5), [0, 2, 2, 4]),  # half to even
         (BoxCodec(), (300, 200), (0, 0, 300, 200), [0, 0, 999, 999]),
         (BoxCodec(image_size=256, max_image_size=512), (999, 999), (200, 200, 800, 998), [100, 100, 400, 499]),
-        (BoxCodec(image_size=512, max_image_size=256), (999, 999), (50, 50, 800, 999), [100, 100, 999, 999]),
+        (BoxCodec(image_size=512, max_image_size=256), (999, 999), (50, 50, 200, 499), [100, 100, 400, 998]),
         (BoxCodec("invig"), (300, 200), (0, 0, 300, 200), [1, 1, 998, 998]),
         (BoxCodec("invig"), (1000, 1000), (100, 200, 300, 400), [100, 200, 300, 400]),
         (BoxCodec("invig", image_size=256, max_image_size=512), (1000, 1000), (9, 200, 300, 400), [9, 200, 300, 400]),
@@ -200,3 +200,9 @@ def test_boxes_may_be_lists_tuples_or_tensors(convention: Convention) -> None:
     assert codec.encode([3, 4, 20, 15], (30, 20)) == expected
     assert codec.encode(torch.tensor([3.0, 4.0, 20.0, 15.0]), (30, 20)) == expected  # type: ignore[arg-type]
     assert all(isinstance(number, int) for number in expected)
+
+
+def test_a_box_beyond_the_last_bin_is_refused() -> None:
+    codec = BoxCodec(image_size=512, max_image_size=256)
+    with pytest.raises(OFAError, match=r"image_size 512 is more than max_image_size 256, .*set max_image_size=512 too"):
+        codec.encode((50, 50, 800, 999), (999, 999))

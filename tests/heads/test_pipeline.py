@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from reference import assert_same, lively_ofa, picture, scripted
 from torch import Tensor
 
 from ofa_core import OFA, EncodedImage, GenerationOptions, OFAError, TaskSettings, Tokenizer
-from ofa_core.heads import pipeline as pipeline_module
 from ofa_core.heads.pipeline import Pipeline, normalize_text
 from ofa_core.text import pre_caption, pre_question
+from ofa_core.vision import transform as transform_module
 from ofa_core.vision.transform import ImageTransform, open_image
 
 BOS, PAD, EOS, UNK = range(4)
@@ -370,7 +369,7 @@ def test_pictures_keep_their_order_and_identity(pipeline: Pipeline) -> None:
     assert opened[1] is look
     assert opened[0] is opened[3]
     assert [one.size for one in opened] == [(50, 40), (70, 60), (70, 60), (50, 40)]
-    assert isinstance(opened[0], Image.Image)
+    assert opened[0].image == images[0]
 
 
 def test_a_file_that_occurs_several_times_is_read_once(
@@ -379,9 +378,11 @@ def test_a_file_that_occurs_several_times_is_read_once(
     path = tmp_path / "picture.png"
     picture(0).save(path)
     read: list[Any] = []
-    monkeypatch.setattr(pipeline_module, "open_image", lambda image: (read.append(image), open_image(image))[1])
-    assert len(pipeline.open([path] * 3)) == 3
+    monkeypatch.setattr(transform_module, "open_image", lambda image, **_: (read.append(image), open_image(image))[1])
+    assert len(pipeline.look([path] * 3)) == 3
     assert read == [path]
+    pipeline.look([str(path), str(tmp_path) + "/picture.png"])
+    assert len(read) == 2
 
 
 @pytest.mark.parametrize("prompt", [" where?", "{caption} {question}"])

@@ -91,12 +91,13 @@ def region_row(
     codec = refcoco_codec(pipeline) if refcoco else invig_codec(pipeline)
     box, size = sample.record.box, picture.size
     grounding = found or NO_GROUNDING
+    said_box = codec.decode(grounding.bins, size)  # to the last bit what published scorers decode
     said = {
         "target": region_text(codec, sample, size),
         "output": grounding.text,
         "box": box,
-        "found": grounding.box,
-        "iou": scored_iou(box, grounding.box, size, codec.convention, codec.num_bins),
+        "found": said_box,
+        "iou": scored_iou(box, said_box, size, codec.convention, codec.num_bins),
         "score": grounding.score,
         "turns": sample.turns,
     }

@@ -17,7 +17,7 @@ from ..errors import OFAError
 from ..heads.results import Answer
 from ..utils.atomic_write import atomic_path
 from ..vision.drawing import draw_box
-from ..vision.transform import open_image
+from ..vision.images import open_image
 from .options import DTYPES, Parser, add_model, named_model
 
 T = TypeVar("T")

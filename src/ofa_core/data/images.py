@@ -11,15 +11,14 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
-from io import BytesIO
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Protocol
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import OFAError
-from ..vision.transform import open_image
+from ..vision.images import open_image
 from .records import Record
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -27,6 +26,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 class Images:
     """Loads the pictures of records, from ``Images.open(root)``; a context manager.
+
+    They are read as the original reads them: as they lie, since the boxes of datasets do so too.
 
     A picture is looked for inline, then at the row's own path, then under the root: at that path or an ever shorter
     tail of it (``b/x.jpg``, ``x.jpg`` for ``a/b/x.jpg``), then by its file name in the root's direct subdirectories,
@@ -73,17 +74,18 @@ class Images:
 
     def _read(self, record: Record) -> Image.Image:
         if record.inline is not None:
-            return _decoded(record.inline, f"the inline image of {record.id}")
+            return open_image(record.inline, like_original=True, name=f"the inline image of {record.id}")
         if not record.image:
             raise OFAError("the row names no image and holds none")
         if os.path.isfile(record.image):  # False too for what cannot be a path
-            return open_image(record.image)
+            return open_image(Path(record.image), like_original=True)
         if self._place is None:
             raise OFAError(f"image {record.image} does not exist, and no directory or archive of images was given")
         data = self._place.find(record.image)
         if data is None:
             raise OFAError(f"image {record.image} does not exist, nor is it in {self._root}")
-        return open_image(data) if isinstance(data, Path) else _decoded(data, f"image {record.image} in {self._root}")
+        name = "" if isinstance(data, Path) else f"image {record.image} in {self._root}"
+        return open_image(data, like_original=True, name=name)
 
     def close(self) -> None:
         """Let go of the archive; nothing can be loaded from it afterwards."""
@@ -108,18 +110,6 @@ class _Place(Protocol):
     def find(self, name: str) -> Path | bytes | None: ...
 
     def close(self) -> None: ...
-
-
-def _decoded(data: bytes, name: str) -> Image.Image:
-    try:
-        with Image.open(BytesIO(data)) as image:
-            return open_image(image)
-    except UnidentifiedImageError:
-        raise OFAError(f"{name} cannot be read: it is not a picture in a known format") from None
-    except (OSError, Image.DecompressionBombError) as error:
-        raise OFAError(f"{name} cannot be read: {error}") from None
-    except OFAError as error:
-        raise OFAError(str(error).replace("the image", name, 1)) from None
 
 
 def _tails(name: str) -> list[str]:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -112,7 +113,7 @@ def _group(images: Images, pipeline: Pipeline, samples: Sequence[Item]) -> _Grou
     for sample in samples:
         try:
             if picture is None:
-                picture = pipeline.prepare(images.load(sample.record))
+                picture = pipeline.prepare(images.load(sample.record), partial(images.load, sample.record))
             # the encoded picture is done with
             outcomes[sample.index] = replace(sample, record=replace(sample.record.fit_to(picture.size), inline=None))
         except OFAError as error:

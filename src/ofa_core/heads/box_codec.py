@@ -55,17 +55,17 @@ class BoxCodec:
             Four bins, those of x0, y0, x1 and y1.
 
         Raises:
-            OFAError: the box is not within the picture, has no area, or is in fractions of the sides.
+            OFAError: the box is not within the picture, has no area, or is in fractions of the sides; or it reaches
+                beyond the last bin, since pictures are resized to more than ``max_image_size``.
         """
         width, height = _checked_size(size)
         try:
             x0, y0, x1, y1 = map(float, box)
         except (TypeError, ValueError):
             raise OFAError(f"a box is (x0, y0, x1, y1), not {box!r}") from None
-        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-            raise OFAError(f"box {tuple(box)} is not 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}")
-        if max(x1, y1) <= 1 < min(width, height):
-            raise OFAError(f"box {tuple(box)} lies within one pixel: boxes are in pixels, not fractions of the sides")
+        problem = _problem((x0, y0, x1, y1), (width, height))
+        if problem:
+            raise OFAError(problem)
         values = torch.tensor([x0, y0, x1, y1], dtype=torch.float64)
         sides = torch.tensor([width, height, width, height], dtype=torch.float64)
         if self.convention == "refcoco":
@@ -73,10 +73,46 @@ class BoxCodec:
         else:
             fractions = (values / sides).clamp(*INVIG_RANGE)
         bins = (fractions * (self.num_bins - 1)).round().long().tolist()  # half to even, as Python and torch do
-        return [min(number, self.num_bins - 1) for number in bins]
+        if max(bins) >= self.num_bins:
+            self.check_image_size()
+        return bins
+
+    def check_image_size(self) -> None:
+        """Raise where a part of the resized picture has no bins.
+
+        Raises:
+            OFAError: ``image_size`` is more than ``max_image_size``.
+        """
+        if self.image_size > self.max_image_size:
+            raise OFAError(
+                f"image_size {self.image_size} is more than max_image_size {self.max_image_size}, beyond which no bin "
+                f"lies: set max_image_size={self.image_size} too, or a smaller image_size"
+            )
+
+    def decode_within(self, bins: Sequence[int] | None, size: tuple[int, int]) -> Box | None:
+        """Turn bins into a box within the picture, which :meth:`encode` takes.
+
+        Args:
+            bins: bins of x0, y0, x1 and y1.
+            size: width and height of the picture in pixels.
+
+        Returns:
+            (x0, y0, x1, y1) in pixels, cut off at the picture's sides; None where there are not four bins, where they
+            are reversed or enclose nothing, and where they lie within the picture's first pixel.
+
+        Raises:
+            OFAError: a bin is out of range.
+        """
+        box = self.decode(bins, size)
+        if box is None:
+            return None
+        x0, y0, x1, y1 = (min(value, float(side)) for value, side in zip(box, size * 2, strict=True))
+        return None if _problem((x0, y0, x1, y1), size) else (x0, y0, x1, y1)
 
     def decode(self, bins: Sequence[int] | None, size: tuple[int, int]) -> Box | None:
-        """Turn bins into a box.
+        """Turn bins into a box, in float32 and in the order of operations that published scores rest upon.
+
+        It may lie a rounding error outside of the picture, and is reversed where the bins are.
 
         Args:
             bins: bins of x0, y0, x1 and y1.
@@ -94,7 +130,6 @@ class BoxCodec:
         if not all(0 <= number < self.num_bins for number in bins):
             raise OFAError(f"bins {list(bins)} are not all in 0..{self.num_bins - 1}")
         if self.convention == "refcoco":
-            # float32 and this order of operations are the original's
             values = torch.tensor(bins, dtype=torch.float32) / (self.num_bins - 1) * self.max_image_size
             ratios = torch.tensor([self.image_size / width, self.image_size / height] * 2, dtype=torch.float32)
             x0, y0, x1, y1 = (values / ratios).tolist()
@@ -103,6 +138,17 @@ class BoxCodec:
             fractions = [min(max(number / self.num_bins, low), high) for number in bins]
             x0, y0, x1, y1 = (fraction * side for fraction, side in zip(fractions, (width, height) * 2, strict=True))
         return (x0, y0, x1, y1)
+
+
+def _problem(box: Box, size: tuple[int, int]) -> str:
+    """What keeps a box from being one in pixels of a picture of ``size`` (width, height), or nothing."""
+    (x0, y0, x1, y1), (width, height) = box, size
+    given = f"box ({', '.join(f'{value:.10g}' for value in box)})"
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        return f"{given} is not 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}"
+    if max(x1, y1) <= 1 < min(width, height):
+        return f"{given} lies within one pixel: boxes are in pixels, not fractions of the sides"
+    return ""
 
 
 def _checked_size(size: tuple[int, int]) -> tuple[int, int]:

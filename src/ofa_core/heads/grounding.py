@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from ..errors import OFAError
-from ..generation import AllowedRange, GenerationOptions, Hypothesis
+from ..generation import AllowedRange, GenerationOptions, Hypothesis, LogitsProcessor
+from ..generation.logits_processors import NEVER, Stage, Step
 from ..text import pre_caption
 from ..text.dialog import Dialog, Style, dialog_source, dialog_task, flatten_dialog
 from ..vision.boxes import Box, box_iou
@@ -31,7 +33,8 @@ SAME_BOX_IOU = 0.9
 class Grounding:
     """The place of something in a picture, and the model's confidence in it."""
 
-    #: (x0, y0, x1, y1) in pixels of the original picture; None where the answer was not four bins, or not sure enough.
+    #: (x0, y0, x1, y1) in pixels of the original picture, within it and of positive area; None where the answer was not
+    #: four bins that enclose something, or not sure enough.
     box: Box | None
     #: exp of the mean log-probability of the answer's tokens, 0 to 1.
     score: float
@@ -42,6 +45,25 @@ class Grounding:
     text: str
     #: Boxes of the other beams, best first, without those that are all but the same as a better one.
     alternatives: tuple[Grounding, ...] = ()
+
+
+class OrderedCorners:
+    """Only bins that enclose something: x1 behind x0 and y1 behind y0, so none of the first two is the last bin."""
+
+    stage: Stage = "logits"
+
+    def __init__(self, bins: range) -> None:
+        self.bins = bins  # their ids
+
+    def __call__(self, scores: Tensor, step: Step) -> Tensor:
+        """New scores [B, K, V]."""
+        if step.number < 2:
+            scores[..., self.bins.stop - 1] = NEVER
+        elif step.number < 4:
+            first = step.prefixes[..., step.number - 1, None]  # x0 or y0: <s> stands before them
+            ids = torch.arange(scores.shape[-1], device=scores.device)
+            scores.masked_fill_((ids >= self.bins.start) & (ids <= first), NEVER)
+        return scores
 
 
 #: The result where a search found nothing at all.
@@ -60,15 +82,16 @@ def ground(
     batch_size: int = 16,
 ) -> list[Grounding]:
     """The box of each caption in the picture at the same place; see :meth:`ofa_core.OFA.ground`."""
+    codec = refcoco_codec(pipeline)
     sources = caption_sources(pipeline, captions, prompt)
     pictures = pipeline.open(images)
-    constraints = []
+    constraints: list[LogitsProcessor] = []
     if bins_only:
         vocabulary = pipeline.tokenizer.vocabulary
-        constraints = [AllowedRange(vocabulary.bin_start, vocabulary.bin_end)]
+        bins = range(vocabulary.bin_start, vocabulary.bin_end)
+        constraints = [AllowedRange(bins.start, bins.stop), OrderedCorners(bins)]
         options = options.updated(suppress_special_tokens=True)
     found = pipeline.run(pictures, sources, options, constraints, batch_size=batch_size)
-    codec = refcoco_codec(pipeline)
     return [
         to_grounding(pipeline, codec, beams, picture.size, threshold)
         for beams, picture in zip(found, pictures, strict=True)
@@ -117,9 +140,15 @@ def dialog_sources(pipeline: Pipeline, dialogs: Sequence[Dialog], style: Style =
 
 
 def refcoco_codec(pipeline: Pipeline) -> BoxCodec:
-    """Boxes as OFA's own tasks write them."""
+    """Boxes as OFA's own tasks write them.
+
+    Raises:
+        OFAError: the model's pictures are resized to more than there are bins for.
+    """
     task = pipeline.model.config.task
-    return BoxCodec("refcoco", num_bins=task.num_bins, image_size=task.image_size, max_image_size=task.max_image_size)
+    codec = BoxCodec("refcoco", num_bins=task.num_bins, image_size=task.image_size, max_image_size=task.max_image_size)
+    codec.check_image_size()
+    return codec
 
 
 def invig_codec(pipeline: Pipeline) -> BoxCodec:
@@ -151,7 +180,7 @@ def _one(pipeline: Pipeline, codec: BoxCodec, beam: Hypothesis, size: tuple[int,
         tokens = [token for token in tokens if pipeline.tokenizer.vocabulary.bin_of(token) is not None]
     bins = pipeline.tokenizer.bins(tokens)
     return Grounding(
-        box=codec.decode(bins, size),
+        box=codec.decode_within(bins, size),
         score=confidence(beam.token_scores),
         token_scores=tuple(map(math.exp, beam.token_scores)),
         bins=None if bins is None else tuple(bins),

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from PIL import Image
@@ -20,39 +20,83 @@ from ..model.encoder import ImageFeatures
 from ..model.ofa import OFAModel
 from ..model.position_bias import PATCH_SIZE
 from ..text import Tokenizer
-from ..vision.transform import ImageLike, ImageTransform, open_image
+from ..utils.progress import progress
+from ..vision.images import ImageLike, check_image, image_size, readable_again
+from ..vision.transform import ImageTransform
 
 
-@dataclass(frozen=True, eq=False)
-class EncodedImage:
-    """A picture the image stem has looked at; every method takes it in its place and saves the stem's work."""
+class OpenedImage:
+    """A picture that is there to be read when its turn comes: of a long list, only a batch's pixels are held.
 
-    image: Image.Image  # RGB, at its own size
-    features: ImageFeatures  # of this one picture
+    Args:
+        source: the picture as it was handed in.
+        transform: what reads it and resizes it.
+    """
+
+    def __init__(self, source: ImageLike, transform: ImageTransform) -> None:
+        self._source = source
+        self._transform = transform
+        self._size: tuple[int, int] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        return self.image.size
+        if self._size is None:
+            self._size = image_size(self._source, like_original=self._transform.like_original)
+        return self._size
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture in RGB at its own size, read anew."""
+        return self.open()
+
+    def open(self) -> Image.Image:
+        """Read the picture in RGB at its own size."""
+        return self._transform.open(self._source)
+
+    def pixels(self) -> Tensor:
+        """Pixels [3, side, side] in uint8, read anew."""
+        image = self.open()
+        self._size = image.size
+        return self._transform.resized(image)
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
     """A picture opened and resized ahead of time, as a loader's threads do; every method takes it in its place."""
 
-    image: Image.Image  # RGB, at its own size
-    pixels: Tensor  # [3, side, side], what ``transform`` made of it
+    size: tuple[int, int]  # width and height in pixels
+    pixels: Tensor  # [3, side, side] in uint8, what ``transform`` made of it
     transform: ImageTransform
+    source: Callable[[], Image.Image]  # reads the picture anew, for a model with another transform
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture in RGB at its own size, read anew."""
+        return self.source()
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """A picture the image stem has looked at; every method takes it in its place and saves the stem's work."""
+
+    features: ImageFeatures  # of this one picture
+    picture: OpenedImage | PreparedImage
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        return self.image.size
+        return self.picture.size
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture in RGB at its own size, read anew."""
+        return self.picture.image
 
 
 Picture: TypeAlias = "ImageLike | EncodedImage | PreparedImage"
 #: A picture that was opened, or None for text alone.
-Opened: TypeAlias = "Image.Image | EncodedImage | PreparedImage | None"
+Opened: TypeAlias = "Image.Image | OpenedImage | EncodedImage | PreparedImage | None"
 
 
 @dataclass(frozen=True)
@@ -71,28 +115,37 @@ class Pipeline:
     model: OFAModel
     tokenizer: Tokenizer
     transform: ImageTransform
+    #: Whether a bar tells how far a call has come.
+    progress: bool = False
 
-    def open(self, images: Sequence[Picture]) -> list[Image.Image | EncodedImage | PreparedImage]:
-        """The pictures in RGB at their own sizes; an unreadable one is an error before any work is done."""
+    def open(self, images: Sequence[Picture]) -> list[OpenedImage | EncodedImage | PreparedImage]:
+        """The pictures, to be read when their turn comes; one that is missing or none is an error before any work."""
         if len(images) == 0:
             raise OFAError("there are no images: at least one is needed")
-        opened: dict[
-            int, Image.Image | EncodedImage | PreparedImage
-        ] = {}  # one object stays one, so that the stem runs once for it
-        for image in images:
-            if id(image) not in opened:
-                opened[id(image)] = self._opened(image)
-        return [opened[id(image)] for image in images]
+        opened: dict[Any, OpenedImage | EncodedImage | PreparedImage] = {}
+        keys = [image if isinstance(image, str) else id(image) for image in images]
+        for key, image in zip(keys, images, strict=True):
+            if key not in opened:  # one picture stays one, so that the stem runs once for it
+                opened[key] = self._opened(image)
+        return [opened[key] for key in keys]
 
-    def _opened(self, image: Picture) -> Image.Image | EncodedImage | PreparedImage:
+    def _opened(self, image: Picture) -> OpenedImage | EncodedImage | PreparedImage:
         if isinstance(image, EncodedImage):
             return self._checked(image)
-        return image if isinstance(image, PreparedImage) else open_image(image)
+        if isinstance(image, PreparedImage):
+            return image
+        image = readable_again(image)
+        check_image(image)
+        return OpenedImage(image, self.transform)
 
-    def prepare(self, image: ImageLike) -> PreparedImage:
-        """``image`` opened, and its pixels as this model takes them."""
-        picture = open_image(image)
-        return PreparedImage(picture, self.transform(picture), self.transform)
+    def prepare(self, image: ImageLike, source: Callable[[], Image.Image] | None = None) -> PreparedImage:
+        """``image`` opened, and its pixels as this model takes them.
+
+        ``source`` reads it anew where another model needs it; without it, ``image`` itself is kept for that.
+        """
+        picture = self.transform.open(image)
+        again = source or OpenedImage(readable_again(image), self.transform).open
+        return PreparedImage(picture.size, self.transform.resized(picture), self.transform, again)
 
     def _checked(self, look: EncodedImage) -> EncodedImage:
         """A look that was made at this model's image size."""
@@ -111,12 +164,7 @@ class Pipeline:
         features: dict[int, ImageFeatures] = {}
         for start in range(0, len(pictures), batch_size):
             features |= self._features(pictures[start : start + batch_size], features)
-        return [
-            p
-            if isinstance(p, EncodedImage)
-            else EncodedImage(p.image if isinstance(p, PreparedImage) else p, features[id(p)])
-            for p in pictures
-        ]
+        return [p if isinstance(p, EncodedImage) else EncodedImage(features[id(p)], p) for p in pictures]
 
     def prompt(self, prompts: Mapping[str, str], given: str | None) -> str:
         """The ``given`` prompt, or the one the model's language was trained with."""
@@ -213,29 +261,36 @@ class Pipeline:
         if batch_size < 1:
             raise OFAError(f"batch_size must be at least 1, not {batch_size}")
         held: dict[int, ImageFeatures] = {}  # of the previous batch: runs of one picture share the stem's work
-        for start in range(0, len(sources), batch_size):
-            part = slice(start, start + batch_size)
-            held = self._features(pictures[part], held)
-            tokens = self.tokenizer.pad(sources[part]).to(self.model.device)
-            yield part, Batch(tokens, *self._stack(pictures[part], held))
+        with progress(len(sources), 0, "answered", unit="sample", shown=self.progress) as bar:
+            for start in range(0, len(sources), batch_size):
+                part = slice(start, start + batch_size)
+                held = self._features(pictures[part], held)
+                tokens = self.tokenizer.pad(sources[part]).to(self.model.device)
+                yield part, Batch(tokens, *self._stack(pictures[part], held))
+                bar.update(len(tokens))
 
     @torch.inference_mode()
     def _features(self, pictures: Sequence[Opened], held: Mapping[int, ImageFeatures]) -> dict[int, ImageFeatures]:
         """The stem's features by the pictures' identity, computed for those that are neither looked at nor held."""
         features = {id(picture): picture.features for picture in pictures if isinstance(picture, EncodedImage)}
         features |= {id(picture): held[id(picture)] for picture in pictures if id(picture) in held}
-        new = {id(p): p for p in pictures if isinstance(p, Image.Image | PreparedImage) and id(p) not in features}
+        new = {id(p): p for p in pictures if p is not None and id(p) not in features}
         if new:
-            computed = self.model.image_features(torch.stack([self._pixels(p) for p in new.values()]))
+            pixels = torch.stack([self._pixels(picture) for picture in new.values()])
+            computed = self.model.image_features(self.transform.normalized(pixels))
             for key, patches in zip(new, computed.patches.split(1), strict=True):
                 features[key] = ImageFeatures(patches, computed.grid)
         return features
 
-    def _pixels(self, picture: Image.Image | PreparedImage) -> Tensor:
-        """[3, side, side]; what another model's transform prepared is of no use here."""
-        if isinstance(picture, PreparedImage):
-            return picture.pixels if picture.transform is self.transform else self.transform(picture.image)
-        return self.transform(picture)
+    def _pixels(self, picture: Image.Image | OpenedImage | EncodedImage | PreparedImage) -> Tensor:
+        """[3, side, side] in uint8; what another model's transform prepared is of no use here."""
+        if isinstance(picture, PreparedImage) and picture.transform is self.transform:
+            return picture.pixels
+        if isinstance(picture, OpenedImage):
+            return picture.pixels()
+        return self.transform.resized(
+            self.transform.open(picture if isinstance(picture, Image.Image) else picture.image)
+        )
 
     def _stack(
         self, pictures: Sequence[Opened], features: Mapping[int, ImageFeatures]

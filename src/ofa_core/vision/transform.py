@@ -1,84 +1,20 @@
-"""Pictures of any kind to the model's pixels."""
+"""Pictures to the model's pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os import PathLike
-from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from ..errors import OFAError
-
-#: A picture as users have it: a path, a PIL image of any mode, an array [h, w, 3] of uint8, or a tensor
-#: [3, h, w] of uint8 or of floats from 0 to 1.
-ImageLike: TypeAlias = "str | PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor"
+from .images import ImageLike, open_image
 
 #: Mean and standard deviation of each channel: OFA's own, and ImageNet's for models trained with it.
 OFA_STATISTICS = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-def open_image(image: ImageLike) -> Image.Image:
-    """``image`` as PIL in RGB, at its own size, by Pillow's own conversion from any mode, as the original does.
-
-    So an orientation noted in EXIF is ignored, and 16-bit grey saturates at 255.
-
-    Raises:
-        OFAError: a path without a readable picture, or an array or tensor of another layout.
-    """
-    if isinstance(image, str | PathLike):
-        return _read(Path(image))
-    if isinstance(image, Image.Image):
-        if 0 in image.size:
-            raise OFAError(f"the image has no pixels: it is {image.width} × {image.height}")
-        return _to_rgb(image, "the image")
-    if isinstance(image, Tensor):
-        return Image.fromarray(_tensor_to_array(image))
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise OFAError(f"an image array must be uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
-        return Image.fromarray(image)
-    raise OFAError(f"an image is a path, a PIL image, an array or a tensor, not {type(image).__name__}")
-
-
-def _read(path: Path) -> Image.Image:
-    if not path.exists():
-        raise OFAError(f"image {path} does not exist")
-    if path.is_dir():
-        raise OFAError(f"image {path} is a directory")
-    try:
-        with Image.open(path) as image:
-            return _to_rgb(image, f"image {path}")
-    except UnidentifiedImageError:
-        raise OFAError(f"image {path} cannot be read: it is not a picture in a known format") from None
-    except (OSError, Image.DecompressionBombError) as error:
-        raise OFAError(f"image {path} cannot be read: {error}") from None
-
-
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """``image`` in RGB; where it was opened but not read yet, this is when its file turns out to be damaged."""
-    try:
-        return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise OFAError(f"{name} cannot be read: {error}") from None
-
-
-def _tensor_to_array(image: Tensor) -> np.ndarray[Any, Any]:
-    if image.dim() != 3 or image.shape[0] != 3 or 0 in image.shape:
-        raise OFAError(f"an image tensor must be [3, height, width], not {list(image.shape)}")
-    image = image.detach()
-    if image.is_floating_point():
-        if not (float(image.min()) >= 0 and float(image.max()) <= 1):
-            raise OFAError(f"an image tensor of floats must lie in 0..1, not {image.min():.3g}..{image.max():.3g}")
-        image = (image.float() * 255).round().to(torch.uint8)
-    if image.dtype != torch.uint8:
-        raise OFAError(f"an image tensor must be uint8 or float, not {image.dtype}")
-    return image.permute(1, 2, 0).cpu().numpy()
 
 
 def _resized(image: Image.Image, side: int) -> Image.Image:
@@ -94,18 +30,36 @@ class ImageTransform:
     """RGB, resized to a square with PIL's bicubic filter (the aspect ratio is not kept), normalised.
 
     :class:`~ofa_core.heads.box_codec.BoxCodec` holds the way back for boxes.
+
+    Args:
+        size: side of the square in pixels.
+        imagenet_normalization: whether to use ImageNet's statistics instead of OFA's own.
+        like_original: whether files are read as the original reads them: as they lie, whatever orientation their EXIF
+            data note, and 16-bit grey cut off at 255; see :func:`~ofa_core.open_image`.
     """
 
-    def __init__(self, size: int = 512, imagenet_normalization: bool = False) -> None:
+    def __init__(self, size: int = 512, imagenet_normalization: bool = False, *, like_original: bool = False) -> None:
         self.size = size
+        self.like_original = like_original
         mean, std = IMAGENET_STATISTICS if imagenet_normalization else OFA_STATISTICS
         self._mean = torch.tensor(mean)[:, None, None]
         self._std = torch.tensor(std)[:, None, None]
 
     def __call__(self, image: ImageLike) -> Tensor:
         """Normalised pixels [3, size, size] in float32."""
-        pixels = torch.from_numpy(np.array(_resized(open_image(image), self.size))).permute(2, 0, 1).float() / 255
-        return (pixels - self._mean) / self._std
+        return self.normalized(self.resized(self.open(image)))
+
+    def open(self, image: ImageLike) -> Image.Image:
+        """The picture in RGB at its own size."""
+        return open_image(image, like_original=self.like_original)
+
+    def resized(self, image: Image.Image) -> Tensor:
+        """Pixels [3, size, size] in uint8 of a picture in RGB: all that the model needs of it, in 3/4 of a megabyte."""
+        return torch.from_numpy(np.array(_resized(image, self.size))).permute(2, 0, 1)
+
+    def normalized(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels [..., 3, size, size] in float32 of those that :meth:`resized` returns."""
+        return (pixels.float() / 255 - self._mean) / self._std
 
     def batch(self, images: Sequence[ImageLike]) -> Tensor:
         """Normalised pixels [B, 3, size, size] of pictures of any sizes."""
