@@ -223,6 +223,32 @@ def test_a_dtype_that_is_no_float_is_refused(small_directory: Path) -> None:
         ofa_core.load(small_directory, dtype=torch.int64)
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("float16", torch.float16),
+        ("half", torch.float16),
+        ("torch.bfloat16", torch.bfloat16),
+        ("float32", torch.float32),
+        ("float64", torch.float64),
+    ],
+)
+def test_a_dtype_may_be_named(small_directory: Path, name: str, dtype: torch.dtype) -> None:
+    assert ofa_core.load(small_directory, dtype=name).model.dtype == dtype
+    assert ofa_core.load(small_directory, dtype="int8").dtype == "int8"
+
+
+@pytest.mark.parametrize("name", ["float17", "int32", "tensor", "", "cuda"])
+def test_a_name_of_no_dtype_is_refused(small_directory: Path, name: str) -> None:
+    with pytest.raises(OFAError, match=rf"^dtype must be float32, float16, bfloat16 or int8, not {name}$"):
+        ofa_core.load(small_directory, dtype=name)
+
+
+def test_a_model_in_the_home_directory_is_found(small_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(small_directory.parent))
+    assert ofa_core.load(f"~/{small_directory.name}").model.config == ofa_core.load(small_directory).model.config
+
+
 # The interface
 
 DESIGNED = [

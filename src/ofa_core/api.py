@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from os import PathLike
 from pathlib import Path
@@ -19,13 +20,15 @@ from .generation.options import SearchOptions
 from .generation.scoring import DecoderPrompt
 from .heads import caption, classification, entailment, grounding, oracle, questioner, vqa
 from .heads import text as text_heads
-from .heads.arguments import as_list, is_sequence, one_per_image, pair_up, unwrap
+from .heads.answering import OnError, answer_all
+from .heads.arguments import as_list, listed, one_per_image, pair_up, text_list, unwrap
 from .heads.caption import Caption
 from .heads.grounding import DIALOG_OPTIONS, Grounding
 from .heads.options import (
     AnswerOptions,
     AskOptions,
     ClosedSetOptions,
+    GenerateOptions,
     GroundDialogOptions,
     GroundOptions,
     HeadOptions,
@@ -56,7 +59,7 @@ def load(
     directory: str | PathLike[str],
     *,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     optimize: bool = True,
     compile_steps: bool = False,
     **task: Unpack[TaskChanges],
@@ -68,8 +71,9 @@ def load(
             converted once, into the cache, with a line on stderr that says so; or ``"demo"``, the small model that
             comes with the package and knows coloured shapes.
         device: where the model shall run, such as ``"cpu"`` or ``"cuda"``.
-        dtype: float32, float16 or bfloat16; None means float32 on a CPU and what is stored elsewhere. int8 is float32
-            with the weights of linear layers rounded to 8 bits, on CPUs: faster, but not equal.
+        dtype: float32, float16 or bfloat16, or its name, such as ``"float16"``; None means float32 on a CPU and what is
+            stored elsewhere. int8 is float32 with the weights of linear layers rounded to 8 bits, on CPUs: faster, but
+            not equal.
         optimize: whether to compute faster, see :class:`OFA`.
         compile_steps: whether decoding steps go through ``torch.compile``: on GPUs, for many pictures.
         task: settings to use instead of those the model was trained with, such as ``image_size=480``; see
@@ -83,9 +87,8 @@ def load(
         OFAError: a device or a type that cannot be used, or a setting that does not exist.
     """
     _check_device(device)
+    dtype = _as_dtype(dtype)
     int8 = dtype == torch.int8
-    if not (int8 or dtype is None or dtype.is_floating_point):
-        raise OFAError(f"dtype must be float32, float16, bfloat16 or int8, not {dtype}")
     if int8:
         check_int8(torch.device(device))
     directory = model_directory(Path(directory))
@@ -106,6 +109,7 @@ DEMO, DEMO_CHECKPOINT = Path("demo"), Path(__file__).parent / "demo" / "model" /
 
 def model_directory(path: Path) -> Path:
     """``path`` itself, or what the installed converter makes of a checkpoint in another format."""
+    path = path.expanduser()
     if path == DEMO and not path.exists():
         path = DEMO_CHECKPOINT
     is_checkpoint = path.is_file() or (path / "vocab.json").is_file()
@@ -113,6 +117,16 @@ def model_directory(path: Path) -> Path:
         directory: Path = converter.load()(path)
         return directory
     return path
+
+
+def _as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """``dtype``, by its name in torch too (``float16``, ``half``, ``torch.float16``), if it is one to compute in."""
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if found is None and dtype is None:
+        return None
+    if not isinstance(found, torch.dtype) or not (found == torch.int8 or found.is_floating_point):
+        raise OFAError(f"dtype must be float32, float16, bfloat16 or int8, not {dtype}")
+    return found
 
 
 def _check_device(device: str | torch.device) -> None:
@@ -127,9 +141,16 @@ def _check_device(device: str | torch.device) -> None:
 class OFA:
     """A loaded model with everything it needs to answer questions about pictures.
 
-    A picture is a path, a PIL image, an array [h, w, 3] of uint8, a tensor [3, h, w], or what :meth:`look` made of one.
-    Every method takes one picture or a list of pictures of any sizes and then returns a list. One text goes with every
-    picture of a list, and a list of texts goes with one picture; boxes and dialogs come one for each picture.
+    A picture is a path, a PIL image, an array [h, w, 3] of uint8, a tensor [3, h, w], encoded bytes, an open file, what
+    :meth:`look` made of one, or anything else of :data:`~ofa_core.vision.images.ImageLike`. Phone pictures are turned
+    upright as their EXIF data say, and boxes lie in the upright picture; ``pipeline.transform.like_original = True``
+    reads files as the original does. Every method takes one picture or a list of pictures of any sizes (a generator, an
+    array or a pandas Series too) and then returns a list. One text goes with every picture of a list, and a list of
+    texts goes with one picture; boxes and dialogs come one for each picture.
+
+    A picture is read when its turn comes, and of a long list only two batches are held. With ``progress`` a bar tells
+    how far a call has come. With ``on_error="skip"`` a sample that cannot be answered, such as one with a damaged file,
+    gives None and a warning, instead of an error for all.
 
     ``options`` are :class:`~ofa_core.GenerationOptions` to change, by name. ``batch_size`` is how many samples are
     computed at once. ``prompt`` replaces the text the model was trained with. All methods raise :class:`OFAError` where
@@ -179,6 +200,17 @@ class OFA:
         """The type that it computes in: that of the weights, or ``int8``."""
         return "int8" if self._int8 else str(self.model.dtype).removeprefix("torch.")
 
+    def _answers(
+        self,
+        head: Callable[..., Sequence[Any]],
+        batch_size: int,
+        progress: bool,
+        on_error: OnError,
+        **columns: Sequence[Any] | None,
+    ) -> list[Any]:
+        """The results of a head for samples, whose arguments are ``columns``."""
+        return answer_all(self.pipeline, head, columns, batch_size=batch_size, progress=progress, on_error=on_error)
+
     def refresh(self) -> None:
         """Take all weights of :attr:`model` anew: after a write to a few of them that torch keeps no count of."""
         refresh(self.model)
@@ -189,7 +221,7 @@ class OFA:
     def look(self, image: list[Any]) -> list[EncodedImage]: ...
     def look(self, image: Any) -> Any:
         """Run the image stem once: every method takes the result in place of the picture, at the same results."""
-        images, single = as_list(image)
+        images, single = as_list(image, self.pipeline.keep)
         return unwrap(self.pipeline.look(images), single)
 
     @overload
@@ -207,6 +239,8 @@ class OFA:
         threshold: float = 0.0,
         prompt: str | None = None,
         batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
         **options: Unpack[SearchOptions],
     ) -> Any:
         """Find the box of what a phrase such as ``"the man in white"`` describes.
@@ -218,6 +252,8 @@ class OFA:
             threshold: the least score, 0 to 1, with which a box is returned.
             prompt: a prompt instead of the model's own; it holds ``{caption}``.
             batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
             options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
 
         Returns:
@@ -226,17 +262,15 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, texts, single = pair_up(image, text)
-        found = grounding.ground(
-            self.pipeline,
-            images,
-            texts,
-            grounding.OPTIONS.updated(**options),
+        images, texts, single = pair_up(image, text, self.pipeline.keep)
+        head = partial(
+            grounding.ground,
+            options=grounding.OPTIONS.updated(**options),
             bins_only=bins_only,
             threshold=threshold,
             prompt=prompt,
-            batch_size=batch_size,
         )
+        found = self._answers(head, batch_size, progress, on_error, images=images, captions=texts)
         return unwrap(found, single)
 
     @overload
@@ -253,6 +287,8 @@ class OFA:
         style: Style = "guesswhat",
         threshold: float = 0.0,
         batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
         **options: Unpack[SearchOptions],
     ) -> Any:
         """Find the box that a dialog is about.
@@ -263,6 +299,8 @@ class OFA:
             style: ``guesswhat``, where the agent's question comes first, or ``invig``, where the person's query does.
             threshold: the least score, 0 to 1, with which a box is returned.
             batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
             options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
 
         Returns:
@@ -271,16 +309,11 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, single = as_list(image)
-        found = grounding.ground_dialog(
-            self.pipeline,
-            images,
-            one_per_image(dialog, len(images), single, "dialogs"),
-            style,
-            DIALOG_OPTIONS.updated(**options),
-            threshold=threshold,
-            batch_size=batch_size,
-        )
+        images, single = as_list(image, self.pipeline.keep)
+        dialogs = one_per_image(dialog, len(images), single, "dialogs")
+        changed = DIALOG_OPTIONS.updated(**options)
+        head = partial(grounding.ground_dialog, style=style, options=changed, threshold=threshold)
+        found = self._answers(head, batch_size, progress, on_error, images=images, dialogs=dialogs)
         return unwrap(found, single)
 
     @overload
@@ -312,6 +345,8 @@ class OFA:
         answers: Sequence[str] = ANSWERS,
         scoring: Scoring = "first_token",
         batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
         **options: Unpack[SearchOptions],
     ) -> Any:
         """Answer a question about a region.
@@ -326,6 +361,8 @@ class OFA:
             scoring: probabilities of the answers' first tokens, as the published code does (``first_token``), or of
                 whole answers (``candidates``).
             batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
             options: changes to the search for free text, see :class:`~ofa_core.GenerationOptions`.
 
         Returns:
@@ -334,19 +371,19 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, single = as_list(image)
+        images, single = as_list(image, self.pipeline.keep)
         count = len(images)
-        found = oracle.oracle(
-            self.pipeline,
-            images,
-            one_per_image(box, count, single, "boxes"),
-            one_per_image(dialog, count, single, "dialogs"),
-            one_per_image(question, count, single, "questions") if is_sequence(question) else [question] * count,
-            style,
-            answers=answers,
-            scoring=scoring,
-            options=DIALOG_OPTIONS.updated(**options),
-            batch_size=batch_size,
+        questions = listed(question)
+        changed = DIALOG_OPTIONS.updated(**options)
+        found = self._answers(
+            partial(oracle.oracle, style=style, answers=text_list(answers), scoring=scoring, options=changed),
+            batch_size,
+            progress,
+            on_error,
+            images=images,
+            boxes=one_per_image(box, count, single, "boxes"),
+            dialogs=one_per_image(dialog, count, single, "dialogs"),
+            questions=[question] * count if questions is None else one_per_image(questions, count, single, "questions"),
         )
         return unwrap(found, single)
 
@@ -354,13 +391,24 @@ class OFA:
     def query(self, image: Picture, box: Sequence[float], **options: Unpack[TextOptions]) -> Text: ...
     @overload
     def query(self, image: list[Any], box: Sequence[Sequence[float]], **options: Unpack[TextOptions]) -> list[Text]: ...
-    def query(self, image: Any, box: Any, *, batch_size: int = 16, **options: Unpack[SearchOptions]) -> Any:
+    def query(
+        self,
+        image: Any,
+        box: Any,
+        *,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
+        **options: Unpack[SearchOptions],
+    ) -> Any:
         """Say how a person who means a region would first ask for it (InViG).
 
         Args:
             image: a picture or a list of them.
             box: the region, (x0, y0, x1, y1) in pixels, one for each picture.
             batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
             options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
 
         Returns:
@@ -369,9 +417,10 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, single = as_list(image)
+        images, single = as_list(image, self.pipeline.keep)
         boxes = one_per_image(box, len(images), single, "boxes")
-        found = oracle.query(self.pipeline, images, boxes, DIALOG_OPTIONS.updated(**options), batch_size)
+        head = partial(oracle.query, options=DIALOG_OPTIONS.updated(**options))
+        found = self._answers(head, batch_size, progress, on_error, images=images, boxes=boxes)
         return unwrap(found, single)
 
     @overload
@@ -385,6 +434,8 @@ class OFA:
         *,
         style: Style = "guesswhat",
         batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
         **options: Unpack[SearchOptions],
     ) -> Any:
         """Ask the next question of someone who wants to find out what a dialog is about.
@@ -394,6 +445,8 @@ class OFA:
             dialog: (question, answer) pairs or single turns, one dialog for each picture.
             style: ``guesswhat`` or ``invig``, see :meth:`ground_dialog`.
             batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
             options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
 
         Returns:
@@ -402,22 +455,34 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, single = as_list(image)
+        images, single = as_list(image, self.pipeline.keep)
         dialogs = one_per_image(dialog, len(images), single, "dialogs")
-        found = questioner.ask(self.pipeline, images, dialogs, style, DIALOG_OPTIONS.updated(**options), batch_size)
+        head = partial(questioner.ask, style=style, options=DIALOG_OPTIONS.updated(**options))
+        found = self._answers(head, batch_size, progress, on_error, images=images, dialogs=dialogs)
         return unwrap(found, single)
 
     @overload
     def agent_turn(self, image: Picture, dialog: Dialog, **options: Unpack[TextOptions]) -> AgentTurn: ...
     @overload
     def agent_turn(self, image: list[Any], dialog: list[Dialog], **options: Unpack[TextOptions]) -> list[AgentTurn]: ...
-    def agent_turn(self, image: Any, dialog: Any, *, batch_size: int = 16, **options: Unpack[SearchOptions]) -> Any:
+    def agent_turn(
+        self,
+        image: Any,
+        dialog: Any,
+        *,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
+        **options: Unpack[SearchOptions],
+    ) -> Any:
         """Take the turn of an agent who may guess: ask a question, or say which region it is (InViG).
 
         Args:
             image: a picture or a list of them.
             dialog: the person's query, then (question, answer) pairs or single turns; one dialog for each picture.
             batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
             options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
 
         Returns:
@@ -426,9 +491,10 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, single = as_list(image)
+        images, single = as_list(image, self.pipeline.keep)
         dialogs = one_per_image(dialog, len(images), single, "dialogs")
-        found = questioner.agent_turn(self.pipeline, images, dialogs, DIALOG_OPTIONS.updated(**options), batch_size)
+        head = partial(questioner.agent_turn, options=DIALOG_OPTIONS.updated(**options))
+        found = self._answers(head, batch_size, progress, on_error, images=images, dialogs=dialogs)
         return unwrap(found, single)
 
     @overload
@@ -436,7 +502,14 @@ class OFA:
     @overload
     def caption(self, image: list[Any], **options: Unpack[PromptedTextOptions]) -> list[Caption]: ...
     def caption(
-        self, image: Any, *, prompt: str | None = None, batch_size: int = 16, **options: Unpack[SearchOptions]
+        self,
+        image: Any,
+        *,
+        prompt: str | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
+        **options: Unpack[SearchOptions],
     ) -> Any:
         """Caption a picture.
 
@@ -444,6 +517,8 @@ class OFA:
             image: a picture or a list of them.
             prompt: a prompt instead of the model's own.
             batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
             options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
 
         Returns:
@@ -452,8 +527,9 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, single = as_list(image)
-        found = caption.caption(self.pipeline, images, caption.OPTIONS.updated(**options), prompt, batch_size)
+        images, single = as_list(image, self.pipeline.keep)
+        head = partial(caption.caption, options=caption.OPTIONS.updated(**options), prompt=prompt)
+        found = self._answers(head, batch_size, progress, on_error, images=images)
         return unwrap(found, single)
 
     @overload
@@ -469,6 +545,8 @@ class OFA:
         *,
         prompt: str | None = None,
         batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
         **options: Unpack[SearchOptions],
     ) -> Any:
         """Describe a region of a picture.
@@ -478,6 +556,8 @@ class OFA:
             box: the region, (x0, y0, x1, y1) in pixels, one for each picture.
             prompt: a prompt instead of the model's own; the region follows it.
             batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
             options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
 
         Returns:
@@ -486,10 +566,11 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, single = as_list(image)
+        images, single = as_list(image, self.pipeline.keep)
         boxes = one_per_image(box, len(images), single, "boxes")
-        changed = caption.OPTIONS.updated(**options)
-        return unwrap(caption.describe_region(self.pipeline, images, boxes, changed, prompt, batch_size), single)
+        head = partial(caption.describe_region, options=caption.OPTIONS.updated(**options), prompt=prompt)
+        found = self._answers(head, batch_size, progress, on_error, images=images, boxes=boxes)
+        return unwrap(found, single)
 
     @overload
     def answer(self, image: Picture, question: str, **options: Unpack[AnswerOptions]) -> Answer: ...
@@ -505,9 +586,12 @@ class OFA:
         candidates: Sequence[str] | None = None,
         method: Method = "score",
         objects: Any = None,
+        box: Any = None,
         decoder_prompt: DecoderPrompt | None = None,
         prompt: str | None = None,
         batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
         **options: Unpack[SearchOptions],
     ) -> Any:
         """Answer a question about a picture with free text or one of given answers.
@@ -518,9 +602,12 @@ class OFA:
             candidates: the answers that are allowed; None for free text.
             method: ``score`` gives each candidate its probability, ``beam`` searches the tree of them.
             objects: names of what a detector saw, a list for each picture, for models trained with them.
+            box: a region that the question is about, (x0, y0, x1, y1) in pixels, one for each picture.
             decoder_prompt: the decoder's prompt instead of the one the checkpoint was trained with.
             prompt: a prompt instead of the model's own; it holds ``{question}``.
             batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
             options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
 
         Returns:
@@ -529,18 +616,25 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, questions, single = pair_up(image, question)
-        found = vqa.answer(
-            self.pipeline,
-            images,
-            questions,
-            candidates,
-            vqa.OPTIONS.updated(**options),
+        images, questions, single = pair_up(image, question, self.pipeline.keep)
+        count = len(images)
+        head = partial(
+            vqa.answer,
+            candidates=text_list(candidates),
+            options=vqa.OPTIONS.updated(**options),
             method=method,
-            objects=None if objects is None else one_per_image(objects, len(images), single, "lists of objects"),
             decoder_prompt=decoder_prompt,
             prompt=prompt,
-            batch_size=batch_size,
+        )
+        found = self._answers(
+            head,
+            batch_size,
+            progress,
+            on_error,
+            images=images,
+            questions=questions,
+            objects=None if objects is None else one_per_image(objects, count, single, "lists of objects"),
+            boxes=None if box is None else one_per_image(box, count, single, "boxes"),
         )
         return unwrap(found, single)
 
@@ -569,6 +663,8 @@ class OFA:
         decoder_prompt: DecoderPrompt | None = None,
         prompt: str | None = None,
         batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
     ) -> Any:
         """Decide whether a picture, or picture and caption, implies a text.
 
@@ -579,6 +675,8 @@ class OFA:
             decoder_prompt: the decoder's prompt instead of the one the checkpoint was trained with.
             prompt: a prompt instead of the model's own; it holds ``{hypothesis}`` and, with a caption, ``{caption}``.
             batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
 
         Returns:
             Yes, no or maybe, with a probability for each.
@@ -586,24 +684,26 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, texts, single = pair_up(image, text)
+        images, texts, single = pair_up(image, text, self.pipeline.keep)
         captions = None if caption is None else one_per_image(caption, len(images), single, "captions")
-        found = entailment.entails(
-            self.pipeline,
-            images,
-            texts,
-            captions,
-            decoder_prompt=decoder_prompt,
-            prompt=prompt,
-            batch_size=batch_size,
-        )
+        head = partial(entailment.entails, decoder_prompt=decoder_prompt, prompt=prompt)
+        found = self._answers(head, batch_size, progress, on_error, images=images, hypotheses=texts, captions=captions)
         return unwrap(found, single)
 
     @overload
     def classify(self, image: Picture, labels: Sequence[str], **options: Unpack[PromptOptions]) -> Answer: ...
     @overload
     def classify(self, image: list[Any], labels: Sequence[str], **options: Unpack[PromptOptions]) -> list[Answer]: ...
-    def classify(self, image: Any, labels: Sequence[str], *, prompt: str | None = None, batch_size: int = 16) -> Any:
+    def classify(
+        self,
+        image: Any,
+        labels: Sequence[str],
+        *,
+        prompt: str | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
+    ) -> Any:
         """Find the label that fits a picture best.
 
         Args:
@@ -611,6 +711,8 @@ class OFA:
             labels: any texts, the same for all pictures.
             prompt: a prompt instead of the model's own.
             batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
 
         Returns:
             The best label, with a probability for each.
@@ -618,8 +720,9 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, single = as_list(image)
-        found = classification.classify(self.pipeline, images, labels, prompt=prompt, batch_size=batch_size)
+        images, single = as_list(image, self.pipeline.keep)
+        head = partial(classification.classify, labels=text_list(labels), prompt=prompt)
+        found = self._answers(head, batch_size, progress, on_error, images=images)
         return unwrap(found, single)
 
     @overload
@@ -638,6 +741,8 @@ class OFA:
         *,
         decoder_prompt: DecoderPrompt | None = None,
         batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
     ) -> Any:
         """Compute probabilities of the classes of one of the checkpoint's classification heads.
 
@@ -647,6 +752,8 @@ class OFA:
             image: a picture or a list of them; None for text alone.
             decoder_prompt: the decoder's prompt instead of the one the checkpoint was trained with.
             batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
 
         Returns:
             A probability for each class.
@@ -654,14 +761,14 @@ class OFA:
         Raises:
             OFAError: there is no such head; and see :class:`OFA`.
         """
-        images, texts, single = pair_up(image, text)
-        found = classification.head_probabilities(
-            self.pipeline,
-            head,
-            texts,
-            None if image is None else images,
-            decoder_prompt=decoder_prompt,
-            batch_size=batch_size,
+        images, texts, single = pair_up(image, text, self.pipeline.keep)
+        found = self._answers(
+            partial(classification.head_probabilities, head=head, decoder_prompt=decoder_prompt),
+            batch_size,
+            progress,
+            on_error,
+            texts=texts,
+            images=None if image is None else images,
         )
         return unwrap(found, single)
 
@@ -670,7 +777,14 @@ class OFA:
     @overload
     def summarize(self, text: list[str], **options: Unpack[PromptedTextOptions]) -> list[Text]: ...
     def summarize(
-        self, text: Any, *, prompt: str | None = None, batch_size: int = 16, **options: Unpack[SearchOptions]
+        self,
+        text: Any,
+        *,
+        prompt: str | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
+        **options: Unpack[SearchOptions],
     ) -> Any:
         """Summarize a text.
 
@@ -678,6 +792,8 @@ class OFA:
             text: the text or a list of them.
             prompt: a prompt instead of the model's own; it holds ``{text}``.
             batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
             options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
 
         Returns:
@@ -687,22 +803,36 @@ class OFA:
             OFAError: see :class:`OFA`.
         """
         _, texts, single = pair_up(None, text)
-        changed = text_heads.SUMMARY_OPTIONS.updated(**options)
-        return unwrap(text_heads.summarize(self.pipeline, texts, changed, prompt, batch_size), single)
+        head = partial(text_heads.summarize, options=text_heads.SUMMARY_OPTIONS.updated(**options), prompt=prompt)
+        return unwrap(self._answers(head, batch_size, progress, on_error, texts=texts), single)
 
     @overload
-    def generate(self, text: str, image: Picture | None = None, **options: Unpack[TextOptions]) -> Text: ...
+    def generate(self, text: str, image: Picture | None = None, **options: Unpack[GenerateOptions]) -> Text: ...
     @overload
-    def generate(self, text: list[str], image: Any = None, **options: Unpack[TextOptions]) -> list[Text]: ...
+    def generate(self, text: list[str], image: Any = None, **options: Unpack[GenerateOptions]) -> list[Text]: ...
     @overload
-    def generate(self, text: str, image: list[Any], **options: Unpack[TextOptions]) -> list[Text]: ...
-    def generate(self, text: Any, image: Any = None, *, batch_size: int = 16, **options: Unpack[SearchOptions]) -> Any:
+    def generate(self, text: str, image: list[Any], **options: Unpack[GenerateOptions]) -> list[Text]: ...
+    def generate(
+        self,
+        text: Any,
+        image: Any = None,
+        *,
+        symbols: bool = True,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
+        **options: Unpack[SearchOptions],
+    ) -> Any:
         """Generate what follows a text, taken as it is, with a picture or without.
 
         Args:
             text: the text that the model reads, or a list of them.
             image: a picture or a list of them, in which None stands for no picture; None for text alone.
+            symbols: read ``<bin_3>`` and ``<code_7>`` that stand alone as words as the model's symbols. Captions,
+                questions and dialogs never are: what a person types in them is text.
             batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
             options: settings of the search, see :class:`~ofa_core.GenerationOptions`.
 
         Returns:
@@ -711,7 +841,7 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, texts, single = pair_up(image, text)
-        changed = GenerationOptions(**options)
+        images, texts, single = pair_up(image, text, self.pipeline.keep)
+        head = partial(text_heads.generate_text, options=GenerationOptions(**options), symbols=symbols)
         pictures = None if image is None else images
-        return unwrap(text_heads.generate_text(self.pipeline, texts, pictures, changed, batch_size), single)
+        return unwrap(self._answers(head, batch_size, progress, on_error, texts=texts, images=pictures), single)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from reference import assert_same, lively_ofa, picture
 
 from ofa_core import OFA, OFAError
 from ofa_core.config import ClassificationHeadConfig
-from ofa_core.heads.arguments import as_list, is_sequence, one_per_image, pair_up, unwrap
+from ofa_core.heads.arguments import as_list, image_list, listed, one_per_image, pair_up, unwrap
 
 # The functions
 
@@ -90,9 +93,55 @@ def test_results_are_a_list_where_arguments_were() -> None:
     assert unwrap(["x", "y"], False) == ["x", "y"]
 
 
-@pytest.mark.parametrize(("value", "many"), [([], True), ((), True), ("ab", False), ({}, False), (range(3), False)])
-def test_lists_and_tuples_are_many(value: object, many: bool) -> None:
-    assert is_sequence(value) is many
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a", "b"],
+        ("a", "b"),
+        iter(["a", "b"]),
+        {"a": 1, "b": 2}.keys(),
+        np.array(["a", "b"]),
+        np.array(["a", "b"], dtype=object),
+        type("Series", (), {"__iter__": lambda self: iter(["a", "b"])})(),
+    ],
+    ids=["list", "tuple", "generator", "keys", "array", "object array", "series"],
+)
+def test_anything_that_gives_things_is_many(values: Any) -> None:
+    assert listed(values) == ["a", "b"]
+
+
+@pytest.mark.parametrize("value", ["ab", b"ab", {"a": 1}, 7, None, 1.5, np.array("ab")], ids=repr)
+def test_one_thing_is_one(value: object) -> None:
+    assert listed(value) is None
+
+
+def test_a_set_is_refused() -> None:
+    for use in (listed, image_list):
+        with pytest.raises(OFAError, match=r"^a set of 2 has no order; it should be a list$"):
+            use({"a", "b"})
+
+
+@pytest.mark.parametrize(
+    ("images", "count"),
+    [
+        (np.zeros((2, 9, 9, 3)), 2),
+        (torch.zeros(1, 3, 9, 9), 1),
+        (np.array(["a.png", "b.png"]), 2),
+        (map(str, range(3)), 3),
+        (np.zeros((9, 9, 3)), None),
+        (np.zeros((9, 9)), None),
+        (torch.zeros(3, 9, 9), None),
+        (io.BytesIO(b"lines\nof a file"), None),
+        (b"ab", None),
+        (bytearray(b"ab"), None),
+        ({"bytes": b"", "path": None}, None),
+        (Path("a"), None),
+    ],
+    ids=range(12),
+)
+def test_an_array_of_one_picture_is_one_and_a_batch_is_many(images: Any, count: int | None) -> None:
+    found = image_list(images)
+    assert (None if found is None else len(found)) == count
 
 
 # Every method
@@ -141,6 +190,7 @@ CASES = {
     "describe_region": Case("describe_region", {"box": BOXES}, SHORT),
     "answer": Case("answer", {"question": TEXTS}, LONG),
     "answer objects": Case("answer", {"question": TEXTS, "objects": [["car"], None, ["dog", "cat"]]}, LONG),
+    "answer box": Case("answer", {"question": TEXTS, "box": BOXES}, LONG),
     "answer candidates": Case("answer", {"question": TEXTS}, {"candidates": LABELS}),
     "answer beam": Case("answer", {"question": TEXTS}, {"candidates": LABELS, "method": "beam", "num_beams": 2}),
     "entails": Case("entails", {"text": TEXTS}, searches=False),
@@ -272,3 +322,111 @@ def test_one_box_or_dialog_or_caption_does_not_go_with_many_pictures(
     one = {"box": (0, 0, 9, 9), "dialog": [("is it?", "no")], "caption": "a dog"}[what]
     with pytest.raises(OFAError, match=f"3 images need a list of 3 {what if what != 'box' else 'boxe'}s, one for each"):
         getattr(ofa, case.method)(image=images, **{**case.each, what: one}, **case.same)
+
+
+# Lists of any kind
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_generators_and_arrays_are_lists(ofa: OFA, images: list[Any], name: str) -> None:
+    case = CASES[name]
+    expected = call(ofa, case, images)
+    arguments: dict[str, Any] = {what: iter(values) for what, values in case.each.items()}
+    given = {"image": (image for image in images)} if case.image else {}
+    found = getattr(ofa, case.method)(**given, **arguments, **case.same)
+    if name == "look":  # a picture of a generator is not kept
+        found, expected = [one.features for one in found], [one.features for one in expected]
+    assert_same(found, expected)
+
+
+def test_arrays_hold_texts_answers_and_boxes(ofa: OFA, images: list[Any]) -> None:
+    texts, answers, boxes = np.array(TEXTS), np.array(LABELS), np.array(BOXES)
+    assert_same(ofa.ground(images, texts, num_beams=2), ofa.ground(images, TEXTS, num_beams=2))
+    assert_same(ofa.classify(images, answers), ofa.classify(images, LABELS))
+    assert_same(
+        ofa.describe_region(images, torch.from_numpy(boxes), **SHORT), ofa.describe_region(images, BOXES, **SHORT)
+    )
+    assert_same(ofa.describe_region(images[0], boxes[0], **SHORT), ofa.describe_region(images[0], BOXES[0], **SHORT))
+
+
+# Long lists
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].method != "look"])
+def test_what_cannot_be_answered_is_skipped_where_that_is_asked(
+    ofa: OFA, images: list[Any], name: str, tmp_path: Path
+) -> None:
+    case = CASES[name]
+    damaged = tmp_path / "damaged.png"
+    images[1].save(damaged)
+    damaged.write_bytes(damaged.read_bytes()[:400])
+    expected = call(ofa, case, images)
+    for bad in ("nowhere.png", damaged) if case.image else ():
+        with pytest.warns(UserWarning, match=r"^sample 1 was skipped: image .*(nowhere|damaged)\.png"):
+            found = call(ofa, case, [images[0], bad, images[2]], batch_size=2, on_error="skip")
+        assert found[1] is None
+        assert_same([found[0], found[2]], [expected[0], expected[2]])
+    if "text" in case.each:
+        texts = {**case.each, "text": [TEXTS[0], " ", TEXTS[2]]}
+        given = {"image": images} if case.image else {}
+        with pytest.warns(UserWarning, match="^sample 1 was skipped: "):
+            found = getattr(ofa, case.method)(**given, **texts, **case.same, on_error="skip")
+        assert found[1] is None
+        assert_same(found[0], expected[0])
+    assert_same(call(ofa, case, images, batch_size=2, on_error="skip"), expected)
+
+
+def test_one_picture_may_be_skipped_too(ofa: OFA) -> None:
+    with pytest.warns(UserWarning, match="nowhere"):
+        assert ofa.caption("nowhere.png", on_error="skip") is None
+
+
+def test_if_all_fail_for_one_reason_it_is_an_error(ofa: OFA, images: list[Any]) -> None:
+    with (
+        pytest.warns(UserWarning, match="skipped"),
+        pytest.raises(
+            OFAError, match=r"^none of 3 samples could be answered: this model|^none of 3 samples .*: there is no"
+        ),
+    ):
+        ofa.head_probabilities("nothing", TEXTS, images, on_error="skip")
+
+
+def test_another_way_with_errors_is_refused(ofa: OFA, images: list[Any]) -> None:
+    with pytest.raises(OFAError, match=r"^on_error is 'raise' or 'skip', not 'ignore'$"):
+        ofa.caption(images, on_error="ignore")  # type: ignore[call-overload]
+
+
+def test_pictures_are_read_when_their_turn_comes(
+    ofa: OFA, images: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{index}.png" for index in range(6)]
+    for path in paths:
+        images[0].save(path)
+    events: list[str] = []
+    read, encode = ofa.pipeline.transform.open, ofa.model.encode
+    monkeypatch.setattr(ofa.pipeline.transform, "open", lambda image: (events.append("read"), read(image))[1])
+    monkeypatch.setattr(ofa.model, "encode", lambda *args, **more: (events.append("run"), encode(*args, **more))[1])
+    ofa.caption(paths, batch_size=2, **SHORT)
+    assert events == ["read", "read", "run"] * 3
+
+
+def test_a_picture_is_read_once_though_its_size_is_needed(
+    ofa: OFA, images: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images[0].save(tmp_path / "a.png")
+    reads: list[Any] = []
+    read = ofa.pipeline.transform.open
+    monkeypatch.setattr(ofa.pipeline.transform, "open", lambda image: (reads.append(image), read(image))[1])
+    assert ofa.ground(tmp_path / "a.png", "it", bins_only=True, num_beams=2).box is not None
+    ofa.describe_region(tmp_path / "a.png", (1, 2, 30, 40), **SHORT)
+    assert len(reads) == 2
+
+
+def test_a_bar_tells_how_far_a_call_has_come(ofa: OFA, images: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    ofa.caption(images, **SHORT)
+    assert capsys.readouterr().err == ""
+    for on_error in ("raise", "skip"):
+        ofa.caption(images, progress=True, on_error=on_error, **SHORT)  # type: ignore[call-overload]
+        shown = capsys.readouterr().err
+        assert "answered" in shown
+        assert "3/3" in shown

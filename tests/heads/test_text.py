@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from reference import assert_same, picture, scripted
 
-from ofa_core import OFA, OFAError, Text
+from ofa_core import OFA, OFAError, Text, Tokenizer
+from ofa_core.heads.caption import REGION_PROMPTS
+from ofa_core.heads.grounding import refcoco_codec
+from ofa_core.text import small_vocabulary_dir
 
 BOS, PAD, EOS, UNK = range(4)
 SHORT = {"num_beams": 2, "max_new_tokens": 4}
@@ -94,7 +97,7 @@ def test_nothing_to_summarize_is_refused(ofa: OFA, text: Any, message: str) -> N
 # Anything
 
 
-@pytest.mark.parametrize("text", [" What IS it?", "no space", " a  half-open {x} <bin_3>", "  "[:1] + "\nit"])
+@pytest.mark.parametrize("text", [" What IS it?", "no space", " a  half-open {x} (<bin_3>)", "  "[:1] + "\nit"])
 def test_a_text_is_taken_as_it_is(ofa: OFA, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     calls = scripted(monkeypatch, [*ofa.tokenizer.encode(" a car"), EOS])
     found = ofa.generate(text, num_beams=3, temperature=0.5)
@@ -161,3 +164,68 @@ def test_sampling_is_possible(ofa: OFA) -> None:
 def test_input_that_makes_no_sense_is_refused(ofa: OFA, text: Any, image: Any, message: str) -> None:
     with pytest.raises(OFAError, match=message):
         ofa.generate(text, image, **SHORT)
+
+
+# Symbols in raw prompts
+
+
+def test_symbols_that_stand_alone_are_read_as_the_original_reads_its_prompts(
+    ofa: OFA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = scripted(monkeypatch, [EOS])
+    box, size = (10, 12, 40, 30), (90, 60)
+    ofa.describe_region(picture(0, *size[::-1]), box)
+    bins = refcoco_codec(ofa.pipeline).encode(box, size)
+    prompt = REGION_PROMPTS["gpt2"]
+    for space in (" ", "  ", "\n"):
+        ofa.generate(prompt + "".join(f"{space}<bin_{number}>" for number in bins), picture(0))
+    assert all(call.sources == calls[0].sources for call in calls)
+    assert calls[0].sources[0][-5:-1] == ofa.tokenizer.vocabulary.bins_to_ids(bins)
+
+
+def test_text_behind_a_symbol_keeps_its_space(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = scripted(monkeypatch, [EOS])
+    ofa.generate(" a <bin_3> b <bin_9> c")
+    a, b, c = (ofa.tokenizer.encode(text) for text in (" a", " b", " c"))
+    third, ninth = ofa.tokenizer.vocabulary.bins_to_ids([3, 9])
+    assert calls[0].sources == [[BOS, *a, third, *b, ninth, *c, EOS]]
+
+
+def test_codes_are_symbols_where_the_vocabulary_has_them() -> None:
+    tokenizer = Tokenizer.from_dir(small_vocabulary_dir(), code_dict_size=8)
+    code = tokenizer.vocabulary.id_of("<code_7>")
+    assert tokenizer.encode_prompt("<code_7> a <code_8>") == [code, *tokenizer.encode(" a <code_8>")]
+
+
+@pytest.mark.parametrize(
+    "text", [" a<bin_3>", " <bin_3>.", " (<bin_3>)", " <bin_1000>", " <bin_-1>", " <mask>", " </s>"]
+)
+def test_what_is_no_whole_word_or_no_symbol_is_text(ofa: OFA, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    calls = scripted(monkeypatch, [EOS])
+    ofa.generate(text)
+    assert calls[0].sources == [source_of(ofa, text)]
+
+
+def test_symbols_can_be_turned_off(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = scripted(monkeypatch, [EOS])
+    ofa.generate(" region: <bin_3>", symbols=False)
+    assert calls[0].sources == [source_of(ofa, " region: <bin_3>")]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda ofa, text: ofa.ground(picture(0), text),
+        lambda ofa, text: ofa.answer(picture(0), text),
+        lambda ofa, text: ofa.entails(picture(0), text),
+        lambda ofa, text: ofa.ground_dialog(picture(0), [text]),
+        lambda ofa, text: ofa.summarize(text),
+    ],
+    ids=["ground", "answer", "entails", "ground_dialog", "summarize"],
+)
+def test_what_a_person_types_is_never_a_symbol(
+    ofa: OFA, monkeypatch: pytest.MonkeyPatch, ask: Callable[[OFA, str], object]
+) -> None:
+    calls = scripted(monkeypatch, [EOS])
+    ask(ofa, "it is <bin_3>")
+    assert ofa.tokenizer.vocabulary.id_of("<bin_3>") not in calls[0].sources[0]

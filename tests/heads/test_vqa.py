@@ -9,6 +9,7 @@ from reference import SCORE_TOLERANCE, assert_same, lively_ofa, picture, scripte
 
 from ofa_core import OFA, Answer, OFAError, TaskSettings
 from ofa_core.generation.scoring import decoder_prompt_ids
+from ofa_core.heads.grounding import refcoco_codec
 
 BOS, PAD, EOS, UNK = range(4)
 QUESTION = "what color is the car?"
@@ -282,3 +283,21 @@ def test_a_model_trained_with_object_names_asks_for_them() -> None:
     ofa = lively_ofa(task=task)
     with pytest.warns(UserWarning, match="pass objects="):
         ofa.answer(picture(0), "what is it?", candidates=["a", "b"])
+
+
+# About a region
+
+
+def test_a_question_about_a_region_ends_with_its_bins(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`what color is the car in the region? region: <loc301> <loc495> <loc501> <loc596>` in figure 10 of the paper."""
+    calls = scripted(monkeypatch, [EOS])
+    box, size = (10, 12, 40, 30), (90, 60)
+    ofa.answer(picture(0, *size[::-1]), "What color is the car in the region?", box=box)
+    bins = ofa.tokenizer.vocabulary.bins_to_ids(refcoco_codec(ofa.pipeline).encode(box, size))
+    words = ofa.tokenizer.encode(" what color is the car in the region? region:")
+    assert calls[0].sources == [[BOS, *words, *bins, EOS]]
+
+
+def test_a_region_outside_of_the_picture_is_refused(ofa: OFA) -> None:
+    with pytest.raises(OFAError, match=r"^box \(0, 0, 91, 30\) is not 0 <= x0 < x1 <= 90"):
+        ofa.answer(picture(0, 60, 90), "what is it?", box=(0, 0, 91, 30))

@@ -17,7 +17,7 @@ from ..errors import OFAError
 from ..heads.results import Answer
 from ..utils.atomic_write import atomic_path
 from ..vision.drawing import draw_box
-from ..vision.images import open_image
+from ..vision.images import check_image, open_image
 from .options import DTYPES, Parser, add_model, named_model
 
 T = TypeVar("T")
@@ -124,9 +124,11 @@ def _results(
     args: argparse.Namespace, head: Callable[[api.OFA, Image.Image], T]
 ) -> Iterator[tuple[Path, Image.Image, T, float]]:
     """Path, picture, result and seconds for each of ``args.images``; a broken one is found before the model loads."""
-    pictures = [open_image(path) for path in args.images]
+    for path in args.images:
+        check_image(path)
     ofa = _load(args)
-    for path, picture in zip(args.images, pictures, strict=True):
+    for path in args.images:
+        picture = open_image(path)
         start = time.perf_counter()
         found = head(ofa, picture)
         yield path, picture, found, time.perf_counter() - start

@@ -2,21 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
 from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
 
 from ..errors import OFAError
 
+#: What is kept of a picture that comes from a generator.
+Keep = Callable[[Any], Any]
 
-def is_sequence(value: object) -> bool:
-    """Tell whether ``value`` is a list of things rather than one."""
-    return isinstance(value, list | tuple)
+#: Axes of one picture as an array or a tensor; one more is a batch of them.
+_PICTURE_AXES = 3
 
 
-def pair_up(image: Any, text: Any) -> tuple[list[Any], list[str], bool]:
+def listed(values: object) -> list[Any] | None:
+    """The things in a list, tuple, generator, array or pandas Series; None where ``values`` is one thing.
+
+    Raises:
+        OFAError: a set, which has no order.
+    """
+    if isinstance(values, set | frozenset):
+        raise OFAError(f"a set of {len(values)} has no order; it should be a list")
+    single = isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable)
+    if single or (isinstance(values, np.ndarray | Tensor) and values.ndim == 0):
+        return None
+    if isinstance(values, np.ndarray) and values.dtype.kind == "U":
+        return list(values.tolist())  # texts of Python's own type
+    return list(values)  # type: ignore[call-overload]
+
+
+def image_list(images: object, keep: Keep = lambda image: image) -> list[Any] | None:
+    """The pictures in a list, a tuple, a batch [B, ...] or anything else that gives pictures; None for one picture.
+
+    ``keep`` reduces each picture of a generator or the like to what is needed of it, as it comes.
+    """
+    if isinstance(images, np.ndarray | Tensor):
+        of_names = isinstance(images, np.ndarray) and images.dtype.kind in "OSU"
+        return list(images) if images.ndim > (0 if of_names else _PICTURE_AXES) else None
+    if isinstance(images, Image.Image | PathLike) or callable(getattr(images, "read", None)):
+        return None
+    if isinstance(images, bytearray | memoryview):
+        return None
+    if isinstance(images, list | tuple):
+        return list(images)
+    if isinstance(images, Iterable) and not isinstance(images, str | bytes | Mapping | set | frozenset):
+        return [keep(image) for image in images]
+    return listed(images)
+
+
+def pair_up(image: Any, text: Any, keep: Keep = lambda image: image) -> tuple[list[Any], list[str], bool]:
     """Pictures and texts side by side, and whether both were single. One of either goes with all of the other."""
-    images = list(image) if is_sequence(image) else None
-    texts = list(text) if is_sequence(text) else None
+    images, texts = image_list(image, keep), listed(text)
     for value in [text] if texts is None else texts:
         if not isinstance(value, str):
             raise OFAError(f"a text must be a string, not {type(value).__name__}")
@@ -29,21 +69,28 @@ def pair_up(image: Any, text: Any) -> tuple[list[Any], list[str], bool]:
     return [image] * count if images is None else images, [text] * count if texts is None else texts, single
 
 
-def as_list(image: Any) -> tuple[list[Any], bool]:
+def as_list(image: Any, keep: Keep = lambda image: image) -> tuple[list[Any], bool]:
     """Pictures, and whether it was a single one."""
-    images = list(image) if is_sequence(image) else [image]
-    if not images:
+    images = image_list(image, keep)
+    if images == []:
         raise OFAError("an empty list was given: at least one image is needed")
-    return images, not is_sequence(image)
+    return [image] if images is None else images, images is None
 
 
 def one_per_image(value: Any, count: int, single: bool, name: str) -> list[Any]:
     """``value`` for a single picture, or a list of as many values as there are pictures."""
     if single:
         return [value]
-    if not is_sequence(value) or len(value) != count:
+    values = listed(value)
+    if values is None or len(values) != count:
         raise OFAError(f"{count} images need a list of {count} {name}, one for each")
-    return list(value)
+    return values
+
+
+def text_list(texts: Any) -> Any:
+    """A list of the texts in any kind of list; what is none of them stays as it is, for its own error."""
+    found = listed(texts)
+    return texts if found is None else found
 
 
 def unwrap(results: Sequence[Any], single: bool) -> Any:

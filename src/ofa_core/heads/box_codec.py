@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 
 from ..errors import OFAError
@@ -65,7 +66,8 @@ class BoxCodec:
             raise OFAError(f"a box is (x0, y0, x1, y1), not {box!r}") from None
         problem = _problem((x0, y0, x1, y1), (width, height))
         if problem:
-            raise OFAError(problem)
+            plain = box.tolist() if isinstance(box, np.ndarray | torch.Tensor) else box
+            raise OFAError(f"box {tuple(plain)} {problem}")
         values = torch.tensor([x0, y0, x1, y1], dtype=torch.float64)
         sides = torch.tensor([width, height, width, height], dtype=torch.float64)
         if self.convention == "refcoco":
@@ -143,11 +145,10 @@ class BoxCodec:
 def _problem(box: Box, size: tuple[int, int]) -> str:
     """What keeps a box from being one in pixels of a picture of ``size`` (width, height), or nothing."""
     (x0, y0, x1, y1), (width, height) = box, size
-    given = f"box ({', '.join(f'{value:.10g}' for value in box)})"
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-        return f"{given} is not 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}"
+        return f"is not 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}"
     if max(x1, y1) <= 1 < min(width, height):
-        return f"{given} lies within one pixel: boxes are in pixels, not fractions of the sides"
+        return "lies within one pixel: boxes are in pixels, not fractions of the sides"
     return ""
 
 

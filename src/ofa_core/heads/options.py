@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 from ..generation.options import SearchOptions
 from ..generation.scoring import DecoderPrompt
 from ..text.dialog import Style
+from .answering import OnError
 from .oracle import Scoring
 from .vqa import Method
 
@@ -16,6 +17,8 @@ class BatchOptions(TypedDict, total=False):
     """Options of every method."""
 
     batch_size: int
+    progress: bool
+    on_error: OnError
 
 
 class PromptOptions(BatchOptions, total=False):
@@ -32,6 +35,12 @@ class ClosedSetOptions(PromptOptions, total=False):
 
 class TextOptions(SearchOptions, BatchOptions, total=False):
     """Options of a method that searches for a text."""
+
+
+class GenerateOptions(TextOptions, total=False):
+    """Options of :meth:`~ofa_core.OFA.generate`."""
+
+    symbols: bool
 
 
 class PromptedTextOptions(SearchOptions, PromptOptions, total=False):
@@ -72,6 +81,7 @@ class AnswerOptions(SearchOptions, ClosedSetOptions, total=False):
     candidates: Sequence[str] | None
     method: Method
     objects: Any
+    box: Any
 
 
 class HeadOptions(BatchOptions, total=False):

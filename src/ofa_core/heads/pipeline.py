@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -137,6 +138,19 @@ class Pipeline:
         image = readable_again(image)
         check_image(image)
         return OpenedImage(image, self.transform)
+
+    def keep(self, image: Any) -> Any:
+        """What to keep of a picture of a generator: its name or bytes, or its pixels as this model takes them.
+
+        One that cannot be read stays as it is, to be named when its turn comes.
+        """
+        if not isinstance(image, Image.Image | np.ndarray | Tensor):
+            return image
+        try:
+            picture = self.transform.open(image)
+        except OFAError:
+            return image
+        return PreparedImage(picture.size, self.transform.resized(picture), self.transform, _not_kept)
 
     def prepare(self, image: ImageLike, source: Callable[[], Image.Image] | None = None) -> PreparedImage:
         """``image`` opened, and its pixels as this model takes them.
@@ -303,6 +317,10 @@ class Pipeline:
         parts = [absent if picture is None else features[id(picture)].patches for picture in pictures]
         mask = torch.tensor([picture is not None for picture in pictures], device=absent.device)
         return ImageFeatures(torch.cat(parts), present[0].grid), None if mask.all() else mask
+
+
+def _not_kept() -> Image.Image:
+    raise OFAError("a picture from a generator is not kept: only what the model needs of it")
 
 
 def fill_prompt(template: str, **fields: str) -> str:

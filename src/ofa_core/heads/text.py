@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..errors import OFAError
 from ..generation import GenerationOptions
 from ..text import pre_caption
+from ..text.vocabulary import BOS, EOS
 from .pipeline import Picture, Pipeline, fill_prompt, normalize_text
 from .results import Text, to_text
 
@@ -36,13 +37,15 @@ def generate_text(
     images: Sequence[Picture | None] | None,
     options: GenerationOptions,
     batch_size: int = 16,
+    symbols: bool = True,
 ) -> list[Text]:
     """The model's text behind each text, taken as it is; see :meth:`ofa_core.OFA.generate`."""
     images = [None] * len(texts) if images is None else images
     for text in texts:
         if not isinstance(text, str) or not text.strip():
             raise OFAError(f"the text is {text!r}; it should be a string that is not empty")
-    sources = [pipeline.encode(text) for text in texts]
+    encode = pipeline.tokenizer.encode_prompt if symbols else pipeline.tokenizer.encode
+    sources = [[BOS, *encode(text), EOS] for text in texts]
     present = [image for image in images if image is not None]
     opened = iter(pipeline.open(present) if present else ())
     pictures = [None if image is None else next(opened) for image in images]

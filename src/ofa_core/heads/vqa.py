@@ -11,12 +11,14 @@ from ..generation import AnswerTrie, GenerationOptions
 from ..generation.scoring import DecoderPrompt, decoder_prompt_ids
 from ..text import pre_question
 from ..text.vocabulary import EOS
-from .pipeline import Picture, Pipeline, fill_prompt, normalize_text
+from .grounding import refcoco_codec
+from .pipeline import EncodedImage, OpenedImage, Picture, Pipeline, PreparedImage, fill_prompt, normalize_text
 from .results import Answer, to_answer, to_text
 
 PROMPTS = {"gpt2": " {question}"}
 OBJECTS = " object: {objects}"
 MAX_OBJECTS = 30
+REGION = " region:"
 OPTIONS = GenerationOptions(num_beams=5, normalize_scores=False)
 #: The decoder's prompt unless the checkpoint says otherwise.
 DECODER_PROMPT: DecoderPrompt = "prev_output"
@@ -33,6 +35,7 @@ def answer(
     *,
     method: Method = "score",
     objects: Sequence[Sequence[str] | None] | None = None,
+    boxes: Sequence[Sequence[float]] | None = None,
     decoder_prompt: DecoderPrompt | None = None,
     prompt: str | None = None,
     batch_size: int = 16,
@@ -45,6 +48,8 @@ def answer(
         warnings.warn("this model was trained with the names of detected objects; pass objects=", stacklevel=3)
     sources = question_sources(pipeline, questions, objects or [None] * len(questions), prompt)
     pictures = pipeline.open(images)
+    if boxes is not None:
+        sources = [_about_region(pipeline, *each) for each in zip(sources, pictures, boxes, strict=True)]
     ids = None if candidates is None else pipeline.candidate_ids(candidates)
     if candidates is not None and ids is not None and method == "score":
         scores = pipeline.score(pictures, sources, ids, kind, batch_size)
@@ -54,6 +59,14 @@ def answer(
     found = pipeline.run(pictures, sources, options, constraints, prefixes=prefixes, batch_size=batch_size)
     texts = [to_text(pipeline.tokenizer, *pair) for pair in zip(found, map(len, prefixes), strict=True)]
     return [Answer(text.text, text.score, alternatives=text.alternatives) for text in texts]
+
+
+def _about_region(
+    pipeline: Pipeline, source: Sequence[int], picture: OpenedImage | EncodedImage | PreparedImage, box: Sequence[float]
+) -> list[int]:
+    """Source ids of a question about a box: the four bins follow it, as OFA's paper asks (its figure 10)."""
+    bins = refcoco_codec(pipeline).encode(box, picture.size)
+    return [*source[:-1], *pipeline.tokenizer.encode(REGION), *pipeline.tokenizer.vocabulary.bins_to_ids(bins), EOS]
 
 
 def question_sources(

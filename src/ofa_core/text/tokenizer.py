@@ -26,6 +26,8 @@ VOCABULARY_KINDS: dict[Kind, tuple[str, ...]] = {
 #: Those of the English models.
 FILES = VOCABULARY_KINDS["gpt2"]
 
+#: A symbol of a raw prompt, between white space.
+_PROMPT_SYMBOL = re.compile(r"(?<!\S)<(?:bin|code)_[0-9]+>(?!\S)")
 _ANGLED = re.compile(r"<[^\s<>]+>")
 
 
@@ -146,6 +148,20 @@ class Tokenizer:
                 raise OFAError(f"max_tokens must not be negative, it is {max_tokens}")
             ids = ids[max(len(ids) - max_tokens, 0) :] if truncate_left else ids[:max_tokens]
         return [self.vocabulary.bos, *ids, self.vocabulary.eos] if add_special_tokens else ids
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Turn a raw prompt into ids: `<bin_3>` and `<code_7>` that stand alone as words are symbols.
+
+        White space directly before a symbol is dropped, as the original reads its prompts: word by word, each with one
+        space in front. A number that the vocabulary does not have is plain text.
+        """
+        ids: list[int] = []
+        start = 0
+        for match in _PROMPT_SYMBOL.finditer(text):
+            if match[0] in self.vocabulary:
+                ids += [*self._encode_plain(text[start : match.start()].rstrip()), self.vocabulary.id_of(match[0])]
+                start = match.end()
+        return ids + self._encode_plain(text[start:])
 
     def encode_symbols(self, text: str) -> list[int]:
         """Return the ids of whole symbols separated by white space, `<unk>` for what is none."""
