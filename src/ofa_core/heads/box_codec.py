@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 
 from ..errors import OFAError
@@ -66,8 +65,8 @@ class BoxCodec:
             raise OFAError(f"a box is (x0, y0, x1, y1), not {box!r}") from None
         problem = _problem((x0, y0, x1, y1), (width, height))
         if problem:
-            plain = box.tolist() if isinstance(box, np.ndarray | torch.Tensor) else box
-            raise OFAError(f"box {tuple(plain)} {problem}")
+            given = getattr(box, "tolist", lambda: box)()  # arrays and tensors as plain numbers
+            raise OFAError(f"box {tuple(given)} {problem}")
         values = torch.tensor([x0, y0, x1, y1], dtype=torch.float64)
         sides = torch.tensor([width, height, width, height], dtype=torch.float64)
         if self.convention == "refcoco":
