@@ -91,8 +91,8 @@ def _number(part: Path) -> int:
 
 
 def _files(path: Path) -> list[Path]:
-    """Everything that holds rows of the run."""
-    return [path] * path.exists() + shards_of(path)
+    """Everything that holds rows of the run; an empty results file is but a place that is taken."""
+    return [path] * (path.exists() and path.stat().st_size > 0) + shards_of(path)
 
 
 def merged_rows(path: Path) -> tuple[Header, Iterator[Row]]:

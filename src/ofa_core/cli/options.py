@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
 
 from ..errors import OFAError
+from ..utils.printable import printable
+from ..utils.stopping import Stopped, signals_as_stops
 
 #: Types that weights are stored in, and that are computed in.
 STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -22,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Print ``message`` and exit with 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {printable(message)} (see {self.prog} --help)\n")
 
 
 def add_dtype(parser: argparse.ArgumentParser, choices: Iterable[str], meaning: str) -> None:
@@ -69,16 +73,28 @@ def _at_least(least: int, text: str) -> int:
     return number
 
 
-def run(program: str, command: Callable[[], int]) -> int:
-    """Run ``command``; errors about its input become one line on stderr and exit code 2."""
+def run(program: str, command: Callable[[], int], go_on: str = "") -> int:
+    """Run ``command``; errors about its input become one line on stderr and exit code 2.
+
+    A signal that ends it gives 128 and its number, 130 for Ctrl-C; ``go_on`` is then what to do to go on.
+    """
     try:
-        return command()
+        with signals_as_stops():
+            return command()
     except BrokenPipeError:  # before OSError, of which it is one
         return 0
     except (OFAError, OSError) as error:
-        message = " ".join(str(error).split())
-        print(f"{program}: {message}", file=sys.stderr)
+        print(f"{program}: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        by = f" by {error}" if isinstance(error, Stopped) else ""
+        print(f"{program}: interrupted{by}{'; ' * bool(go_on)}{go_on}", file=sys.stderr)
+        return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
+
+
+def way_on(program: str, argv: Sequence[str], *switches: str) -> str:
+    """What to do to go on with a command that was interrupted: the same again, with ``switches``."""
+    missing = [switch for switch in switches if switch not in argv]
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # started by a program whose command line is not known here
+        return f"go on with the same command{' and ' * bool(missing)}{' '.join(missing)}"
+    return f"go on with: {shlex.join([program, *argv, *missing])}"
