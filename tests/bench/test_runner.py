@@ -144,7 +144,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(
 
 
 def test_finished_batches_are_neither_opened_nor_asked_again(
-    ofa: OFA, whole: Path, paths: dict[Format, Path], tmp_path: Path
+    ofa: OFA, whole: Path, paths: dict[Format, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupted(whole, tmp_path / "out", 9)  # of the third batch of 4, one row is there
     asked: list[list[int]] = []
@@ -153,9 +153,12 @@ def test_finished_batches_are_neither_opened_nor_asked_again(
         asked.append([sample.index for sample in samples])
         return TASKS[TASK].answer(models, pictures, samples, settings)
 
-    (tmp_path / "images" / "0.png").unlink()  # games 0 and 1, samples 0 to 5
+    opened: list[str] = []
+    load = Images.load
+    monkeypatch.setattr(Images, "load", lambda self, record: (opened.append(record.image), load(self, record))[1])
     run = run_of(ofa, TASK, paths, tmp_path / "out", resume=True)
     outcome = finished(replace(run, task=replace(run.task, answer=answer)))
+    assert set(opened) == {"1.png", "2.png"}  # 0.png is that of games 0 and 1, samples 0 to 5
     assert asked == [[8, 9, 10, 11], [12, 13, 14]]
     assert rows_in(outcome.path) == rows_in(whole)
 

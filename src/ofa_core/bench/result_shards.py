@@ -114,7 +114,7 @@ def merge(path: Path, samples: int) -> None:
 
     It may be interrupted anywhere and called again.
     """
-    if not (path.exists() and _is_whole(path, samples)):
+    if not (path in _files(path) and _is_whole(path, samples)):
         header, rows = merged_rows(path)
         with atomic_path(path) as temporary, ResultsFile(temporary, header) as file:
             while chunk := list(itertools.islice(rows, _ROWS_AT_ONCE)):

@@ -43,8 +43,8 @@ class RunFacts(StrictModel):
     oracle: str | None = None
     oracle_sha256: str | None = None
     data: str
-    #: Digests of what the run reads besides the weights, by what it is (:mod:`~ofa_core.bench.inputs`); empty in files of
-    #: versions that did not record them.
+    #: Digests of what the run reads besides the weights, see :mod:`~ofa_core.bench.inputs`; empty in files of versions
+    #: that did not record them.
     inputs: dict[str, str] = Field(default_factory=dict)
     settings: dict[str, JsonValue]
     #: Time at which the run began, in ISO 8601.
@@ -99,9 +99,9 @@ class Row(StrictModel):
 class ResultsFile:
     """A results file that is being written; close it, or use it as a context.
 
-    A new file must not exist yet, or be empty. With ``resume`` a file that exists goes on: a line that was cut off at its
-    end is dropped, and its header must say the same as ``header`` in everything but start and versions. The file is
-    locked while it is open.
+    A new file must not exist yet, or be empty. With ``resume`` a file that exists goes on: a line that was cut off at
+    its end is dropped, and its header must say the same as ``header`` in everything but start and versions. The file
+    is locked while it is open.
 
     Raises:
         OFAError: the file exists and ``resume`` is off, its header differs, a line of it is damaged, or another process

@@ -25,8 +25,8 @@ from .records import BadRow, Format, Record
 class ShuffledRecords:
     """The records of a file, shuffled anew for every epoch; row ``index`` is always the same.
 
-    All rows are read and checked once at the start, their pictures when they are due. Pictures that stand inline in them go to a temporary file, so that
-    memory holds only texts and boxes.
+    All rows are read and checked once at the start, their pictures when they are due. Pictures that stand inline in
+    them go to a temporary file, so that memory holds only texts and boxes.
 
     Raises:
         OFAError: the file cannot be read or holds no rows.
@@ -65,8 +65,8 @@ class ShuffledRecords:
     def row(self, index: int) -> tuple[Record, Image.Image]:
         """A record and its picture, RGB at its own size; its box lies within the picture.
 
-        With ``skip_bad``, the next row takes the place of one whose picture cannot be used: a batch is as large as ever,
-        and the same whenever it is made.
+        With ``skip_bad``, the next row takes the place of one whose picture cannot be used: a batch is as large as
+        ever, and the same whenever it is made.
 
         Raises:
             OFAError: the picture, with ``skip_bad`` that of every row, cannot be used.

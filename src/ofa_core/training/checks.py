@@ -1,4 +1,4 @@
-"""Everything that a run reads, looked at before anything is loaded: a run of days ends on no file that was not there."""
+"""Everything that a run reads, looked at before anything is loaded: no run of days ends on a file that is missing."""
 
 from __future__ import annotations
 

@@ -58,9 +58,8 @@ class Log:
 
 def _line(row: Mapping[str, float | None]) -> str:
     """A row as JSON, which has no numbers that are not finite: null stands for them."""
-    rounded = {
-        name: None if value is None or not math.isfinite(value) else round(value, 6) for name, value in row.items()
-    }
+    finite = {name: value if value is not None and math.isfinite(value) else None for name, value in row.items()}
+    rounded = {name: None if value is None else round(value, 6) for name, value in finite.items()}
     return json.dumps(rounded, allow_nan=False) + "\n"
 
 

@@ -81,6 +81,7 @@ class Trainer:
         self.left_out = 0  # rows that could not be used, whose places others took
         self._told: set[str] = set()
         self._stopping = False  # a signal has reached one of the processes
+        self._evaluated = True  # what was due behind the present step
         self.best = float("-inf")
         self.log = Log(settings.out, writes=self.process.is_rank0)
 
@@ -118,11 +119,11 @@ class Trainer:
         Raises:
             Stopped: a signal asks for it; the state tells whether the evaluation is still to be done.
         """
-        evaluated = True
+        self._evaluated = True
         if self.evaluate is not None and self._due(self.settings.evaluate_every):
-            evaluated = not self._stopping and self._evaluate(self.evaluate)
+            self._evaluated = not self._stopping and self._evaluate(self.evaluate)
         if self._stopping or self._due(self.settings.save_every):
-            self._save(evaluated)
+            self._save()
         if self._stopping:
             check_stop()
             raise Stopped(signal.SIGTERM)  # it was another process that the signal has reached
@@ -244,8 +245,8 @@ class Trainer:
             out = self.settings.out / name
             save_directory(out, state, self.model.config, self.tokenizer, provenance, overwrite=True)
 
-    def _save(self, evaluated: bool = True) -> None:
-        """Write the state of the run, the plot and the model; ``evaluated`` is False where an evaluation is still due."""
+    def _save(self) -> None:
+        """Write the state of the run, the plot and the model."""
         groups = {
             "model": {name: full_tensor(tensor) for name, tensor in self.model.state_dict().items()},
             "optimizer": optimizer_tensors(self.model, self.optimizer),
@@ -258,7 +259,7 @@ class Trainer:
             "best": self.best,
             "skipped": self.skipped,
             "left_out": self.left_out,
-            "evaluated": evaluated,
+            "evaluated": self._evaluated,
             "scaler": self.scaler.state_dict(),
             "settings": self.settings.fingerprint(),
         }

@@ -24,6 +24,8 @@ _SCRATCH = re.compile(r"[a-z0-9_]{8}\.tmp")
 _MOVED_AWAY = re.compile(r"[a-z0-9_]{8}\.old")
 #: Behind the name of what is replaced: where it is until the new one has its place.
 OLD = ".old"
+#: Descriptors that hold locks of this process.
+_held: set[int] = set()
 
 
 @contextmanager
@@ -40,7 +42,7 @@ def scratch_directory(target: Path) -> Iterator[Path]:
         yield directory
     finally:
         _dispose(directory, target)
-        os.close(lock)
+        _let_go(lock)
 
 
 def remove_leftovers(target: Path) -> None:
@@ -49,7 +51,7 @@ def remove_leftovers(target: Path) -> None:
         rest = entry.name.removeprefix(f".{target.name}.")
         if _SCRATCH.fullmatch(rest) and (lock := _lock(entry, wait=False)) is not None:
             _dispose(entry, target)
-            os.close(lock)
+            _let_go(lock)
         elif _MOVED_AWAY.fullmatch(rest) and not target.exists():
             entry.rename(target)
 
@@ -68,11 +70,12 @@ def sole_writer(directory: Path) -> Iterator[None]:
         OFAError: another process is.
     """
     descriptor = os.open(directory, os.O_RDONLY)
+    _held.add(descriptor)
     try:
         lock_file(descriptor, directory)
         yield
     finally:
-        os.close(descriptor)
+        _let_go(descriptor)
 
 
 def lock_file(descriptor: int, path: Path) -> None:
@@ -123,10 +126,25 @@ def _lock(directory: Path, *, wait: bool) -> int | None:
         owned = (directory / _LOCK).exists()  # False where another process cleaned up in between
     except OSError:
         owned = wait
+    _held.add(descriptor)
     if not owned:
-        os.close(descriptor)
+        _let_go(descriptor)
         return None
     return descriptor
+
+
+def _let_go(descriptor: int) -> None:
+    _held.discard(descriptor)
+    os.close(descriptor)
+
+
+def _forget_in_child() -> None:
+    """Close the locks of the parent in a worker that was forked, which may outlive it by seconds."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _dispose(directory: Path, target: Path) -> None:
