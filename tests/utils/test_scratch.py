@@ -26,7 +26,9 @@ with atomic_path(Path(sys.argv[1])) as temporary:
     time.sleep(60)
 """
 #: The same with a worker that was forked and outlives it.
-FORKING = WRITER.replace('    print("begun"', '    import os; os.fork()\n    print("begun"')
+FORKING = WRITER.replace(
+    '    print("begun"', '    import os\n    if not os.fork():\n        time.sleep(5)\n        os._exit(0)\n    print("begun"'
+)
 
 
 def begun(path: Path, program: str = WRITER) -> subprocess.Popen[str]:
