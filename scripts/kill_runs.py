@@ -1,4 +1,4 @@
-"""Kills a training run and a benchmark at random moments, goes on, and compares the end with that of an undisturbed run.
+"""Kills a training run and a benchmark at random moments, goes on, and compares the end with an undisturbed run's.
 
     python scripts/kill_runs.py [--kills 20] [--seed 0] [--in DIR]
 
@@ -127,7 +127,7 @@ def _survive(kind: Kind, work: Path, kills: int, rng: random.Random) -> int:
     temporary = work / "temporary"
     temporary.mkdir(parents=True)
     whole = work / "whole"
-    seconds = _run(kind.command(whole), whole, temporary)
+    seconds = _run(kind.command(whole), whole, temporary) or 0.0
     expected = kind.results(whole)
     print(f"{kind.name}: {seconds:.1f} s from its first file to its end", flush=True)
     differences = done = 0
