@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ofa_core.demo.files import write_dataset
+from ofa_core.training.state import STATE_FILE, read_state
 from ofa_core.training.trainer import LAST
 
 #: A run that learns from pictures that stand in its rows, saves every other step and evaluates every fourth.
@@ -95,7 +96,11 @@ def _training(work: Path) -> Kind:
         rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
         log = [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
         found = {path: (out / path).read_bytes() for path in ("last/model.safetensors", "best/model.safetensors")}
-        found |= {"state.safetensors": (out / "state.safetensors").read_bytes(), "log.jsonl": repr(log).encode()}
+        found |= {"log.jsonl": repr(log).encode()}
+        groups, facts = read_state(out / STATE_FILE)  # whose file has its facts in any order
+        found |= {"facts of the state": repr(sorted(facts.items())).encode()}
+        for group, tensors in groups.items():
+            found |= {f"{group} {name} of the state": tensor.numpy().tobytes() for name, tensor in tensors.items()}
         for path in sorted((out / "evaluation").glob("*/*/*.jsonl")):
             name = f"{path.parent.relative_to(out)}"
             found[name] = found.get(name, b"") + _timeless(path.read_bytes(), out)

@@ -132,7 +132,7 @@ def test_a_bench_stops_behind_its_batch_and_goes_on(tmp_path: Path) -> None:
         "model's vocab.bpe",
     ]
     process = begun(*command, "--resume", "--limit", 180)
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert (process.returncode, "settings.limit is None there and 180 now" in err) == (2, True)
     process = begun(*command, "--resume")
     assert process.wait(120) == 0, process.communicate()

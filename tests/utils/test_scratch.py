@@ -27,7 +27,8 @@ with atomic_path(Path(sys.argv[1])) as temporary:
 """
 #: The same with a worker that was forked and outlives it.
 FORKING = WRITER.replace(
-    '    print("begun"', '    import os\n    if not os.fork():\n        time.sleep(5)\n        os._exit(0)\n    print("begun"'
+    '    print("begun"',
+    '    import os\n    if not os.fork():\n        time.sleep(5)\n        os._exit(0)\n    print("begun"',
 )
 
 
@@ -96,9 +97,9 @@ def test_what_was_moved_away_goes_where_a_new_one_has_its_place(tmp_path: Path) 
 
 
 def test_two_do_not_write_in_one_place(tmp_path: Path) -> None:
-    with sole_writer(tmp_path):
-        with pytest.raises(OFAError, match="is being written by another process"), sole_writer(tmp_path):
-            pass
+    said = "is being written by another process"
+    with sole_writer(tmp_path), pytest.raises(OFAError, match=said), sole_writer(tmp_path):
+        pass
     with sole_writer(tmp_path):
         pass
 
@@ -106,9 +107,9 @@ def test_two_do_not_write_in_one_place(tmp_path: Path) -> None:
 def test_errors_of_the_system_name_what_is_written(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/x'"), atomic_path(tmp_path / "x"):
         raise OSError(28, os.strerror(28))
-    with pytest.raises(FileNotFoundError, match=rf"No such file or directory: '{tmp_path}/none/x'$"):
-        with atomic_path(tmp_path / "none" / "x"):
-            pass
+    missing = rf"No such file or directory: '{tmp_path}/none/x'$"
+    with pytest.raises(FileNotFoundError, match=missing), atomic_path(tmp_path / "none" / "x"):
+        pass
     with pytest.raises(PermissionError, match="Permission denied: 'other'"), naming_errors(tmp_path):
         raise PermissionError(13, os.strerror(13), "other")
     assert names(tmp_path) == []
