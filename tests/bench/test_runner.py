@@ -218,6 +218,25 @@ def test_an_interrupted_run_goes_on_unless_it_was_finished_later(
     assert (outcome.path, outcome.before) == ((killed, False) if goes_on else (done, True))
 
 
+def test_a_clock_that_was_set_back_hides_no_unfinished_run(
+    ofa: OFA, paths: dict[Format, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(ofa, TASK, paths, tmp_path / "out")
+    first = finished(run).path
+    ahead = first.with_name("20990101-000000.jsonl")  # begun while the clock was wrong
+    first.rename(ahead)
+    first.with_suffix(".json").rename(ahead.with_suffix(".json"))
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "merge", _interrupt)
+        patch.setattr(runner, "write_summary", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            run_task(run, ALONE)
+    outcome = finished(replace(run, resume=True))
+    assert not outcome.before
+    assert outcome.path.name == "20990101-000001.jsonl"
+    assert finished(replace(run, resume=True)) == Outcome(outcome.path, outcome.summary, before=True)
+
+
 @pytest.mark.parametrize("undone", ["merge", "update_leaderboard"])
 def test_what_the_end_of_a_run_left_undone_is_done_when_it_is_resumed(
     ofa: OFA, paths: dict[Format, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undone: str

@@ -13,12 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from bench.runs import only, rows_in, save_lively, write_data
+from reference import fairseq_content, quick_config
 from safetensors.torch import load_file
 from training.made import differing
 
 from ofa_core.bench.results import iter_rows
 from ofa_core.demo.files import write_dataset
+from ofa_core.text import small_vocabulary_dir
 from ofa_core.training.state import read_state
 
 RECIPE = """
@@ -155,6 +158,30 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     assert done.returncode == 130, done.stderr
     assert "stopping at the next safe point" in done.stderr
     assert time.monotonic() - start < 45
+
+
+CONVERTER = """
+import signal, sys, time
+from checkpoints_convert.cli import main
+from ofa_core.text import Tokenizer
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+Tokenizer.save = lambda self, directory: (print("writing", flush=True), time.sleep(60))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_conversion_that_is_ended_leaves_nothing(tmp_path: Path) -> None:
+    torch.save(fairseq_content(quick_config()), tmp_path / "x.pt")
+    arguments = [str(tmp_path / "x.pt"), str(tmp_path / "out"), "--bpe-dir", str(small_vocabulary_dir())]
+    command = [sys.executable, "-c", CONVERTER, *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    assert [path.name.startswith(".out.") for path in tmp_path.iterdir() if path.name != "x.pt"] == [True]
+    code, line = ended(process, signal.SIGTERM)
+    told = f"nothing half written is left; go on with: convert-ckpt {' '.join(arguments)}"
+    assert (code, line) == (143, f"convert-ckpt: interrupted by SIGTERM; {told}")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
 
 
 def test_an_evaluation_that_a_signal_cut_short_is_done_when_the_run_goes_on(tmp_path: Path) -> None:
