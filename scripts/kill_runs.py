@@ -55,7 +55,7 @@ images = "{data}/images"
 limit = 8
 """
 PROGRAM = (sys.executable, "-m", "ofa_core")
-#: What differs between two runs that are equal: times, in results, logs and summaries, and the directory of a run.
+#: Times, which differ between runs that are equal, as results and summaries hold them.
 _TIMES = re.compile(rb'"(started|seconds|samples_per_second)": ?("[^"]*"|[0-9.e+-]+|null)')
 
 

@@ -76,7 +76,7 @@ def _at_least(least: int, text: str) -> int:
 def run(program: str, command: Callable[[], int], go_on: str = "") -> int:
     """Run ``command``; errors about its input become one line on stderr and exit code 2.
 
-    A signal that ends it gives 128 and its number, 130 for Ctrl-C; ``go_on`` is then what to do to go on.
+    A signal that ends it gives 128 and its number, 130 for Ctrl-C; ``go_on`` is then told, the way to go on.
     """
     try:
         with signals_as_stops():
@@ -93,7 +93,7 @@ def run(program: str, command: Callable[[], int], go_on: str = "") -> int:
 
 
 def way_on(program: str, argv: Sequence[str], *switches: str) -> str:
-    """What to do to go on with a command that was interrupted: the same again, with ``switches``."""
+    """The way to go on with a command that was interrupted: the same again, with ``switches``."""
     missing = [switch for switch in switches if switch not in argv]
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # started by a program whose command line is not known here
         return f"go on with the same command{' and ' * bool(missing)}{' '.join(missing)}"

@@ -26,7 +26,7 @@ class _Request:
 
     def __init__(self) -> None:
         self.number: int | None = None
-        #: How many blocks wait for a safe point.
+        #: Number of blocks that wait for a safe point.
         self.waiting = 0
         self.process = os.getpid()
 
