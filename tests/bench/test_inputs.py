@@ -144,6 +144,23 @@ def test_the_order_of_columns_is_told(tmp_path: Path) -> None:
     assert changed_inputs(one, two) == ["columns"]
 
 
+def test_pictures_alone_are_told_wherever_links_lead(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "images", tmp_path / "elsewhere"
+    (root / "a").mkdir(parents=True)
+    elsewhere.mkdir()
+    (root / "a" / "around").symlink_to(root)
+    (root / "a" / "elsewhere").symlink_to(elsewhere)
+    (root / "broken.png").symlink_to("nowhere")
+    os.mkfifo(root / "pipe.png")
+    data = files.written(tmp_path / "x.tsv", b"x")
+    before = data_inputs(DataFiles(data, root))
+    for name in ("results.jsonl", "report.html", ".0.png", "run.log"):
+        (root / name).write_text("not a picture")
+    assert data_inputs(DataFiles(data, root)) == before
+    (elsewhere / "0.JPG").write_bytes(b"a picture")
+    assert changed_inputs(before, data_inputs(DataFiles(data, root))) == ["images"]
+
+
 def test_many_pictures_are_told_quickly(tmp_path: Path) -> None:
     for number in range(3000):
         (tmp_path / f"{number}.png").touch()

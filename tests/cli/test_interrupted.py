@@ -235,3 +235,18 @@ def test_a_full_disk_is_named_and_leaves_whole_lines(tmp_path: Path) -> None:
     again = begun(*command, "--resume")
     assert again.wait(120) == 0, again.communicate()
     assert len(rows_in(path)) == 180
+
+
+def test_a_full_disk_behind_standard_output_is_named(tmp_path: Path) -> None:
+    model = save_lively(tmp_path / "model")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ofa_core", "inspect", str(model)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    told = "ofa-core: [Errno 28] No space left on device: 'standard output'\n"
+    assert (done.returncode, done.stderr) == (2, told)

@@ -13,6 +13,8 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from PIL import Image
+
 from ..checkpoint.model_dir import load_config
 from ..data.loading import DataFiles
 from ..errors import OFAError
@@ -94,18 +96,35 @@ def _digest_of_archive(path: Path) -> str:
 
 
 def _files_below(root: Path) -> Iterator[tuple[str, int, int]]:
-    """Path below ``root``, size and time of change of every file in it, links followed to files alone."""
-    waiting = [""]
+    """Path below ``root``, size and time of every file that may be a picture; results may stand beside them."""
+    waiting, seen = [""], set()
     while waiting:
         inside = waiting.pop()
-        with os.scandir(root / inside) as entries:
-            for entry in entries:
-                name = f"{inside}/{entry.name}" if inside else entry.name
-                if entry.is_dir(follow_symlinks=not inside):  # of links, the root's own alone: none leads in a circle
-                    waiting.append(name)
-                elif entry.is_file():
-                    status = entry.stat()
-                    yield name, status.st_size, status.st_mtime_ns
+        status = os.stat(root / inside)
+        if (place := (status.st_dev, status.st_ino)) in seen:  # links may lead in a circle
+            continue
+        seen.add(place)
+        for entry in _listed(root / inside):
+            name = f"{inside}/{entry.name}" if inside else entry.name
+            if entry.is_dir():
+                waiting.append(name)
+            elif entry.is_file() and _may_be_picture(entry.name):
+                status = entry.stat()
+                yield name, status.st_size, status.st_mtime_ns
+
+
+def _listed(directory: Path) -> list[os.DirEntry[str]]:
+    """The entries of a directory; nothing where no picture can be read either."""
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except PermissionError:
+        return []
+
+
+def _may_be_picture(name: str) -> bool:
+    suffix = os.path.splitext(name)[1].lower()
+    return not name.startswith(".") and (not suffix or suffix in Image.registered_extensions())
 
 
 def _digest_of_file(path: Path) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -80,16 +82,28 @@ def run(program: str, command: Callable[[], int], go_on: str = "") -> int:
     """
     try:
         with signals_as_stops():
-            return command()
+            code = command()
+            sys.stdout.flush()  # here, where an error is told
+            return code
     except BrokenPipeError:  # before OSError, of which it is one
         return 0
     except (OFAError, OSError) as error:
-        print(f"{program}: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        message = " ".join(str(_naming_output(error)).split())
+        print(f"{program}: {printable(message)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         by = f" by {error}" if isinstance(error, Stopped) else ""
-        print(f"{program}: interrupted{by}{'; ' * bool(go_on)}{go_on}", file=sys.stderr)
+        print(printable(f"{program}: interrupted{by}{'; ' * bool(go_on)}{go_on}"), file=sys.stderr)
         return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
+
+
+def _naming_output(error: Exception) -> Exception:
+    """The error itself, or where a disk is full and no file is named, that of what is printed."""
+    if not isinstance(error, OSError) or error.errno != errno.ENOSPC or error.filename is not None:
+        return error
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is left to be printed would fail once more at the end
+    return OSError(error.errno, error.strerror, "standard output")
 
 
 def way_on(program: str, argv: Sequence[str], *switches: str) -> str:
