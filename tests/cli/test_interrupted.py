@@ -200,6 +200,7 @@ def test_an_evaluation_that_a_signal_cut_short_is_done_when_the_run_goes_on(tmp_
     process = begun("train", settings)
     assert process.wait(120) == 0, process.communicate()
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [len(list((results / f"step-{step}").glob("*.jsonl"))) for step in (2, 4)] == [1, 1]
     assert [(row["step"], "loss" in row) for row in rows] == [
         (1, True),
         (2, True),

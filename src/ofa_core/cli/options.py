@@ -8,8 +8,9 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -81,7 +82,7 @@ def run(program: str, command: Callable[[], int], go_on: str = "") -> int:
     A signal that ends it gives 128 and its number, 130 for Ctrl-C; ``go_on`` is then told, the way to go on.
     """
     try:
-        with signals_as_stops():
+        with signals_as_stops(), _warnings_on_one_line(program):
             code = command()
             sys.stdout.flush()  # here, where an error is told
             return code
@@ -95,6 +96,17 @@ def run(program: str, command: Callable[[], int], go_on: str = "") -> int:
         by = f" by {error}" if isinstance(error, Stopped) else ""
         print(printable(f"{program}: interrupted{by}{'; ' * bool(go_on)}{go_on}"), file=sys.stderr)
         return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
+
+
+@contextmanager
+def _warnings_on_one_line(program: str) -> Iterator[None]:
+    """Print warnings like errors, without the line of code that they come from."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"{program}: warning: {printable(str(message))}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _naming_output(error: Exception) -> Exception:

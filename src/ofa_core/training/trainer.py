@@ -275,7 +275,7 @@ class Trainer:
         for target in remains if self.process.is_rank0 else ():
             remove_leftovers(target)
         if not path.is_file():
-            self._cut(0)
+            self._cut(0, evaluated=0)
             return
         groups, facts = read_state(path)
         if facts["settings"] != (now := self.settings.fingerprint()):
@@ -293,18 +293,19 @@ class Trainer:
         self.scaler.load_state_dict(facts["scaler"])
         self.parallel.restore_random(groups["random"], self.device)
         self.left_out = facts.get("left_out", 0)
-        self._cut(self.step)
+        evaluated = facts.get("evaluated", True)
+        self._cut(self.step, evaluated=self.step - (not evaluated))
         if self.process.broadcast_from_rank0(self._stored_step) != str(self.step):
             self._write_model(LAST)  # the run was killed between the state and the model
-        if not facts.get("evaluated", True):
+        if not evaluated:
             self._end_step()
 
-    def _cut(self, step: int) -> None:
-        """Forget what was logged and evaluated behind ``step``: it will be done again."""
+    def _cut(self, step: int, evaluated: int) -> None:
+        """Forget what was logged behind ``step`` and what behind ``evaluated``: it will be done again."""
         self.log.cut(step)
         self.log.plot()
         if isinstance(self.evaluate, Evaluation):
-            self.evaluate.cut(step)
+            self.evaluate.cut(evaluated)
 
     def _stored_step(self) -> str:
         """The step of the model :data:`LAST`; empty where it is not there."""
