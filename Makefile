@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint fuzz train-demo bench-demo bench-speed clean
+.PHONY: demo test lint fuzz kill train-demo bench-demo bench-speed clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; set PYTHON=...")'
@@ -26,6 +26,10 @@ lint: $(VENV)/installed
 # Damaged and hostile checkpoints, 2,000 of each file: FUZZ="a.pt b.pt" names genuine ones.
 fuzz: $(VENV)/installed
 	$(BIN)/python scripts/fuzz_checkpoints.py $(FUZZ)
+
+# Training runs and benchmarks, killed at 20 random moments each, that go on: as in docs/reliability-kills.md.
+kill: $(VENV)/installed
+	$(BIN)/python scripts/kill_runs.py --kills 20
 
 # The demo model from nothing: about two hours on two CPU cores; goes on where it stopped.
 PARTS := shapes-1 shapes-2 shapes-3 shapes-4 shapes-5

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ofa_core.cli.options import STORED_DTYPES, Parser, add_dtype, run
+from ofa_core.cli.options import STORED_DTYPES, Parser, add_dtype, run, way_on
 from ofa_core.config import PRESETS
 from ofa_core.errors import OFAError
+from ofa_core.utils.printable import printable
 
 from .convert import convert
 from .export import EXPORTS, export
@@ -21,7 +22,8 @@ from .sources import WEIGHTS
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert a checkpoint; returns the exit code."""
     args = _parser().parse_args(argv)
-    return run("convert-ckpt", lambda: _convert(args))
+    argv = sys.argv[1:] if argv is None else argv
+    return run("convert-ckpt", lambda: _convert(args), f"nothing half written is left; {way_on('convert-ckpt', argv)}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 def _convert(args: argparse.Namespace) -> int:
     if args.to is not None:
         export(args.checkpoint, args.out, args.to)
-        print(f"{args.out}: {args.checkpoint} as {args.to}")
+        print(printable(f"{args.out}: {args.checkpoint} as {args.to}"))
         return 0
     done = convert(
         args.checkpoint,
@@ -81,7 +83,7 @@ def _convert(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(asdict(done) | {"config": done.config.model_dump()}, default=str))
     else:
-        print("\n".join(done.lines()))
+        print("\n".join(map(printable, done.lines())))
     return 0
 
 

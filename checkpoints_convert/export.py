@@ -65,7 +65,17 @@ def save_fairseq(
         "last_optimizer_state": None,
     }
     with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+        _save(content, temporary, path)
+
+
+def _save(content: object, path: Path, shown: Path) -> None:
+    """Write a pickle; an error of it names the path ``shown``."""
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:  # of torch's writer, which does not repeat what the system said
+        raise CheckpointError(
+            f"{shown} cannot be written, the disk may be full: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def export_fairseq(directory: Path, out: Path) -> None:
@@ -84,7 +94,7 @@ def export_huggingface(directory: Path, out: Path) -> None:
         (temporary / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         for name, content in vocabulary.items():
             (temporary / name).write_bytes(content)
-        torch.save(state_to_huggingface(to_fairseq(state, config)), temporary / "pytorch_model.bin")
+        _save(state_to_huggingface(to_fairseq(state, config)), temporary / "pytorch_model.bin", out)
 
 
 #: Functions that write a model directory for each ``--to``.

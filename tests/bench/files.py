@@ -96,7 +96,7 @@ def tab_lines(rows: Sequence[Mapping[str, str]]) -> bytes:
 
 def written(path: Path, content: bytes) -> Path:
     """``content`` in a file, compressed where its name says so."""
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     return path
 
 

@@ -69,10 +69,24 @@ def test_other_files_are_passed_over_and_broken_summaries_named(tmp_path: Path) 
         update_leaderboard(tmp_path)
 
 
-def test_a_name_cannot_break_the_table(tmp_path: Path) -> None:
-    ran(tmp_path, "invig_grounding", 4, model="a|b")
-    text = update_leaderboard(tmp_path).read_text()
-    assert "a\\|b" in text
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a|b", "a\\|b"),
+        ("<img src=x onerror=alert(1)>", "&lt;img src=x onerror=alert(1)>"),
+        ("`code`", "\\`code\\`"),
+        ("one\ntwo | three", "one\\\\ntwo \\| three"),
+        ("\x1b[31mred", "\\\\x1b\\[31mred"),
+        ("&lt;b>", "&amp;lt;b>"),
+    ],
+)
+def test_a_name_cannot_break_the_table(tmp_path: Path, name: str, shown: str) -> None:
+    of = header("invig_grounding", model=name, comment="c")
+    path = result_path(tmp_path, of.task, "c", of.started)
+    write_summary(path, summarize(of, [row(0, iou=0.5)]))
+    lines = update_leaderboard(tmp_path).read_text().splitlines()
+    assert [line for line in lines if shown in line] == [line for line in lines if "(c)" in line]
+    assert len([line for line in lines if "(c)" in line]) == 2
 
 
 def test_without_runs_there_is_no_table(tmp_path: Path) -> None:

@@ -15,7 +15,15 @@ from bench.made import header, row
 from pydantic import ValidationError
 
 from ofa_core import OFAError
-from ofa_core.bench.results import Header, ResultsFile, Row, iter_rows, latest_unfinished, result_path
+from ofa_core.bench.results import (
+    Header,
+    ResultsFile,
+    Row,
+    claim_path,
+    iter_rows,
+    latest_unfinished,
+    result_path,
+)
 
 # Lines
 
@@ -228,3 +236,54 @@ def test_a_header_is_one_line_of_json() -> None:
     line = header().model_dump_json()
     assert json.loads(line)["format"] == "ofa_core.bench/1"
     assert Header.model_validate_json(line) == header()
+
+
+@pytest.mark.parametrize(
+    ("taken", "claimed"),
+    [
+        ([], "20250301-123005"),
+        (["20250301-123005.jsonl"], "20250301-123006"),
+        (["20250301-123005.json"], "20250301-123006"),
+        (["20260101-000000.rank3.jsonl", "20250301-123005.jsonl"], "20260101-000001"),  # the clock was set back
+        (["99999999-999999.jsonl", "99991231-235959.jsonl", "notes.jsonl"], "20250301-123005"),
+    ],
+)
+def test_names_of_results_are_in_the_order_in_which_runs_begin(tmp_path: Path, taken: list[str], claimed: str) -> None:
+    directory = tmp_path / "refcoco_grounding" / "base"
+    directory.mkdir(parents=True)
+    for name in taken:
+        (directory / name).touch()
+    started = "2025-03-01T12:30:05+00:00"
+    paths = [claim_path(tmp_path, "refcoco_grounding", "base", started) for _ in range(2)]
+    assert paths[0] == directory / f"{claimed}.jsonl"
+    assert paths[1].name > paths[0].name
+    assert all(path.read_bytes() == b"" for path in paths)
+    assert latest_unfinished(tmp_path, "refcoco_grounding", "base") == max(
+        [*paths, *(directory / name for name in taken if name.startswith("9"))]
+    )
+
+
+def test_a_full_disk_leaves_whole_lines_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = made.written(tmp_path / "x.jsonl", made.rows(2), header())
+    before, write = path.read_bytes(), os.pwrite
+    with ResultsFile(path, header(), resume=True) as file:
+
+        def write_some(number: int, content: bytes, place: int) -> int:
+            if place > len(before):
+                raise OSError(28, os.strerror(28))
+            return write(number, content[:50], place)
+
+        monkeypatch.setattr(os, "pwrite", write_some)
+        with pytest.raises(OSError, match=rf"No space left on device: '{path}'"):
+            file.write([row(2)])
+        assert path.read_bytes() == before
+        monkeypatch.undo()
+        file.write([row(2)])  # there is room again
+    assert [r.index for r in iter_rows(path)[1]] == [0, 1, 2]
+
+
+def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    with ResultsFile(path, header()), pytest.raises(OFAError, match="is being written by another process"):
+        ResultsFile(path, header(), resume=True)
+    ResultsFile(path, header(), resume=True).close()

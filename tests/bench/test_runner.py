@@ -144,7 +144,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(
 
 
 def test_finished_batches_are_neither_opened_nor_asked_again(
-    ofa: OFA, whole: Path, paths: dict[Format, Path], tmp_path: Path
+    ofa: OFA, whole: Path, paths: dict[Format, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupted(whole, tmp_path / "out", 9)  # of the third batch of 4, one row is there
     asked: list[list[int]] = []
@@ -153,9 +153,12 @@ def test_finished_batches_are_neither_opened_nor_asked_again(
         asked.append([sample.index for sample in samples])
         return TASKS[TASK].answer(models, pictures, samples, settings)
 
-    (tmp_path / "images" / "0.png").unlink()  # games 0 and 1, samples 0 to 5
+    opened: list[str] = []
+    load = Images.load
+    monkeypatch.setattr(Images, "load", lambda self, record: (opened.append(record.image), load(self, record))[1])
     run = run_of(ofa, TASK, paths, tmp_path / "out", resume=True)
     outcome = finished(replace(run, task=replace(run.task, answer=answer)))
+    assert set(opened) == {"1.png", "2.png"}  # 0.png is that of games 0 and 1, samples 0 to 5
     assert asked == [[8, 9, 10, 11], [12, 13, 14]]
     assert rows_in(outcome.path) == rows_in(whole)
 
@@ -213,6 +216,25 @@ def test_an_interrupted_run_goes_on_unless_it_was_finished_later(
     killed = killed.rename(done.with_name(name))
     outcome = finished(run)
     assert (outcome.path, outcome.before) == ((killed, False) if goes_on else (done, True))
+
+
+def test_a_clock_that_was_set_back_hides_no_unfinished_run(
+    ofa: OFA, paths: dict[Format, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(ofa, TASK, paths, tmp_path / "out")
+    first = finished(run).path
+    ahead = first.with_name("20990101-000000.jsonl")  # begun while the clock was wrong
+    first.rename(ahead)
+    first.with_suffix(".json").rename(ahead.with_suffix(".json"))
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "merge", _interrupt)
+        patch.setattr(runner, "write_summary", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            run_task(run, ALONE)
+    outcome = finished(replace(run, resume=True))
+    assert not outcome.before
+    assert outcome.path.name == "20990101-000001.jsonl"
+    assert finished(replace(run, resume=True)) == Outcome(outcome.path, outcome.summary, before=True)
 
 
 @pytest.mark.parametrize("undone", ["merge", "update_leaderboard"])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -172,6 +174,37 @@ def test_a_failure_in_the_last_step_puts_the_old_directory_back(
         save_directory(directory, random_state(CONFIG, 1), CONFIG, tokenizer, overwrite=True)
     assert list(directory.parent.iterdir()) == [directory]
     assert contents(directory) == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_directory_that_a_kill_left_moved_away_is_not_lost(
+    directory: Path, tokenizer: Tokenizer, overwrite: bool
+) -> None:
+    before = contents(directory)
+    scratch = directory.with_name(f".{directory.name}.abcdefgh.tmp")
+    (scratch / directory.name).mkdir(parents=True)
+    directory.rename(scratch / f"{directory.name}.old")  # and here it was killed
+    if not overwrite:
+        with pytest.raises(CheckpointError, match="exists already"):
+            save_directory(directory, random_state(CONFIG, 1), CONFIG, tokenizer)
+        assert contents(directory) == before
+    else:
+        save_directory(directory, random_state(CONFIG, 1), CONFIG, tokenizer, overwrite=True)
+        assert contents(directory) != before
+    assert list(directory.parent.iterdir()) == [directory]
+
+
+def test_an_error_of_the_system_names_the_directory(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tokenizer, "save", _full)
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/out'"):
+        save_directory(tmp_path / "out", random_state(CONFIG, 1), CONFIG, tokenizer)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_an_existing_directory_is_kept_unless_asked(directory: Path, tokenizer: Tokenizer) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import urllib.error
@@ -247,3 +248,19 @@ def test_the_installed_program_converts(checkpoint: Path, tmp_path: Path) -> Non
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{tmp_path / 'out'}: ")
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("kind", ["fairseq", "hf"])
+def test_a_full_disk_is_named(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    assert main([str(checkpoint), str(tmp_path / "model"), "--bpe-dir", str(small_vocabulary_dir())]) == 0
+    capsys.readouterr()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        code = main([str(tmp_path / "model"), str(tmp_path / "out"), "--to", kind])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    out, err = capsys.readouterr()
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"'{tmp_path}/out'" in err or err.startswith(f"convert-ckpt: {tmp_path}/out cannot be written")
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []

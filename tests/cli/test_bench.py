@@ -19,6 +19,7 @@ from ofa_core.cli import bench as commands
 from ofa_core.cli.main import main
 from ofa_core.data.loading import DataFiles
 from ofa_core.data.records import Format
+from ofa_core.utils.printable import printable
 
 SHORT = ["--num-beams", "2", "--max-new-tokens", "3", "--quiet"]
 
@@ -131,6 +132,23 @@ def test_bad_rows_are_left_out_on_demand(
     out, err = capsys.readouterr()
     assert "3 samples, 1 bad rows" in out
     assert err == f"skipped: {line.removeprefix('ofa-core: ').partition(' (--skip-bad')[0]}\n"
+
+
+def test_no_text_of_rows_acts_on_the_terminal(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    escapes = "\x1b[31m\x9b\u202e"
+    rows = [files.dialog(0, id=f"0{escapes}", category=escapes, image_path="0.png")]
+    rows += [files.dialog(1, id=f"1{escapes}", image_path=f"no{escapes}.png")]
+    paths = write_data(tmp_path, 2)
+    data = files.written(paths["invig"], files.json_lines(rows))
+    options = ["--images", tmp_path / "images", "--out", tmp_path / "out", *SHORT]
+    line = error_of(capsys, "invig_grounding", "--model", model, "--data", data, *options)
+    assert r"no\x1b[31m\x9b\u202e.png" in line
+    for more in ([], ["--json"]):
+        assert bench("invig_grounding", "--model", model, "--data", data, *options, "--skip-bad", *more) == 0
+        captured = capsys.readouterr()
+        for text in (captured.out, captured.err):
+            assert text == "\n".join(map(printable, text.split("\n")))
+        assert r"no\x1b[31m\x9b\u202e.png" in captured.err
 
 
 def test_games_may_have_an_oracle_of_their_own_and_be_played_by_the_closed_protocol(

@@ -18,6 +18,8 @@ import ofa_core
 from ofa_core import api
 from ofa_core.cli.main import main
 from ofa_core.cli.options import run
+from ofa_core.utils.printable import printable
+from ofa_core.utils.stopping import Stopped
 from ofa_core.vision.drawing import COLOR
 
 TEXT = "the man in white"
@@ -70,6 +72,18 @@ def test_a_box_is_printed_in_pixels_of_the_picture(
     assert out.startswith(f"{picture}: box ({box}) in pixels x0, y0, x1, y1, score {found.score:.4f}, ")
     assert out.endswith(" s\n")
     assert (out.count("\n"), err) == (1, "")
+
+
+def test_no_text_of_a_model_acts_on_the_terminal(
+    small_directory: Path, picture: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = picture.rename(picture.with_name("\x1b[2J.png"))
+    monkeypatch.setattr(api.OFA, "caption", lambda *_: ofa_core.Caption("a\x9b\u202edog", 0.5, (0.5,)))
+    for options in ([], ["--json"]):
+        assert main(["caption", str(hostile), "--model", str(small_directory), *options]) == 0
+        out = capsys.readouterr().out
+        assert out == printable(out.rstrip("\n")) + "\n"
+        assert r"a\x9b\u202edog" in out or json.loads(out)["answer"] == "a\x9b\u202edog"
 
 
 def test_an_answer_that_is_no_box_is_printed_as_such(
@@ -362,10 +376,12 @@ def test_an_empty_variable_names_no_model(
     [
         (ofa_core.OFAError("two\nlines   of text"), 2, "program: two lines of text\n"),
         (FileNotFoundError(2, "No such file or directory", "x.png"), 2, "program: [Errno 2] No such file"),
+        (ofa_core.OFAError("\x1b[31mred\u202e"), 2, "program: \\x1b[31mred\\u202e\n"),
         (KeyboardInterrupt(), 130, "program: interrupted\n"),
+        (Stopped(15), 143, "program: interrupted by SIGTERM\n"),
         (BrokenPipeError(32, "Broken pipe"), 0, ""),
     ],
-    ids=["own error", "system error", "interrupted", "reader gone"],
+    ids=["own error", "system error", "escape codes", "interrupted", "ended", "reader gone"],
 )
 def test_errors_of_a_command_become_a_line_and_an_exit_code(
     capsys: pytest.CaptureFixture[str], error: BaseException, code: int, line: str

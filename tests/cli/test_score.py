@@ -11,6 +11,7 @@ from ofa_core.bench.compare import compare
 from ofa_core.bench.summary import Summary, summarize
 from ofa_core.cli.options import Parser, run
 from ofa_core.cli.score import add_commands
+from ofa_core.utils.printable import printable
 
 
 def command(*words: object) -> int:
@@ -150,3 +151,24 @@ def test_compare_shows_no_sample_if_none_is_asked_for(tmp_path: Path, capsys: py
     assert "gained game" not in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         command("compare", path, path, "--show", "-1")
+
+
+ESCAPES = "\x1b]0;owned\x07\x9b2J\u202e\nid"
+
+
+def test_no_text_of_a_file_acts_on_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = [row(n, id=f"{n}{ESCAPES}", category=ESCAPES, target="a" + ESCAPES, iou=float(n)) for n in range(2)]
+    better = [one.model_copy(update={"iou": 1.0, "found": one.box, "output": ESCAPES}) for one in hostile]
+    of = header(model=f"models/{ESCAPES}")
+    first, second = made.written(tmp_path / "a.jsonl", hostile, of), made.written(tmp_path / "b.jsonl", better, of)
+    for words in (["score", first], ["score", first, "--json"], ["compare", first, second]):
+        assert command(*words) == 0
+        captured = capsys.readouterr()
+        shown = captured.out + captured.err
+        assert shown == "\n".join(map(printable, shown.split("\n"))), words
+        assert all(len(line.strip()) > 8 or not line.startswith("id") for line in shown.splitlines())
+        assert r"\x1b]0;owned\x07" in shown or json.loads(captured.out)["by_category"].keys() == {ESCAPES}
+    first.write_text(first.read_text().replace('"iou":0.0', f'"iou":{json.dumps(ESCAPES)}', 1))
+    assert command("score", first) == 2
+    err = capsys.readouterr().err
+    assert err == printable(err.rstrip("\n")) + "\n"

@@ -6,6 +6,8 @@ import base64
 import gzip
 import io
 import json
+import multiprocessing
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -173,13 +175,29 @@ def test_an_epoch_has_every_row_once_in_an_order_of_its_own(tmp_path: Path) -> N
     assert isinstance(again.row(0)[1], Image.Image)
 
 
-def test_inline_pictures_wait_on_the_disk_and_go_with_the_rows(data: Path) -> None:
+def test_inline_pictures_wait_on_the_disk_in_a_file_without_a_name(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     rows = ShuffledRecords("refcoco", data / "refcoco.tsv", None)
-    path = rows._inline.path
-    assert path.read_bytes() == shown()
     assert rows._records[0].inline is None
-    del rows
-    assert not path.exists()
+    assert rows._inline.read(*rows._places[0]) == shown()
+    assert list((tmp_path / "temporary").iterdir()) == [], "whatever ends the process, nothing is left"
+
+
+def _send_row(rows: ShuffledRecords, connection: Any) -> None:
+    connection.send(rows.row(0)[0].id)
+
+
+def test_a_process_that_was_not_forked_reads_them_too(data: Path) -> None:
+    rows = ShuffledRecords("refcoco", data / "refcoco.tsv", None)
+    here, there = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(target=_send_row, args=(rows, there))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert here.recv() == rows.row(0)[0].id
 
 
 @pytest.mark.parametrize(

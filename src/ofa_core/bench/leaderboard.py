@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..utils.atomic_write import atomic_write_text
+from ..utils.printable import printable
 from .summary import TASK_SCORES, Summary, format_score, read_summary
 
 LEADERBOARD_FILE = "leaderboard.md"
+#: Characters that Markdown takes for markup wherever they stand.
+_MARKUP = re.compile(r"[\\`*\[\]|~]")
 
 
 def update_leaderboard(out: Path) -> Path:
@@ -22,8 +26,7 @@ def update_leaderboard(out: Path) -> Path:
         if summary is None or summary.task not in TASK_SCORES:
             continue
         row = latest.setdefault((Path(summary.model).name, summary.comment), {})
-        if summary.task not in row or row[summary.task].started <= summary.started:
-            row[summary.task] = summary
+        row[summary.task] = summary  # names are in the order in which runs were begun, whatever the clock said
     target = out / LEADERBOARD_FILE
     atomic_write_text(target, _markdown(latest))
     return target
@@ -50,9 +53,10 @@ def _markdown(rows: dict[tuple[str, str], dict[str, Summary]]) -> str:
         for (model, comment), row in sorted(rows.items()):
             if task in row:
                 run = row[task]
-                name = _escaped(model if comment in ("", model) else f"{model} ({comment})")
+                name = model if comment in ("", model) else f"{model} ({comment})"
                 sha = run.model_sha256[:12]
-                lines.append(_line(task, name, f"{run.samples:,}", f"{run.bad_rows:,}", run.started, sha))
+                cells = [task, name, f"{run.samples:,}", f"{run.bad_rows:,}", run.started, sha]
+                lines.append(_line(*map(_escaped, cells)))
     return "\n".join([*lines, ""])
 
 
@@ -72,4 +76,5 @@ def _line(*cells: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|")
+    """``text`` as Markdown shows it letter by letter: no markup, no code, no HTML, no line or cell of its own."""
+    return _MARKUP.sub(r"\\\g<0>", printable(text)).replace("&", "&amp;").replace("<", "&lt;")

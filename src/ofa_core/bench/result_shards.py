@@ -91,8 +91,8 @@ def _number(part: Path) -> int:
 
 
 def _files(path: Path) -> list[Path]:
-    """Everything that holds rows of the run."""
-    return [path] * path.exists() + shards_of(path)
+    """Everything that holds rows of the run; an empty results file is but a place that is taken."""
+    return [path] * (path.exists() and path.stat().st_size > 0) + shards_of(path)
 
 
 def merged_rows(path: Path) -> tuple[Header, Iterator[Row]]:
@@ -114,7 +114,7 @@ def merge(path: Path, samples: int) -> None:
 
     It may be interrupted anywhere and called again.
     """
-    if not (path.exists() and _is_whole(path, samples)):
+    if not (path in _files(path) and _is_whole(path, samples)):
         header, rows = merged_rows(path)
         with atomic_path(path) as temporary, ResultsFile(temporary, header) as file:
             while chunk := list(itertools.islice(rows, _ROWS_AT_ONCE)):

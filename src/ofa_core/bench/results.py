@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from ..errors import OFAError, first_problem
+from ..utils.atomic_write import naming_errors
+from ..utils.scratch import lock_file
 from ..vision.boxes import Box
+from .inputs import changed_inputs
 
 #: Header fields in which the parts of a run that was interrupted may differ.
 MUTABLE_FACTS = {"started", "versions"}
 #: ``20250131-235959.jsonl``, or ``20250131-235959.rank3.jsonl`` for what one process of several has written.
-_RUN = re.compile(r"(\d{8}-\d{6})(\.rank\d+)?\.jsonl")
+_RUN = re.compile(r"(\d{8}-\d{6})(\.rank\d+)?\.jsonl?")
+_NAME = "%Y%m%d-%H%M%S"
 
 
 class StrictModel(BaseModel):
@@ -38,6 +43,9 @@ class RunFacts(StrictModel):
     oracle: str | None = None
     oracle_sha256: str | None = None
     data: str
+    #: Digests of what the run reads besides the weights, see :mod:`~ofa_core.bench.inputs`; empty in files of versions
+    #: that did not record them.
+    inputs: dict[str, str] = Field(default_factory=dict)
     settings: dict[str, JsonValue]
     #: Time at which the run began, in ISO 8601.
     started: str
@@ -91,26 +99,33 @@ class Row(StrictModel):
 class ResultsFile:
     """A results file that is being written; close it, or use it as a context.
 
-    A new file must not exist yet. With ``resume`` a file that exists goes on: a line that was cut off at its end is
-    dropped, and its header must say the same as ``header`` in everything but start and versions.
+    A new file must not exist yet, or be empty. With ``resume`` a file that exists goes on: a line that was cut off at
+    its end is dropped, and its header must say the same as ``header`` in everything but start and versions. The file
+    is locked while it is open.
 
     Raises:
-        OFAError: the file exists and ``resume`` is off, its header differs, or a line of it is damaged.
+        OFAError: the file exists and ``resume`` is off, its header differs, a line of it is damaged, or another process
+            is writing it.
     """
 
     def __init__(self, path: Path, header: Header, resume: bool = False) -> None:
         self.path = path
         #: Index of the row that follows the last one in the file.
         self.next_index = 0
-        if path.exists() and not resume:
+        if path.exists() and not resume and path.stat().st_size:
             raise OFAError(f"{path} exists already; resume it, or choose another --comment or --out")
         path.parent.mkdir(parents=True, exist_ok=True)
-        length = self._resumed_length(header) if path.exists() else 0
-        self._file: BinaryIO = path.open("r+b" if path.exists() else "xb")
-        self._file.truncate(length)
-        self._file.seek(length)
-        if not length:
-            self._append(header.model_dump_json() + "\n")
+        # without a buffer, which would be written once more behind an error
+        self._file = path.open("r+b" if path.exists() else "xb", buffering=0)
+        try:
+            lock_file(self._file.fileno(), path)
+            self._length = self._resumed_length(header)
+            self._file.truncate(self._length)
+            if not self._length:
+                self._append(header.model_dump_json() + "\n")
+        except BaseException:
+            self._file.close()
+            raise
 
     def _resumed_length(self, header: Header) -> int:
         """Bytes of the whole lines in the file; 0 where not even its header is whole."""
@@ -138,9 +153,17 @@ class ResultsFile:
         self.next_index = last + 1
 
     def _append(self, text: str) -> None:
-        self._file.write(text.encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        content, file = text.encode(), self._file.fileno()
+        with naming_errors(self.path):
+            try:
+                written = 0
+                while written < len(content):
+                    written += os.pwrite(file, content[written:], self._length + written)
+                os.fsync(file)
+            except BaseException:
+                os.ftruncate(file, self._length)  # whole lines alone are left, on a full disk too
+                raise
+        self._length += len(content)
 
     def close(self) -> None:
         """Close the file."""
@@ -173,7 +196,26 @@ def iter_rows(path: Path) -> tuple[Header, Iterator[Row]]:
 def result_path(out: Path, task: str, comment: str, started: datetime | str) -> Path:
     """``<out>/<task>/<comment>/<yyyymmdd-hhmmss>.jsonl``; ``started`` as a time or in ISO 8601."""
     when = datetime.fromisoformat(started) if isinstance(started, str) else started
-    return _directory(out, task, comment) / f"{when:%Y%m%d-%H%M%S}.jsonl"
+    return _directory(out, task, comment) / f"{when:{_NAME}}.jsonl"
+
+
+def claim_path(out: Path, task: str, comment: str, started: str) -> Path:
+    """A :func:`result_path` at which an empty file stands now, so that no other run begins there.
+
+    It is behind all that are there: where one was begun in the same second, or before the clock was set back, the name
+    is one second more than the last. So names are in the order in which runs were begun.
+    """
+    now = datetime.fromisoformat(started).replace(tzinfo=None)
+    while True:
+        runs = _runs(_directory(out, task, comment), "*")
+        last = max((time for match in runs if (time := _time_of(match[1])) is not None), default=datetime.min)
+        path = result_path(out, task, comment, max(now, last + timedelta(seconds=1)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return path
 
 
 def latest_unfinished(out: Path, task: str, comment: str) -> Path | None:
@@ -182,9 +224,23 @@ def latest_unfinished(out: Path, task: str, comment: str) -> Path | None:
     Where only the parts of several processes exist (``<time>.rank0.jsonl``), it is the file they belong to.
     """
     directory = _directory(out, task, comment)
-    found = (_RUN.fullmatch(path.name) for path in directory.glob("*.jsonl"))
-    times = sorted({match[1] for match in found if match}, reverse=True)
+    times = sorted({match[1] for match in _runs(directory, "*.jsonl")}, reverse=True)
     return next((directory / f"{time}.jsonl" for time in times if not (directory / f"{time}.json").exists()), None)
+
+
+def _runs(directory: Path, pattern: str) -> list[re.Match[str]]:
+    """The names of the files of runs, with the time at which each was begun."""
+    found = (_RUN.fullmatch(path.name) for path in directory.glob(pattern))
+    return [match for match in found if match]
+
+
+def _time_of(name: str) -> datetime | None:
+    """The time that a name tells; None where it is none, or so far off that nothing can come behind it."""
+    try:
+        time = datetime.strptime(name, _NAME)
+    except ValueError:
+        return None
+    return time if time.year < datetime.max.year else None
 
 
 def _directory(out: Path, task: str, comment: str) -> Path:
@@ -218,7 +274,7 @@ def _row(path: Path, number: int, line: bytes) -> Row:
 
 def _check_same(there: Header, now: Header, path: Path) -> None:
     """Raise where the header of a file that should go on says something else than that of the run which would."""
-    old, new = (_flat(header.model_dump(exclude=MUTABLE_FACTS)) for header in (there, now))
+    old, new = (_flat(header.model_dump(exclude=MUTABLE_FACTS | {"inputs"})) for header in (there, now))
     missing = "nothing"
     differing = [name for name in {**old, **new} if old.get(name, missing) != new.get(name, missing)]
     if differing:
@@ -226,6 +282,18 @@ def _check_same(there: Header, now: Header, path: Path) -> None:
             f"{name} is {old.get(name, missing)!r} there and {new.get(name, missing)!r} now" for name in differing
         )
         raise OFAError(f"{path} cannot be resumed: {told}")
+    check_inputs(there, now, path)
+
+
+def check_inputs(there: RunFacts, now: RunFacts, path: Path) -> None:
+    """Raise where the run of ``path`` read something else than the present one would; warn where that is not known."""
+    if now.inputs and not there.inputs:
+        warnings.warn(f"{path} does not tell what its run read; nothing shows whether it was the same", stacklevel=2)
+    elif changed := changed_inputs(there.inputs, now.inputs):
+        raise OFAError(
+            f"{path} cannot be resumed: {', '.join(changed)} changed since (the model is {now.model}, the data are "
+            f"{now.data}); restore what it was, or begin anew without --resume or with another --comment or --out"
+        )
 
 
 def _flat(fields: dict[str, JsonValue]) -> dict[str, JsonValue]:

@@ -22,13 +22,26 @@ from ..data.loading import Batch, DataFiles, batched, load_images
 from ..data.records import BadRow
 from ..errors import OFAError
 from ..utils.distributed import Process
+from ..utils.printable import printable
 from ..utils.progress import progress
+from ..utils.stopping import check_stop, stop_at_safe_points
 from ..version import __version__
 from .gallery import THUMBNAIL, choose_samples
+from .inputs import data_inputs
 from .leaderboard import update_leaderboard
 from .report import write_report
 from .result_shards import Plan, make_plan, merge, merged_rows, open_shard
-from .results import MUTABLE_FACTS, SHARED_FACTS, Header, ResultsFile, Row, iter_rows, latest_unfinished, result_path
+from .results import (
+    MUTABLE_FACTS,
+    SHARED_FACTS,
+    Header,
+    ResultsFile,
+    Row,
+    check_inputs,
+    claim_path,
+    iter_rows,
+    latest_unfinished,
+)
 from .samples import Models, Sample, Settings
 from .summary import Samples, Summary, format_score, read_summary, summarize, task_scores, write_summary
 from .tasks import Task, read_samples
@@ -119,10 +132,11 @@ def run_task(run: Run, process: Process) -> Outcome | None:
 def _prepare(run: Run, process: Process) -> RunState:
     """Find or choose the results file, and read all rows of the data."""
     started = datetime.now().astimezone().isoformat(timespec="seconds")
-    header = run.header.model_copy(update={"started": started})
+    inputs = run.header.inputs | data_inputs(run.data)
+    header = run.header.model_copy(update={"started": started, "inputs": inputs})
     there = latest_unfinished(run.out, header.task, header.comment) if run.resume else None
-    finished = _finished(run) if run.resume else None
-    if finished is not None and (there is None or there.name < finished.name):  # names are times
+    finished = _finished(run.out, header) if run.resume else None
+    if finished is not None and (there is None or there.name < finished.name):  # names are in their order
         return RunState(finished=finished)
     bad_rows: list[str] = []
 
@@ -135,19 +149,23 @@ def _prepare(run: Run, process: Process) -> RunState:
     samples = sum(1 for _ in read_samples(run.task, run.data, run.settings.limit, on_bad))
     if samples == 0:
         raise OFAError(f"{run.data.path} holds no sample of {run.task.name}")
-    path = there or result_path(run.out, header.task, header.comment, started)
+    path = there or claim_path(run.out, header.task, header.comment, started)
     plan = make_plan(path, header, process.world_size, resume=there is not None)
     return RunState(plan=plan, samples=samples, bad_rows=len(bad_rows))
 
 
-def _finished(run: Run) -> Path | None:
-    """The latest results file of this very run, if it was finished before."""
-    told = SHARED_FACTS - MUTABLE_FACTS
-    wanted = run.header.model_dump(include=told)
-    summaries = sorted((run.out / run.header.task / run.header.comment).glob("*.json"), reverse=True)
-    for path in summaries:
+def _finished(out: Path, header: Header) -> Path | None:
+    """The latest results file of the very run of ``header``, if it was finished before.
+
+    Raises:
+        OFAError: it was, with other data, pictures or vocabulary.
+    """
+    told = SHARED_FACTS - MUTABLE_FACTS - {"inputs"}
+    wanted = header.model_dump(include=told)
+    for path in sorted((out / header.task / header.comment).glob("*.json"), reverse=True):
         summary = read_summary(path)
         if summary is not None and summary.model_dump(include=told) == wanted:
+            check_inputs(summary, header, path.with_suffix(".jsonl"))
             return path.with_suffix(".jsonl")
     return None
 
@@ -170,7 +188,7 @@ def _evaluate(
     numbered = enumerate(batched(read_samples(run.task, run.data, run.settings.limit, _ignore), size))
     own = (batch for number, batch in numbered if process.owns(number))
     missing = (batch for batch in own if not all(sample.index in done for sample in batch))
-    with _Progress(run, process, samples, done) as progress, warnings.catch_warnings():
+    with stop_at_safe_points(), _Progress(run, process, samples, done) as progress, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".* was cut to ")  # each row holds the source as it was read
         for batch in load_images(missing, images, run.models.agent.pipeline, run.workers):
             _report_failures(run, batch)
@@ -178,6 +196,7 @@ def _evaluate(
             new = [row for row in rows if row.index not in done]
             file.write(new)
             progress.add(new, len(batch.failures))
+            check_stop()
 
 
 def _report_failures(run: Run, batch: Batch[Sample]) -> None:
@@ -192,7 +211,7 @@ def _with_advice(failure: OFAError) -> OFAError:
 
 
 def _print_line(message: str) -> None:
-    tqdm.write(message, file=sys.stderr)
+    tqdm.write(printable(message), file=sys.stderr)
 
 
 def _ignore(bad: BadRow) -> None:

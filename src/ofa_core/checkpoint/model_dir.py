@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +20,8 @@ from ..config import OFAConfig, TaskSettings
 from ..errors import CheckpointError, OFAError
 from ..model.ofa import OFAModel
 from ..text import Tokenizer
+from ..utils.atomic_write import naming_errors
+from ..utils.scratch import OLD, remove_leftovers, scratch_directory
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -207,30 +207,26 @@ def list_names(names: list[str], shown: int = 3) -> str:
 
 @contextmanager
 def atomic_directory(target: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary directory beside ``target`` that takes its place when the block ends without an error."""
+    """A temporary directory beside ``target`` that takes its place when the block ends without an error.
+
+    A kill between the two renames leaves the earlier directory in the scratch directory, from where the next one who
+    writes ``target`` puts it back.
+    """
+    remove_leftovers(target.resolve())
     if target.exists() and not overwrite:
         raise CheckpointError(f"{target} exists already; choose another directory or ask to overwrite it")
     if target.exists() and not (target / CONFIG_FILE).is_file() and not (target.is_dir() and not any(target.iterdir())):
         raise CheckpointError(f"{target} is not a model directory and is not overwritten")
     target = target.resolve()  # through a link, the directory itself is replaced
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if target.exists():
-            old = temporary.with_name(temporary.name + ".old")
-            target.rename(old)
-            try:
-                temporary.rename(target)
-            except BaseException:
-                old.rename(target)
-                raise
-            shutil.rmtree(old)
-        else:
+    with naming_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_directory(target) as scratch:
+            temporary = scratch / target.name
+            temporary.mkdir()
+            yield temporary
+            if target.exists():
+                target.rename(scratch / f"{target.name}{OLD}")  # which is put back if the next line fails
             temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _checked_directory(directory: str | os.PathLike[str]) -> Path:

@@ -16,6 +16,7 @@ from .. import api
 from ..errors import OFAError
 from ..heads.results import Answer
 from ..utils.atomic_write import atomic_path
+from ..utils.printable import printable, printable_json
 from ..vision.drawing import draw_box
 from ..vision.images import check_image, open_image
 from .options import DTYPES, Parser, add_model, named_model
@@ -76,11 +77,11 @@ def _ground(args: argparse.Namespace) -> int:
             _print_json(path, found, seconds, text=args.text)
         elif found.box is None:
             said = f"no box (the model said {found.text!r})"
-            print(f"{path}: {said}, score {found.score:.4f}, {seconds:.2f} s", flush=True)
+            _print(f"{path}: {said}, score {found.score:.4f}, {seconds:.2f} s")
         else:
             box = ", ".join(f"{value:.1f}" for value in found.box)
             unit = "in pixels x0, y0, x1, y1"
-            print(f"{path}: box ({box}) {unit}, score {found.score:.4f}, {seconds:.2f} s", flush=True)
+            _print(f"{path}: box ({box}) {unit}, score {found.score:.4f}, {seconds:.2f} s")
         if output is not None:
             _save(draw_box(picture, found.box, f"{args.text} {found.score:.2f}"), output)
     return 0
@@ -91,7 +92,7 @@ def _caption(args: argparse.Namespace) -> int:
         if args.json:
             _print_json(path, found, seconds)
         else:
-            print(f"{path}: {found.text} (score {found.score:.4f}, {seconds:.2f} s)", flush=True)
+            _print(f"{path}: {found.text} (score {found.score:.4f}, {seconds:.2f} s)")
     return 0
 
 
@@ -116,7 +117,7 @@ def _print_answers(args: argparse.Namespace, ask: Callable[[api.OFA, Image.Image
         else:
             shares = ", ".join(f"{answer} {share:.3f}" for answer, share in found.top())
             detail = shares or f"score {found.score:.4f}"
-            print(f"{path}: {found.answer} ({detail}, {seconds:.2f} s)", flush=True)
+            _print(f"{path}: {found.answer} ({detail}, {seconds:.2f} s)")
     return 0
 
 
@@ -139,7 +140,11 @@ def _print_json(path: Path, found: Any, seconds: float, **asked: str) -> None:
     if "text" in fields:
         fields["answer"] = fields.pop("text")  # "text" is what was asked
     line = {"image": str(path), **asked, **fields, "seconds": round(seconds, 3)}
-    print(json.dumps(line, ensure_ascii=False), flush=True)
+    print(printable_json(json.dumps(line, ensure_ascii=False)), flush=True)
+
+
+def _print(line: str) -> None:
+    print(printable(line), flush=True)
 
 
 def _output_paths(out: Path | None, images: list[Path]) -> list[Path | None]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from .. import api
+from ..bench.inputs import model_inputs
 from ..bench.runner import Outcome, Run, make_header, run_task
 from ..bench.samples import Models, Settings
 from ..bench.self_play import PROTOCOLS
@@ -18,6 +19,7 @@ from ..data.loading import DataFiles
 from ..data.records import Format
 from ..errors import OFAError
 from ..utils.distributed import Process, process_group
+from ..utils.printable import printable, printable_json
 from .options import DTYPES, add_model, count, named_model, positive
 from .score import summary_lines
 
@@ -66,7 +68,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--report", action="store_true", help="write a page with plots and samples, too")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print one JSON object a task")
-    parser.set_defaults(command=bench_command)
+    parser.set_defaults(command=bench_command, goes_on_with=("--resume",))
 
 
 def bench_command(args: argparse.Namespace) -> int:
@@ -162,24 +164,31 @@ class _Players:
     sha256: str
     oracle: str | None
     oracle_sha256: str | None
+    #: Digests of configurations and vocabularies: of the model, and of an oracle that is another one.
+    inputs: dict[str, str]
+    oracle_inputs: dict[str, str]
 
 
 def _load(args: argparse.Namespace, process: Process) -> _Players:
     """The model, and the oracle's where that is another one."""
     named = named_model(args)
-    agent, sha256 = _loaded(named, args, process)
+    agent, sha256, inputs = _loaded(named, "model", args, process)
     if args.oracle is None:
-        return _Players(Models(agent, agent), str(named), sha256, None, None)
-    oracle, oracle_sha256 = _loaded(args.oracle, args, process)
-    return _Players(Models(agent, oracle), str(named), sha256, str(args.oracle), oracle_sha256)
+        return _Players(Models(agent, agent), str(named), sha256, None, None, inputs, {})
+    oracle, oracle_sha256, its_inputs = _loaded(args.oracle, "oracle", args, process)
+    return _Players(Models(agent, oracle), str(named), sha256, str(args.oracle), oracle_sha256, inputs, its_inputs)
 
 
-def _loaded(path: Path, args: argparse.Namespace, process: Process) -> tuple[api.OFA, str]:
-    """A model and the sha256 of its weights, which one process computes (and converts a checkpoint) for all."""
+def _loaded(path: Path, player: str, args: argparse.Namespace, process: Process) -> tuple[api.OFA, str, dict[str, str]]:
+    """A model with the sha256 of its weights, which one process computes (and converts a checkpoint) for all.
+
+    With them come digests of all else that it is made of, named after the ``player``.
+    """
     directory = Path(process.broadcast_from_rank0(lambda: str(api.model_directory(path))))
     sha256 = process.broadcast_from_rank0(lambda: weights_sha256(directory))
     dtype = DTYPES[args.dtype] if args.dtype else None
-    return api.load(directory, device=process.device(args.device), dtype=dtype), sha256
+    ofa = api.load(directory, device=process.device(args.device), dtype=dtype)
+    return ofa, sha256, model_inputs(directory, player)
 
 
 def _run(args: argparse.Namespace, task: Task, data: DataFiles, players: _Players) -> Run:
@@ -196,6 +205,7 @@ def _run(args: argparse.Namespace, task: Task, data: DataFiles, players: _Player
         oracle=players.oracle if games else None,
         oracle_sha256=players.oracle_sha256 if games else None,
         data=str(data.path),
+        inputs=players.inputs | (players.oracle_inputs if games else {}),
     )
     return Run(
         task=task,
@@ -214,7 +224,7 @@ def _run(args: argparse.Namespace, task: Task, data: DataFiles, players: _Player
 
 def _print(outcome: Outcome, as_json: bool) -> None:
     if as_json:
-        print(outcome.summary.model_dump_json(), flush=True)
+        print(printable_json(outcome.summary.model_dump_json()), flush=True)
         return
     before = " (finished before)" if outcome.before else ""
-    print("\n".join([f"{outcome.path}{before}", *summary_lines(outcome.summary)]), flush=True)
+    print("\n".join([printable(f"{outcome.path}{before}"), *summary_lines(outcome.summary)]), flush=True)

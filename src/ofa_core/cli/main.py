@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import ask, bench, models, score, shapes, train
-from .options import Parser, run
+from .options import Parser, run, way_on
 
 #: Files of commands, in the order in which ``--help`` lists them.
 GROUPS = (ask, models, bench, score, train, shapes)
@@ -15,8 +15,11 @@ GROUPS = (ask, models, bench, score, train, shapes)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
     args = _parser().parse_args(argv)
-    return run("ofa-core", lambda: args.command(args))
+    #: A command that goes on where it was interrupted has set what it takes.
+    switches: tuple[str, ...] | None = getattr(args, "goes_on_with", None)
+    return run("ofa-core", lambda: args.command(args), "" if switches is None else way_on("ofa-core", argv, *switches))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import api
 from ..checkpoint.inspection import inspect_directory
+from ..utils.printable import printable
 
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
@@ -25,5 +26,5 @@ def _inspect(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(asdict(found) | {"config": found.config.model_dump()}, default=str))
     else:
-        print("\n".join(found.lines()))
+        print("\n".join(map(printable, found.lines())))
     return 0

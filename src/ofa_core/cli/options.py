@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
 from ..errors import OFAError
+from ..utils.printable import printable
+from ..utils.stopping import Stopped, signals_as_stops
 
 #: Types that weights are stored in, and that are computed in.
 STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -22,7 +29,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Print ``message`` and exit with 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {printable(message)} (see {self.prog} --help)\n")
 
 
 def add_dtype(parser: argparse.ArgumentParser, choices: Iterable[str], meaning: str) -> None:
@@ -69,16 +76,51 @@ def _at_least(least: int, text: str) -> int:
     return number
 
 
-def run(program: str, command: Callable[[], int]) -> int:
-    """Run ``command``; errors about its input become one line on stderr and exit code 2."""
+def run(program: str, command: Callable[[], int], go_on: str = "") -> int:
+    """Run ``command``; errors about its input become one line on stderr and exit code 2.
+
+    A signal that ends it gives 128 and its number, 130 for Ctrl-C; ``go_on`` is then told, the way to go on.
+    """
     try:
-        return command()
+        with signals_as_stops(), _warnings_on_one_line(program):
+            code = command()
+            sys.stdout.flush()  # here, where an error is told
+            return code
     except BrokenPipeError:  # before OSError, of which it is one
         return 0
     except (OFAError, OSError) as error:
-        message = " ".join(str(error).split())
-        print(f"{program}: {message}", file=sys.stderr)
+        message = " ".join(str(_naming_output(error)).split())
+        print(f"{program}: {printable(message)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        by = f" by {error}" if isinstance(error, Stopped) else ""
+        print(printable(f"{program}: interrupted{by}{'; ' * bool(go_on)}{go_on}"), file=sys.stderr)
+        return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
+
+
+@contextmanager
+def _warnings_on_one_line(program: str) -> Iterator[None]:
+    """Print warnings like errors, without the line of code that they come from."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"{program}: warning: {printable(str(message))}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+def _naming_output(error: Exception) -> Exception:
+    """The error itself, or where a disk is full and no file is named, that of what is printed."""
+    if not isinstance(error, OSError) or error.errno != errno.ENOSPC or error.filename is not None:
+        return error
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is left to be printed would fail once more at the end
+    return OSError(error.errno, error.strerror, "standard output")
+
+
+def way_on(program: str, argv: Sequence[str], *switches: str) -> str:
+    """The way to go on with a command that was interrupted: the same again, with ``switches``."""
+    missing = [switch for switch in switches if switch not in argv]
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # started by a program whose command line is not known here
+        return f"go on with the same command{' and ' * bool(missing)}{' '.join(missing)}"
+    return f"go on with: {shlex.join([program, *argv, *missing])}"

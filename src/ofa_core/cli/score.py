@@ -16,6 +16,7 @@ from ..bench.results import Header
 from ..bench.summary import TASK_SCORES, Group, Summary, format_score, summarize
 from ..data.images import Images
 from ..errors import OFAError
+from ..utils.printable import printable, printable_json
 from .options import count
 
 
@@ -60,7 +61,8 @@ def score_command(args: argparse.Namespace) -> int:
         raise OFAError(f"--report is a page of one results file, not of {len(args.files)}")
     for path in args.files:
         header, summary = _summarized(path, args.task)
-        print(summary.model_dump_json() if args.json else "\n".join([str(path), *summary_lines(summary)]), flush=True)
+        lines = [printable(str(path)), *summary_lines(summary)]
+        print(printable_json(summary.model_dump_json()) if args.json else "\n".join(lines), flush=True)
         if args.report is not None:
             with Images.open(args.images) as images:
                 _, rows = Recount().read(path, args.task)
@@ -77,16 +79,16 @@ def _summarized(path: Path, task: str | None) -> tuple[Header, Summary]:
         raise OFAError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     if recount.differing:
         told = f"{recount.differing:,} of {summary.samples:,} rows hold another IoU than their boxes have"
-        print(f"{path}: {told}; the boxes were scored", file=sys.stderr)
+        print(printable(f"{path}: {told}; the boxes were scored"), file=sys.stderr)
     return header, summary
 
 
 def summary_lines(summary: Summary) -> list[str]:
-    """A summary for people, one fact a line."""
+    """A summary for people, one fact a line, with nothing in it that a terminal would act on."""
     model = f"{summary.model} with the oracle {summary.oracle}" if summary.oracle else summary.model
     count = f"{summary.samples:,} {'sample' if summary.samples == 1 else 'samples'}"
     bad = f", {summary.bad_rows:,} bad rows" if summary.bad_rows else ""
-    lines = [f"{summary.task}, {model}, {count}{bad}"]
+    lines = [printable(f"{summary.task}, {model}, {count}{bad}")]
     width = max(map(len, summary.scores))
     for name, score in summary.scores.items():
         mark = "  <-" if name == summary.headline.name else ""
@@ -107,11 +109,9 @@ def summary_lines(summary: Summary) -> list[str]:
 def _group_lines(title: str, headline: str, groups: dict[str, Group], most: int = 12) -> list[str]:
     if not groups:
         return []
-    width = max(map(len, groups))
-    lines = [
-        f"    {name:<{width}}  {_shown(headline, group.score)}  of {group.samples:,}"
-        for name, group in list(groups.items())[:most]
-    ]
+    shown = [(printable(name), group) for name, group in list(groups.items())[:most]]
+    width = max(len(name) for name, _ in shown)
+    lines = [f"    {name:<{width}}  {_shown(headline, group.score)}  of {group.samples:,}" for name, group in shown]
     more = [f"    and {len(groups) - most:,} more, which --json tells"] if len(groups) > most else []
     return [f"  {headline} by {title}", *lines, *more]
 
@@ -127,7 +127,7 @@ def compare_command(args: argparse.Namespace) -> int:
     """Print how ``args.second`` differs from ``args.first``."""
     comparison = compare(args.first, args.second, args.task)
     if args.json:
-        print(comparison.model_dump_json())
+        print(printable_json(comparison.model_dump_json()))
         return 0
     print("\n".join(comparison_lines(comparison)))
     named = {"gained": comparison.gained[: args.show], "lost": comparison.lost[: args.show]}
@@ -136,7 +136,7 @@ def compare_command(args: argparse.Namespace) -> int:
     for kind, names in named.items():
         for name in names:
             target, old, new = before[name].target, before[name].output, after[name].output
-            print(f"  {kind} {name}: {target!r}; A said {old!r}, B {new!r}")
+            print(printable(f"  {kind} {name}: {target!r}; A said {old!r}, B {new!r}"))
     return 0
 
 
@@ -146,8 +146,8 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     left_out = "".join(f", {count:,} only in {side} left out" for count, side in alone if count)
     width = max(map(len, comparison.differences))
     return [
-        f"A: {comparison.first}",
-        f"B: {comparison.second}",
+        printable(f"A: {comparison.first}"),
+        printable(f"B: {comparison.second}"),
         f"{comparison.task}, {comparison.samples:,} samples in both{left_out}",
         *(f"  {name:<{width}}  {_difference(name, change)}" for name, change in comparison.differences.items()),
         f"{comparison.headline}: {len(comparison.gained):,} gained, {len(comparison.lost):,} lost; "

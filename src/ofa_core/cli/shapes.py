@@ -9,6 +9,7 @@ from typing import Any, get_args
 from ..demo.files import FILES, write_dataset
 from ..demo.world import Split
 from ..errors import OFAError
+from ..utils.printable import printable
 
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
@@ -26,5 +27,5 @@ def _shapes(args: argparse.Namespace) -> int:
         raise OFAError(f"--count must be at least 1 and --first at least 0, not {args.count} and {args.first}")
     write_dataset(args.out, args.count, args.split, first=args.first)
     for name, content in FILES.items():
-        print(f"{args.out / name.format(split=args.split)}: {content}")
+        print(printable(f"{args.out / name.format(split=args.split)}: {content}"))
     return 0

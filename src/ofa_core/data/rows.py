@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
-import weakref
 from collections.abc import Sequence
 from dataclasses import replace
+from multiprocessing.reduction import DupFd
 from pathlib import Path
+from typing import IO, Any
 
 import torch
 from PIL import Image
 
 from ..errors import OFAError
+from ..utils.atomic_write import naming_errors
+from ..utils.printable import printable
 from .images import Images
 from .readers import read_records
 from .records import BadRow, Format, Record
@@ -21,8 +25,8 @@ from .records import BadRow, Format, Record
 class ShuffledRecords:
     """The records of a file, shuffled anew for every epoch; row ``index`` is always the same.
 
-    All rows are read and checked once at the start. Pictures that stand inline in them go to a temporary file, so that
-    memory holds only texts and boxes.
+    All rows are read and checked once at the start, their pictures when they are due. Pictures that stand inline in
+    them go to a temporary file, so that memory holds only texts and boxes.
 
     Raises:
         OFAError: the file cannot be read or holds no rows.
@@ -50,6 +54,8 @@ class ShuffledRecords:
         if not self._records:
             raise OFAError(f"{path} holds no rows to learn from")
         self._inline.close()
+        self._skip_bad = skip_bad
+        self._failures: list[str] = []
         self._epoch = -1
         self._order: list[int] = []
 
@@ -57,7 +63,27 @@ class ShuffledRecords:
         return len(self._records)
 
     def row(self, index: int) -> tuple[Record, Image.Image]:
-        """A record and its picture, RGB at its own size; its box lies within the picture."""
+        """A record and its picture, RGB at its own size; its box lies within the picture.
+
+        With ``skip_bad``, the next row takes the place of one whose picture cannot be used: a batch is as large as
+        ever, and the same whenever it is made.
+
+        Raises:
+            OFAError: the picture, with ``skip_bad`` that of every row, cannot be used.
+        """
+        for further in range(len(self) - 1 if self._skip_bad else 0):
+            try:
+                return self._row(index + further)
+            except OFAError as error:
+                self._failures.append(str(error))
+        return self._row(index + len(self) - 1 if self._skip_bad else index)
+
+    def take_failures(self) -> list[str]:
+        """Errors of the rows whose places others took since this was last asked."""
+        failures, self._failures = self._failures, []
+        return failures
+
+    def _row(self, index: int) -> tuple[Record, Image.Image]:
         epoch, place = divmod(index, len(self))
         if epoch != self._epoch:
             order = torch.randperm(len(self), generator=torch.Generator().manual_seed(self.seed + epoch))
@@ -69,33 +95,39 @@ class ShuffledRecords:
 
 
 class _InlineFile:
-    """Pieces of bytes in a temporary file, which is removed with this object; processes read it on their own."""
+    """Pieces of bytes in a temporary file without a name: however its processes end, nothing of it is left.
+
+    It is read without moving a position, which processes share; one that was not forked is handed the open file.
+    """
 
     def __init__(self) -> None:
-        self._file = tempfile.NamedTemporaryFile(prefix="ofa_core.", delete=False)  # noqa: SIM115, kept open
-        self.path = Path(self._file.name)
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, kept open
         self._size = 0
-        self._finalizer = weakref.finalize(self, self.path.unlink, missing_ok=True)
 
     def add(self, content: bytes) -> tuple[int, int]:
         """Add ``content``; returns its start and its length."""
         start = self._size
-        self._file.write(content)
+        with naming_errors(Path(tempfile.gettempdir())):
+            self._file.write(content)
         self._size += len(content)
         return start, len(content)
 
     def close(self) -> None:
         """Nothing more is added."""
-        self._file.close()
+        with naming_errors(Path(tempfile.gettempdir())):
+            self._file.flush()
 
     def read(self, start: int, length: int) -> bytes:
         """Return what was added there."""
-        if not length:
-            return b""
-        with self.path.open("rb") as file:
-            file.seek(start)
-            return file.read(length)
+        return os.pread(self._file.fileno(), length, start)
+
+    def __getstate__(self) -> tuple[Any, int]:
+        return DupFd(self._file.fileno()), self._size
+
+    def __setstate__(self, state: tuple[Any, int]) -> None:
+        descriptor, self._size = state
+        self._file = open(descriptor.detach(), "rb")  # noqa: SIM115, kept open
 
 
 def _report(bad: BadRow) -> None:
-    print(f"skipped: {bad}", file=sys.stderr, flush=True)
+    print(printable(f"skipped: {bad}"), file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ..utils.atomic_write import atomic_path
+from ..utils.atomic_write import atomic_path, naming_errors
 from .dialogs import closed_dialog, open_dialog
 from .language import PHRASES, caption, phrase
 from .world import Scene, Split, Thing, draw, make_scene
@@ -31,7 +31,8 @@ def write_dataset(directory: Path, count: int, split: Split = "test", *, first: 
     images.mkdir(parents=True, exist_ok=True)
     scenes = [make_scene(seed, split) for seed in range(first, first + count)]
     for number, scene in enumerate(scenes):
-        draw(scene).save(images / _name(number))
+        with naming_errors(images / _name(number)):
+            draw(scene).save(images / _name(number))
     _write(directory / "phrases.tsv", _phrases(scenes, tuple(PHRASES), images))
     _write(directory / "names.tsv", _phrases(scenes, ("name",), images))
     _write(directory / f"guesswhat.{split}.jsonl.gz", _json_lines(scenes, _game), compressed=True)

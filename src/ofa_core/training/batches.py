@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 from torch.utils.data import Dataset
 
@@ -21,6 +22,15 @@ class Source(Protocol):
 
     def examples(self, index: int) -> list[Example]:
         """Examples of a row; nothing where it has nothing to teach."""
+        ...
+
+
+@runtime_checkable
+class SkippingSource(Source, Protocol):
+    """A source that leaves out rows which cannot be used."""
+
+    def take_failures(self) -> list[str]:
+        """Errors of the rows that were left out since this was last asked."""
         ...
 
 
@@ -72,7 +82,9 @@ class Batches(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         first = (index * self.world + self.rank) * self.batch_size
         examples = [example for row in range(first, first + self.batch_size) for example in self.row(row)]
-        return collate(examples, self.tokenizer, self.transform, self.group_size)
+        batch = collate(examples, self.tokenizer, self.transform, self.group_size)
+        failures = [source.take_failures() for source in self.sources if isinstance(source, SkippingSource)]
+        return replace(batch, failures=tuple(failure for some in failures for failure in some))
 
     def row(self, row: int) -> list[Example]:
         """The examples of row ``row`` of the mixture."""

@@ -32,6 +32,8 @@ class Batch:
 
     pixels: Tensor | None  # [pictures, 3, h, w], each picture once
     groups: tuple[Group, ...]
+    #: Errors of the rows that were left out.
+    failures: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """The same on ``device``."""
@@ -43,7 +45,7 @@ class Batch:
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Batch:
         pixels = None if self.pixels is None else change(self.pixels)
-        return Batch(pixels, tuple(Group(*map(change, vars(group).values())) for group in self.groups))
+        return Batch(pixels, tuple(Group(*map(change, vars(group).values())) for group in self.groups), self.failures)
 
 
 def collate(

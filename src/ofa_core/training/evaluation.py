@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from ..bench.runner import Run, make_header, run_task
 from ..bench.samples import Models, Settings
 from ..bench.tasks import TASKS
 from ..data.loading import DataFiles
-from ..errors import OFAError
 from ..model.ofa import OFAModel
 from ..text import Tokenizer
 from ..utils.distributed import Process
@@ -21,28 +21,30 @@ DIRECTORY = "evaluation"
 
 
 class Evaluation:
-    """Runs the benchmarks of a training run; its results files stand beside the run's models.
-
-    Raises:
-        OFAError: a benchmark's task does not exist.
-    """
+    """Runs the benchmarks of a training run; its results files stand beside the run's models."""
 
     def __init__(
         self, benchmarks: Sequence[EvaluationSettings], tokenizer: Tokenizer, out: Path, process: Process
     ) -> None:
-        for benchmark in benchmarks:
-            if benchmark.task not in TASKS:
-                raise OFAError(f"there is no benchmark {benchmark.task!r}; there are {', '.join(TASKS)}")
-        self.benchmarks = benchmarks
+        #: Benchmarks by the names of their scores.
+        self.benchmarks = _named(benchmarks)
         self.tokenizer = tokenizer
         self.out = out / DIRECTORY
         self.process = process
 
     def __call__(self, model: OFAModel, step: int) -> dict[str, float]:
         """The headline score of every benchmark by its task and name, the same in every process."""
-        return dict(self._score(model, step, benchmark) for benchmark in self.benchmarks)
+        return {name: self._score(model, step, benchmark) for name, benchmark in self.benchmarks.items()}
 
-    def _score(self, model: OFAModel, step: int, benchmark: EvaluationSettings) -> tuple[str, float]:
+    def cut(self, step: int) -> None:
+        """Remove the results of steps behind ``step``, which will be done again."""
+        if self.process.is_rank0:
+            for directory in self.out.glob("*/step-*"):
+                number = directory.name.removeprefix("step-")
+                if number.isdecimal() and int(number) > step:
+                    shutil.rmtree(directory)
+
+    def _score(self, model: OFAModel, step: int, benchmark: EvaluationSettings) -> float:
         ofa = OFA(model, self.tokenizer, optimize=False)  # a model in parts (FSDP2) can be used as it is only
         settings = Settings(batch_size=benchmark.batch_size, limit=benchmark.limit)
         task = TASKS[benchmark.task]
@@ -60,4 +62,15 @@ class Evaluation:
         run = Run(task, data, models, settings, header, self.out, skip_bad=True, quiet=True)
         outcome = run_task(run, self.process)
         told = self.process.broadcast_from_rank0(lambda: f"{outcome.summary.headline.value!r}" if outcome else "")
-        return f"{task.name}/{Path(benchmark.path).stem}", float(told)
+        return float(told)
+
+
+def _named(benchmarks: Sequence[EvaluationSettings]) -> dict[str, EvaluationSettings]:
+    """Each by its task and its file's name, with a number where another one is called so already."""
+    named: dict[str, EvaluationSettings] = {}
+    for benchmark in benchmarks:
+        name, number = f"{benchmark.task}/{benchmark.path.stem}", 2
+        while name in named:
+            name, number = f"{benchmark.task}/{benchmark.path.stem} ({number})", number + 1
+        named[name] = benchmark
+    return named

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..utils.atomic_write import atomic_write_text
+from ..utils.atomic_write import atomic_write_text, naming_errors
 from .plot import curve_svg
 
 LOG_FILE = "log.jsonl"
@@ -25,24 +27,46 @@ class Log:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Add a line."""
         if self._writes:
-            line = json.dumps({"step": step} | {name: round(value, 6) for name, value in values.items()})
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            content = _line({"step": step, **values}).encode()
+            with naming_errors(self.path), self.path.open("ab", buffering=0) as file:
+                length = file.tell()
+                try:
+                    if file.write(content) < len(content):
+                        file.write(content)  # which says why
+                except BaseException:
+                    os.ftruncate(file.fileno(), length)
+                    raise
 
-    def rows(self) -> list[dict[str, float]]:
-        """The lines so far."""
+    def rows(self) -> list[dict[str, float | None]]:
+        """The lines so far, without those that a kill or a full disk cut; what was not finite is None."""
         if not self.path.is_file():
             return []
-        lines = self.path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]  # the last is empty, or was being written
+        rows = map(_row, self.path.read_bytes().split(b"\n")[:-1])  # the last is empty, or was being written
+        return [row for row in rows if row is not None]
 
     def cut(self, step: int) -> None:
         """Forget what was logged behind ``step``: it will be done again."""
         if self._writes and self.path.is_file():
-            kept = [row for row in self.rows() if row["step"] <= step]
-            atomic_write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+            kept = [row for row in self.rows() if (row["step"] or 0) <= step]
+            atomic_write_text(self.path, "".join(map(_line, kept)))
 
     def plot(self) -> None:
         """Draw the curves of everything that was logged."""
         if self._writes:
             atomic_write_text(self.path.with_name(PLOT_FILE), curve_svg(self.rows()))
+
+
+def _line(row: Mapping[str, float | None]) -> str:
+    """A row as JSON, which has no numbers that are not finite: null stands for them."""
+    finite = {name: value if value is not None and math.isfinite(value) else None for name, value in row.items()}
+    rounded = {name: None if value is None else round(value, 6) for name, value in finite.items()}
+    return json.dumps(rounded, allow_nan=False) + "\n"
+
+
+def _row(line: bytes) -> dict[str, float | None] | None:
+    """The row of a line; None where it is not a whole one."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None

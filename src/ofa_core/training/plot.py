@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT, MARGIN = 720, 220, 48
@@ -12,13 +13,14 @@ POINTS = 240
 NOT_CURVES = {"step", "seconds"}
 
 
-def curve_svg(rows: Sequence[dict[str, float]]) -> str:
-    """One panel for each value that the rows of a log hold, against the step."""
-    names = dict.fromkeys(name for row in rows for name in row if name not in NOT_CURVES)
-    panels = [
-        _panel(name, [(row["step"], row[name]) for row in rows if name in row], top * HEIGHT)
-        for top, name in enumerate(names)
-    ]
+def curve_svg(rows: Sequence[Mapping[str, float | None]]) -> str:
+    """One panel for each value that the rows of a log hold, against the step; what is not finite is left out."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name not in NOT_CURVES and value is not None and math.isfinite(value):
+                points.setdefault(name, []).append((row["step"] or 0, value))
+    panels = [_panel(name, points[name], top * HEIGHT) for top, name in enumerate(points)]
     height = max(1, len(panels)) * HEIGHT
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '

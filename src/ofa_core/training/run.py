@@ -15,6 +15,7 @@ from ..text import Tokenizer
 from ..utils.distributed import Process, process_group
 from ..vision.transform import ImageTransform
 from .batches import Batches
+from .checks import check_files
 from .evaluation import Evaluation
 from .init import make_config, make_model
 from .losses import LossModule
@@ -27,6 +28,7 @@ from .trainer import Trainer
 def make_trainer(settings: TrainingSettings, process: Process | None = None) -> Trainer:
     """Everything a run needs, ready to :meth:`~Trainer.run`; ``process`` is this one among several."""
     process = process or Process()
+    check_files(settings)
     torch.manual_seed(settings.seed)  # the same new weights on every process
     model, tokenizer = _begin(settings)
     freeze(model, settings.freeze)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from PIL import Image
 
@@ -97,7 +98,7 @@ def _agent(pipeline: Pipeline, record: Record, image: Image.Image) -> list[Examp
 
 
 @dataclass(frozen=True)
-class _Lesson:
+class Lesson:
     """A format and what its rows teach."""
 
     format: Format
@@ -105,18 +106,18 @@ class _Lesson:
 
 
 #: Tasks that can be learned from dataset files, by their names in settings.
-LESSONS: dict[str, _Lesson] = {
-    "refcoco_grounding": _Lesson("refcoco", _phrase),
-    "refcoco_caption": _Lesson("refcoco", _region_caption),
-    "caption": _Lesson("caption", _caption),
-    "vqa": _Lesson("vqa", _answer),
-    "guesswhat_grounding": _Lesson("guesswhat", partial(_dialog, "guesswhat")),
-    "guesswhat_oracle": _Lesson("guesswhat", partial(_answers, "guesswhat", 0)),
-    "guesswhat_question": _Lesson("guesswhat", partial(_questions, "guesswhat", 0)),
-    "invig_grounding": _Lesson("invig", partial(_dialog, "invig")),
-    "invig_oracle": _Lesson("invig", partial(_answers, "invig", 1)),
-    "invig_question": _Lesson("invig", partial(_questions, "invig", 1)),
-    "invig_agent": _Lesson("invig", _agent),
+LESSONS: dict[str, Lesson] = {
+    "refcoco_grounding": Lesson("refcoco", _phrase),
+    "refcoco_caption": Lesson("refcoco", _region_caption),
+    "caption": Lesson("caption", _caption),
+    "vqa": Lesson("vqa", _answer),
+    "guesswhat_grounding": Lesson("guesswhat", partial(_dialog, "guesswhat")),
+    "guesswhat_oracle": Lesson("guesswhat", partial(_answers, "guesswhat", 0)),
+    "guesswhat_question": Lesson("guesswhat", partial(_questions, "guesswhat", 0)),
+    "invig_grounding": Lesson("invig", partial(_dialog, "invig")),
+    "invig_oracle": Lesson("invig", partial(_answers, "invig", 1)),
+    "invig_question": Lesson("invig", partial(_questions, "invig", 1)),
+    "invig_agent": Lesson("invig", _agent),
 }
 #: The drawn world, which needs no files.
 SHAPES = "shapes"
@@ -134,6 +135,10 @@ class FileSource:
         """Examples of row ``index``."""
         return self.teach(self.pipeline, *self.rows.row(index))
 
+    def take_failures(self) -> list[str]:
+        """Errors of the rows whose places others took since this was last asked."""
+        return self.rows.take_failures()
+
 
 def make_source(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:
     """The source of one table of the settings; ``pipeline``'s model may be without weights.
@@ -141,17 +146,26 @@ def make_source(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:
     Raises:
         OFAError: there is no such task, or its settings or rows are wrong.
     """
-    if data.task == SHAPES:
+    lesson, path = lesson_of(data)
+    if lesson is None or path is None:
         return _shapes(data, pipeline, seed)
+    rows = ShuffledRecords(lesson.format, path, data.images, columns=data.columns, skip_bad=data.skip_bad, seed=seed)
+    return FileSource(pipeline, rows, lesson.teach)
+
+
+def lesson_of(data: DataSettings) -> tuple[Lesson | None, Path | None]:
+    """The format and the meaning of a table's rows, and their file; neither for the drawn world.
+
+    Raises:
+        OFAError: there is no such task, or its settings are wrong.
+    """
+    if data.task == SHAPES:
+        return None, None
     if data.task not in LESSONS:
         raise OFAError(f"there is no training task {data.task!r}; there are {', '.join([SHAPES, *LESSONS])}")
     if data.path is None or data.options:
         raise OFAError(f"the training task {data.task!r} needs a path and has no options")
-    lesson = LESSONS[data.task]
-    rows = ShuffledRecords(
-        lesson.format, data.path, data.images, columns=data.columns, skip_bad=data.skip_bad, seed=seed
-    )
-    return FileSource(pipeline, rows, lesson.teach)
+    return LESSONS[data.task], data.path
 
 
 def _shapes(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:

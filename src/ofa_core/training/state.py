@@ -58,8 +58,12 @@ def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
 def save_state(path: Path, groups: dict[str, dict[str, Tensor]], facts: dict[str, Any]) -> None:
     """Write groups of tensors and some facts, beside and renamed."""
     tensors = {f"{group}:{name}": t for group, part in groups.items() for name, t in part.items()}
+    metadata = {"format": FORMAT, "facts": json.dumps(facts)}
     with atomic_path(path) as temporary:
-        save_file(unshare_tensors(tensors), temporary, metadata={"format": FORMAT, "facts": json.dumps(facts)})
+        try:
+            save_file(unshare_tensors(tensors), temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OFAError(f"{path} cannot be written: {error}") from None
 
 
 def read_state(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

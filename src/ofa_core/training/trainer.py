@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -14,16 +16,21 @@ from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from ..checkpoint.model_dir import save_directory
+from ..checkpoint.model_dir import PROVENANCE_FILE, save_directory
 from ..errors import OFAError
 from ..model.ofa import OFAModel
 from ..text import Tokenizer
 from ..utils.distributed import Process
+from ..utils.printable import printable
 from ..utils.progress import progress
+from ..utils.scratch import remove_leftovers, sole_writer
+from ..utils.stopping import Stopped, check_stop, stop_at_safe_points, stop_requested
 from .batches import Batches
 from .checkpointing import checkpoint_activations
 from .collate import Batch
+from .evaluation import Evaluation
 from .log import Log
 from .losses import LossModule
 from .optim import make_optimizer, make_schedule
@@ -71,12 +78,24 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.autocast == "float16")
         self.step = 0
         self.skipped = 0  # steps in a row whose gradient was not finite
+        self.left_out = 0  # rows that could not be used, whose places others took
+        self._told: set[str] = set()
+        self._stopping = False  # a signal has reached one of the processes
+        self._evaluated = True  # what was due behind the present step
         self.best = float("-inf")
         self.log = Log(settings.out, writes=self.process.is_rank0)
 
     def run(self) -> None:
-        """Train from where the run stands to its last step."""
-        self._resume()
+        """Train from where the run stands to its last step.
+
+        A signal (:mod:`~ofa_core.utils.stopping`) ends it behind the present step, with the state on the disk.
+        """
+        alone = sole_writer(self.settings.out) if self.process.is_rank0 else contextlib.nullcontext()
+        with alone, stop_at_safe_points():
+            self._resume()
+            self._train()
+
+    def _train(self) -> None:
         settings = self.settings
         micro_batches = self._micro_batches()
         with progress(settings.steps, self.step, "train", unit=" steps", shown=self.process.is_rank0) as bar:
@@ -90,11 +109,24 @@ class Trainer:
                     seconds = time.perf_counter() - started
                     row = {"loss": loss, "accuracy": accuracy, "norm": norm, "lr": lr, "seconds": seconds}
                     bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.3f}", refresh=False)
-                    self.log.write(self.step, row)
-                if self.evaluate is not None and self._due(settings.evaluate_every):
-                    self._evaluate(self.evaluate)
-                if self._due(settings.save_every):
-                    self._save()
+                    left_out = {"left_out": self.left_out} if self.left_out else {}
+                    self.log.write(self.step, row | left_out)
+                self._end_step()
+
+    def _end_step(self) -> None:
+        """Do what is due behind a step: an evaluation, then what is saved.
+
+        Raises:
+            Stopped: a signal asks for it; the state tells whether the evaluation is still to be done.
+        """
+        self._evaluated = True
+        if self.evaluate is not None and self._due(self.settings.evaluate_every):
+            self._evaluated = not self._stopping and self._evaluate(self.evaluate)
+        if self._stopping or self._due(self.settings.save_every):
+            self._save()
+        if self._stopping:
+            check_stop()
+            raise Stopped(signal.SIGTERM)  # it was another process that the signal has reached
 
     def _due(self, every: int | None) -> bool:
         """Tell whether it is time for what is done ``every`` so many steps and at the end; None: at the end alone."""
@@ -105,15 +137,21 @@ class Trainer:
         self.model.train()
         if self.settings.freeze_batch_norm:
             _freeze_batch_norm(self.model)
-        totals = torch.zeros(4, dtype=torch.float64, device=self.device)  # loss, tokens in it, all tokens, right ones
+        # loss, tokens in it, all tokens, right ones, rows left out, processes that a signal has reached
+        totals = torch.zeros(6, dtype=torch.float64, device=self.device)
         for number, batch in enumerate(micro_batches):
             last = number == len(micro_batches) - 1
             with self.parallel.gradient_sync(self.loss, last):
                 with self._autocast():
                     loss, counts = self.loss(batch.to(self.device), self.step)
                 self.scaler.scale(loss).backward()
-            totals += torch.cat([loss.detach()[None], counts]).double()
+            totals[:4] += torch.cat([loss.detach()[None], counts]).double()
+            totals[4] += len(batch.failures)
+            self._tell(batch.failures)
+        totals[5] = stop_requested()
         totals = self.parallel.sum_over_processes(totals)
+        self.left_out += int(totals[4])
+        self._stopping = bool(totals[5] > 0)
         self.scaler.unscale_(self.optimizer)
         # The gradient of the sum of losses, as an average over processes, becomes that of the mean over tokens.
         _scale_gradients(self.model, self.process.world_size / max(1.0, float(totals[1])))
@@ -122,6 +160,13 @@ class Trainer:
             raise OFAError(f"the loss of step {self.step + 1} is {value}; a smaller lr or another autocast may help")
         norm = self._update()
         return value, float(totals[3] / totals[2].clamp(min=1)), norm
+
+    def _tell(self, failures: Iterable[str]) -> None:
+        """Say once of each row that is left out why."""
+        for failure in failures:
+            if failure not in self._told:
+                self._told.add(failure)
+                tqdm.write(printable(f"skipped: {failure}"), file=sys.stderr)
 
     def _update(self) -> float:
         """Move the weights by the gradients there are, unless one of them is not finite; their norm before clipping."""
@@ -177,12 +222,20 @@ class Trainer:
         """The model to use: the moving average where there is one."""
         return self.model if self.average is None else self.average.module  # type: ignore[return-value]
 
-    def _evaluate(self, evaluate: Evaluate) -> None:
-        scores = evaluate(self.result.eval(), self.step)
+    def _evaluate(self, evaluate: Evaluate) -> bool:
+        """Evaluate the model; False where a signal came in between, and it is to be done again."""
+        try:
+            scores = evaluate(self.result.eval(), self.step)
+        except Stopped:
+            if self.process.world_size > 1:  # the others are at another place, and no state can be put together
+                raise
+            self._stopping = True
+            return False
         self.log.write(self.step, scores)
         if scores and (headline := next(iter(scores.values()))) > self.best:
             self.best = headline
             self._write_model(BEST)
+        return True
 
     def _write_model(self, name: str) -> None:
         """Store the model as a directory that everything else loads."""
@@ -193,7 +246,7 @@ class Trainer:
             save_directory(out, state, self.model.config, self.tokenizer, provenance, overwrite=True)
 
     def _save(self) -> None:
-        """Write the state of the run, the model and the plot."""
+        """Write the state of the run, the plot and the model."""
         groups = {
             "model": {name: full_tensor(tensor) for name, tensor in self.model.state_dict().items()},
             "optimizer": optimizer_tensors(self.model, self.optimizer),
@@ -205,6 +258,8 @@ class Trainer:
             "step": self.step,
             "best": self.best,
             "skipped": self.skipped,
+            "left_out": self.left_out,
+            "evaluated": self._evaluated,
             "scaler": self.scaler.state_dict(),
             "settings": self.settings.fingerprint(),
         }
@@ -216,8 +271,11 @@ class Trainer:
     def _resume(self) -> None:
         """Take up the state of an earlier run of the same settings, if there is one."""
         path = self.settings.out / STATE_FILE
+        remains = [path, self.log.path, *(self.settings.out.resolve() / name for name in (LAST, BEST))]
+        for target in remains if self.process.is_rank0 else ():
+            remove_leftovers(target)
         if not path.is_file():
-            self.log.cut(0)
+            self._cut(0, evaluated=0)
             return
         groups, facts = read_state(path)
         if facts["settings"] != (now := self.settings.fingerprint()):
@@ -234,7 +292,28 @@ class Trainer:
         self.schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]
         self.scaler.load_state_dict(facts["scaler"])
         self.parallel.restore_random(groups["random"], self.device)
-        self.log.cut(self.step)
+        self.left_out = facts.get("left_out", 0)
+        evaluated = facts.get("evaluated", True)
+        self._cut(self.step, evaluated=self.step - (not evaluated))
+        if self.process.broadcast_from_rank0(self._stored_step) != str(self.step):
+            self._write_model(LAST)  # the run was killed between the state and the model
+        if not evaluated:
+            self._end_step()
+
+    def _cut(self, step: int, evaluated: int) -> None:
+        """Forget what was logged behind ``step`` and what behind ``evaluated``: it will be done again."""
+        self.log.cut(step)
+        self.log.plot()
+        if isinstance(self.evaluate, Evaluation):
+            self.evaluate.cut(evaluated)
+
+    def _stored_step(self) -> str:
+        """The step of the model :data:`LAST`; empty where it is not there."""
+        try:
+            provenance = json.loads((self.settings.out / LAST / PROVENANCE_FILE).read_text())
+        except (OSError, ValueError):
+            return ""
+        return str(provenance.get("trained_for")) if isinstance(provenance, dict) else ""
 
 
 def _average(model: OFAModel, settings: TrainingSettings) -> AveragedModel | None:

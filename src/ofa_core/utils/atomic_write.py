@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .scratch import is_scratch, scratch_directory
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, of its suffix, that takes its place when the block ends without an error."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    temporary.unlink(missing_ok=True)
-    try:
+    """A temporary path beside ``path``, of its name, that takes its place when the block ends without an error.
+
+    Raises:
+        OSError: it cannot be written; the error names ``path``.
+    """
+    with naming_errors(path), scratch_directory(path) as scratch:
+        temporary = scratch / path.name
         yield temporary
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def atomic_write_text(path: Path, text: str) -> None:
@@ -27,3 +30,20 @@ def atomic_write_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def naming_errors(path: Path) -> Iterator[None]:
+    """Let an error of the system that names no file, or one beside ``path``, name ``path``, which is being written.
+
+    ``write`` says "No space left on device" and not where.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        unnamed = error.filename is None or is_scratch(os.fsdecode(error.filename), path)
+        if error.errno is None or not unnamed:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -1,0 +1,78 @@
+"""Everything that a run reads, looked at before anything is loaded: no run of days ends on a file that is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..bench.tasks import TASKS, read_samples
+from ..data.images import Images
+from ..data.loading import DataFiles
+from ..data.readers import read_records
+from ..data.records import Record
+from ..errors import OFAError
+from .settings import DataSettings, EvaluationSettings, TrainingSettings
+from .sources import lesson_of
+
+
+def check_files(settings: TrainingSettings) -> None:
+    """Look at every file that ``settings`` name.
+
+    Rows to learn from are all read when the run begins; here they are looked at until a picture is found, and those of
+    benchmarks, which are due late, to their end.
+
+    Raises:
+        OFAError: a file is missing, of another kind or damaged, or holds nothing that can be used.
+    """
+    new = settings.new_model
+    for path in (settings.loss.answers, None if new is None else new.stem):
+        if path is not None and not path.exists():
+            raise OFAError(f"{path} does not exist")
+    for data in settings.data:
+        _check_source(data)
+    for benchmark in settings.evaluation:
+        _check_benchmark(benchmark)
+
+
+def _check_source(data: DataSettings) -> None:
+    lesson, path = lesson_of(data)
+    if lesson is None or path is None:
+        return
+    bad: list[OFAError] = []
+    on_bad = bad.append if data.skip_bad else None
+    with Images.open(data.images) as images:
+        records = read_records(lesson.format, path, columns=data.columns, on_bad=on_bad)
+        if not _has_picture(images, records, bad, skip_bad=data.skip_bad):
+            raise _nothing(path, "holds no rows to learn from", bad)
+
+
+def _check_benchmark(benchmark: EvaluationSettings) -> None:
+    if benchmark.task not in TASKS:
+        raise OFAError(f"there is no benchmark {benchmark.task!r}; there are {', '.join(TASKS)}")
+    bad: list[OFAError] = []
+    data = DataFiles(benchmark.path, benchmark.images)
+    with Images.open(benchmark.images) as images:
+        samples = read_samples(TASKS[benchmark.task], data, benchmark.limit, bad.append)
+        found = _has_picture(images, (sample.record for sample in samples), bad, skip_bad=True)
+        for _ in samples:  # a file that is damaged further on
+            pass
+    if not found:
+        raise _nothing(benchmark.path, f"holds no sample of {benchmark.task} that can be used", bad)
+
+
+def _has_picture(images: Images, records: Iterator[Record], bad: list[OFAError], *, skip_bad: bool) -> bool:
+    """Read on until a picture can be used; the first must be, unless bad ones are skipped."""
+    for record in records:
+        try:
+            images.load(record)
+        except OFAError as error:
+            if not skip_bad:
+                raise
+            bad.append(error)
+        else:
+            return True
+    return False
+
+
+def _nothing(path: Path, problem: str, bad: list[OFAError]) -> OFAError:
+    return OFAError(f"{path} {problem}{f'; the first problem is {bad[0]}' if bad else ''}")
