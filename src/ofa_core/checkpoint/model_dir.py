@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +22,7 @@ from ..config import OFAConfig, TaskSettings
 from ..errors import CheckpointError, OFAError
 from ..model.ofa import OFAModel
 from ..text import Tokenizer
+from ..utils.atomic_write import permissions_of_new_files
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -214,10 +215,13 @@ def atomic_directory(target: Path, overwrite: bool) -> Iterator[Path]:
         raise CheckpointError(f"{target} is not a model directory and is not overwritten")
     target = target.resolve()  # through a link, the directory itself is replaced
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}"
+    temporary.mkdir()  # of the permissions that the umask leaves, unlike those of the module tempfile
     try:
+        mode = permissions_of_new_files(temporary / "permissions")
         yield temporary
-        temporary.chmod(0o755)
+        for file in temporary.iterdir():
+            file.chmod(mode)
         if target.exists():
             old = temporary.with_name(temporary.name + ".old")
             target.rename(old)
