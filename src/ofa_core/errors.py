@@ -22,7 +22,16 @@ def first_problem(error: ValidationError, whole: str = "", *, show_input: bool =
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
     if show_input and where:
-        where = f"{where} is {first['input']!r}"
+        where = f"{where} is {shown(first['input'])}"
     reason = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
     what = where or whole
     return f"{what}: " * bool(what) + reason.removeprefix("Value error, ")
+
+
+def shown(value: object, length: int = 80) -> str:
+    """A value as a message shows it: its ``repr``, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to spell integers of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= length else f"{text[:length]}..."

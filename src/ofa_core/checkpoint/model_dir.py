@@ -196,7 +196,7 @@ def check_state(state: Mapping[str, Tensor], config: OFAConfig) -> OFAModel:
     """
     try:
         network = empty_model(config)
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:  # of sizes, and of the names of classification heads
         raise CheckpointError(f"no model can have these sizes: {str(error).splitlines()[0]}") from None
     model = network.state_dict()
     expected = {name: tensor.shape for name, tensor in model.items()}

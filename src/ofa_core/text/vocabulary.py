@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from ..config import LIMITS, check_limit
 from ..errors import OFAError
 from .bpe import read_text_file
 
@@ -46,6 +47,10 @@ class Vocabulary:
         for name, size in (("code_dict_size", self.code_dict_size), ("num_bins", self.num_bins)):
             if size < 0:
                 raise OFAError(f"{name} must not be negative, it is {size}")
+            try:
+                check_limit(size, LIMITS[name])
+            except ValueError as error:
+                raise OFAError(f"{name}: {error}") from None
         for token in self.extra_tokens:
             if token.split() != [token]:
                 raise OFAError(f"extra token {token!r} is empty or holds white space, which separates symbols")
