@@ -195,7 +195,7 @@ def _check_arguments(config: OFAConfig, args: Mapping[str, Any]) -> None:
     depths = STEM_DEPTHS.get(str(args.get("resnet_type")))
     if depths is not None and depths != config.stem_depths:
         raise CheckpointError(
-            f"the stored argument resnet_type={shown(args['resnet_type'])} means {depths} blocks, "
+            f"the stored argument resnet_type={args['resnet_type']} means {depths} blocks, "
             f"the tensors hold {config.stem_depths}"
         )
     for name, value in expected.items():
