@@ -21,8 +21,9 @@ from ofa_core.checkpoint.model_dir import list_names
 from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError, OFAError
 from ofa_core.text import Tokenizer
-from ofa_core.text.bpe import ByteLevelBPE, byte_symbols, read_merges, read_text_file
+from ofa_core.text.bpe import ByteLevelBPE, byte_symbols, read_merges
 from ofa_core.text.vocabulary import UNK, Vocabulary
+from ofa_core.utils.input_files import parse_json, read_text_file
 
 from .infer_config import UNUSED, arguments_of, task_of
 from .names import DROPPED, FAIRSEQ, TIED, NameMap
@@ -330,11 +331,13 @@ def _tokens_by_id(directory: Path, origin: dict[str, Path]) -> list[str]:
 def _read_token_ids(path: Path) -> Iterable[tuple[str, int]]:
     """The pairs of a JSON object of token and id; a key that stands there twice comes twice."""
     try:
-        content = json.loads(read_text_file(path), object_pairs_hook=tuple)  # arrays are lists, objects alone tuples
+        content = parse_json(read_text_file(path), object_pairs_hook=tuple)  # arrays are lists, objects alone tuples
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
     except OFAError as error:
         raise CheckpointError(str(error)) from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON that can be read ({error})") from None
     if not isinstance(content, tuple):
         raise CheckpointError(f"{path}: expected one JSON object from token to integer id")
     for token, number in content:

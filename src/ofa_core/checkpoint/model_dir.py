@@ -23,6 +23,7 @@ from ..model.ofa import OFAModel
 from ..text import Tokenizer
 from ..text.tokenizer import VOCABULARY_KINDS
 from ..utils.atomic_write import permissions_of_new_files
+from ..utils.input_files import read_small_file
 from .digests import changed_files, describe_changes, sha256, write_digests
 
 CONFIG_FILE = "config.json"
@@ -73,7 +74,7 @@ def load_config(directory: str | os.PathLike[str]) -> OFAConfig:
 def _read_config(directory: str | os.PathLike[str]) -> OFAConfig:
     path = Path(directory) / CONFIG_FILE
     try:
-        return OFAConfig.from_json(path.read_text(), str(path))
+        return OFAConfig.from_json(read_small_file(path).decode("utf-8"), str(path))
     except UnicodeDecodeError:
         raise CheckpointError(f"{path} is not text") from None
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import OFAError
+from ..utils.input_files import parse_json, read_text_file
 
 # The cache of encoded words is emptied when it is full; a longer word is seldom seen twice and is not kept.
 _CACHE_WORDS = 1 << 16
@@ -202,21 +203,15 @@ def _token_bytes(token_ids: Mapping[str, int]) -> dict[int, bytes]:
     return table
 
 
-def read_text_file(path: Path) -> str:
-    """Read a UTF-8 file of the vocabulary with errors of one line."""
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise OFAError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise OFAError(f"{path}: not UTF-8 at byte {error.start}") from None
-
-
 def _read_token_ids(path: Path) -> dict[str, int]:
     try:
-        token_ids = json.loads(read_text_file(path))
+        token_ids = parse_json(read_text_file(path))
     except json.JSONDecodeError as error:
         raise OFAError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+    except OFAError:
+        raise
+    except ValueError as error:
+        raise OFAError(f"{path}: not JSON that can be read ({error})") from None
     if not isinstance(token_ids, dict) or not all(type(number) is int for number in token_ids.values()):
         raise OFAError(f"{path}: expected one JSON object from token to integer id")
     return token_ids

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from ..config import LIMITS, check_limit
 from ..errors import OFAError
-from .bpe import read_text_file
+from ..utils.input_files import read_text_file
 
 _CONTROL = ("<s>", "<pad>", "</s>", "<unk>")
 #: Ids that are the same in every vocabulary.

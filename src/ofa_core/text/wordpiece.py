@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import OFAError
-from .bpe import read_text_file
+from ..utils.input_files import read_text_file
 
 _UNKNOWN = "[UNK]"
 _CONTINUES = "##"

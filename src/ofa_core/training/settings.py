@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from ..errors import OFAError, first_problem
+from ..utils.input_files import read_text_file
 
 
 class _Settings(BaseModel):
@@ -179,8 +180,8 @@ class TrainingSettings(_Settings):
             OFAError: it cannot be read, or a setting is missing, wrong or unknown.
         """
         try:
-            content = _parsed(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = _parsed(read_text_file(path))
+        except (OSError, ValueError, RecursionError) as error:
             raise OFAError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
         try:
             return cls.model_validate(content).beside(path.parent)
