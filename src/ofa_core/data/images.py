@@ -25,31 +25,43 @@ class Images:
     tail of it (``b/x.jpg``, ``x.jpg`` for ``a/b/x.jpg``), then by its file name in the root's direct subdirectories,
     or anywhere in an archive. A file name that fits several pictures is an error, not a choice.
 
+    The row's own path counts only where it lies within the root, or the current directory where there is no root: a
+    file of rows from somebody else cannot make a report of any picture on this machine. Links in there lead wherever
+    their owner wants.
+
     One object may be used by several threads and, after a fork, by several processes; sent to a process that was not
     forked it opens the root anew.
     """
 
-    def __init__(self, root: Path | None, place: _Place | None) -> None:
+    def __init__(self, root: Path | None, place: _Place | None, allow_outside: bool) -> None:
         self._root = root
         self._place = place
+        self._allow_outside = allow_outside
 
     @classmethod
-    def open(cls, root: Path | None) -> Images:
+    def open(cls, root: Path | None, allow_outside: bool = False) -> Images:
         """The pictures under ``root``: a directory, a .zip, .tar or .tar.gz archive, or None for none.
 
         An archive's names are read once. The content of a .tar.gz, in which nothing can be found without reading all
         before it, is kept uncompressed in a temporary file until the object is closed.
 
+        Args:
+            root: where the pictures are.
+            allow_outside: whether rows may name files anywhere, as those that one wrote oneself do.
+
+        Returns:
+            The pictures.
+
         Raises:
             OFAError: there is no such root, or it is of another kind or damaged.
         """
         if root is None:
-            return cls(None, None)
+            return cls(None, None, allow_outside)
         root = Path(root)
         if not root.exists():
             raise OFAError(f"images {root} does not exist; it should be a directory, a .zip, .tar or .tar.gz archive")
         check_regular(root, f"images {root}")
-        return cls(root, _Directory(root) if root.is_dir() else Archive(root))
+        return cls(root, _Directory(root) if root.is_dir() else Archive(root), allow_outside)
 
     def load(self, record: Record) -> Image.Image:
         """The picture of a record, RGB at its own size.
@@ -70,14 +82,29 @@ class Images:
             return _decoded(record.inline, f"the inline image of {record.id}")
         if not record.image:
             raise OFAError("the row names no image and holds none")
-        if os.path.isfile(record.image):  # False too for what cannot be a path
-            return open_image(record.image)
+        own = os.path.abspath(record.image)  # without ".." that a link could lead elsewhere
+        there = os.path.isfile(own)  # False too for what cannot be a path
+        if there and (self._allow_outside or self._is_inside(own)):
+            return open_image(own)
+        data = self._place.find(record.image) if self._place is not None else None
+        if data is not None:
+            return (
+                open_image(data) if isinstance(data, Path) else _decoded(data, f"image {record.image} in {self._root}")
+            )
+        if there:
+            within, way = (self._root, "") if self._root is not None else ("the current directory", "--images DIR or ")
+            raise OFAError(
+                f"image {record.image} lies outside of {within}, where rows may not lead; pass {way}--allow-outside "
+                "(in a recipe, allow_outside = true) if you trust them"
+            )
         if self._place is None:
             raise OFAError(f"image {record.image} does not exist, and no directory or archive of images was given")
-        data = self._place.find(record.image)
-        if data is None:
-            raise OFAError(f"image {record.image} does not exist, nor is it in {self._root}")
-        return open_image(data) if isinstance(data, Path) else _decoded(data, f"image {record.image} in {self._root}")
+        raise OFAError(f"image {record.image} does not exist, nor is it in {self._root}")
+
+    def _is_inside(self, path: str) -> bool:
+        """Tell whether a file is within the root, by its name or by where links lead; nothing is within an archive."""
+        root = Path.cwd() if self._root is None else self._root
+        return Path(path).is_relative_to(os.path.abspath(root)) or Path(path).resolve().is_relative_to(root.resolve())
 
     def close(self) -> None:
         """Let go of the archive; nothing can be loaded from it afterwards."""
@@ -92,8 +119,8 @@ class Images:
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Callable[[Path | None], Images], tuple[Path | None]]:
-        return Images.open, (self._root,)
+    def __reduce__(self) -> tuple[Callable[[Path | None, bool], Images], tuple[Path | None, bool]]:
+        return Images.open, (self._root, self._allow_outside)
 
 
 class _Place(Protocol):

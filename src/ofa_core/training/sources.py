@@ -149,7 +149,13 @@ def make_source(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:
         raise OFAError(f"the training task {data.task!r} needs a path and has no options")
     lesson = LESSONS[data.task]
     rows = ShuffledRecords(
-        lesson.format, data.path, data.images, columns=data.columns, skip_bad=data.skip_bad, seed=seed
+        lesson.format,
+        data.path,
+        data.images,
+        columns=data.columns,
+        skip_bad=data.skip_bad,
+        seed=seed,
+        allow_outside=data.allow_outside,
     )
     return FileSource(pipeline, rows, lesson.teach)
 
