@@ -23,9 +23,10 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Damaged and hostile checkpoints, 2,000 of each file: FUZZ="a.pt b.pt" names genuine ones.
+# Damaged and hostile checkpoints, model directories, dataset files and archives, 3,000 of each: docs/reliability.md.
+# FUZZ="models data" names some of them, FUZZ="--checkpoint a.pt" a checkpoint of yours.
 fuzz: $(VENV)/installed
-	$(BIN)/python scripts/fuzz_checkpoints.py $(FUZZ)
+	$(BIN)/python scripts/fuzz.py $(FUZZ)
 
 # The demo model from nothing: about two hours on two CPU cores; goes on where it stopped.
 PARTS := shapes-1 shapes-2 shapes-3 shapes-4 shapes-5
