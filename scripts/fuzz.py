@@ -3,9 +3,9 @@
     python scripts/fuzz.py [--count 3000] [--start 0] [KIND...] [--checkpoint FILE]
 
 Mutation number n of a kind (checkpoints, models, data, archives) is the same every time, so a run can go on with
---start where another stopped, and a finding can be repeated with --start n --count 1. Exit code 1 and a line for every finding:
-another exception, a message of several lines, something executed, more than 1 GB of memory, more than 10 seconds, or a
-process that died. --checkpoint takes a file of yours instead of a small one that is made.
+--start where another stopped, and a finding can be repeated with --start n --count 1. Exit code 1 and a line for every
+finding: another exception, a message of several lines, something executed, more than 1 GB of memory, more than 10
+seconds, or a process that died. --checkpoint takes a file of yours instead of a small one that is made.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def damaged_bytes(case: Case, path: Path, rng: random.Random) -> None:
     """The file, or one of a directory, with its bytes changed."""
     target = path
     if case.path.is_dir():
-        shutil.copytree(case.path, path)
+        shutil.copytree(case.path, path, dirs_exist_ok=True)
         target = rng.choice(sorted(path.iterdir()))
         data = target.read_bytes()
     else:

@@ -34,4 +34,9 @@ def shown(value: object, length: int = 80) -> str:
         text = repr(value)
     except ValueError:  # Python refuses to spell integers of thousands of digits
         return "a number of thousands of digits"
+    return shortened(text, length)
+
+
+def shortened(text: str, length: int = 400) -> str:
+    """A text, cut where it is long."""
     return text if len(text) <= length else f"{text[:length]}..."

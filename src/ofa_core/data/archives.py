@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
-from ..errors import OFAError
+from ..errors import OFAError, shortened
 from ..utils.input_files import MAX_MEMBERS, MAX_PICTURE, check_growth
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -54,7 +54,7 @@ def only_one(found: Iterable[str], name: str, root: Path) -> str | None:
     """
     paths = sorted(found)
     if len(paths) > 1:
-        raise OFAError(f"image {name} could be {paths[0]} or {paths[1]} in {root}")
+        raise OFAError(f"image {shortened(name)} could be {shortened(paths[0])} or {shortened(paths[1])} in {root}")
     return paths[0] if paths else None
 
 
@@ -106,9 +106,9 @@ class Archive:
         try:
             return self._members.read(self._by_path[path])
         except OFAError as error:
-            raise OFAError(f"image {path} in {self._root} {error}") from None
+            raise OFAError(f"image {shortened(path)} in {self._root} {error}") from None
         except _DAMAGED as error:
-            raise OFAError(f"image {path} in {self._root} cannot be read: {_reason(error)}") from None
+            raise OFAError(f"image {shortened(path)} in {self._root} cannot be read: {_reason(error)}") from None
 
     def close(self) -> None:
         """Let go of the file."""
@@ -117,7 +117,7 @@ class Archive:
 
 def _reason(error: BaseException) -> str:
     """The message of an error in one line, or else its name."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return shortened(" ".join(str(error).split()), 200) or type(error).__name__
 
 
 def _members(root: Path) -> _Members:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import OFAError
+from ..errors import OFAError, shortened
 from ..utils.input_files import check_regular
 from ..vision.transform import open_image
 from .archives import Archive, only_one, path_tails
@@ -79,27 +79,26 @@ class Images:
 
     def _read(self, record: Record) -> Image.Image:
         if record.inline is not None:
-            return _decoded(record.inline, f"the inline image of {record.id}")
+            return _decoded(record.inline, f"the inline image of {shortened(record.id)}")
         if not record.image:
             raise OFAError("the row names no image and holds none")
+        name = shortened(record.image)
         own = os.path.abspath(record.image)  # without ".." that a link could lead elsewhere
         there = os.path.isfile(own)  # False too for what cannot be a path
         if there and (self._allow_outside or self._is_inside(own)):
             return open_image(own)
         data = self._place.find(record.image) if self._place is not None else None
         if data is not None:
-            return (
-                open_image(data) if isinstance(data, Path) else _decoded(data, f"image {record.image} in {self._root}")
-            )
+            return open_image(data) if isinstance(data, Path) else _decoded(data, f"image {name} in {self._root}")
         if there:
             within, way = (self._root, "") if self._root is not None else ("the current directory", "--images DIR or ")
             raise OFAError(
-                f"image {record.image} lies outside of {within}, where rows may not lead; pass {way}--allow-outside "
+                f"image {name} lies outside of {within}, where rows may not lead; pass {way}--allow-outside "
                 "(in a recipe, allow_outside = true) if you trust them"
             )
         if self._place is None:
-            raise OFAError(f"image {record.image} does not exist, and no directory or archive of images was given")
-        raise OFAError(f"image {record.image} does not exist, nor is it in {self._root}")
+            raise OFAError(f"image {name} does not exist, and no directory or archive of images was given")
+        raise OFAError(f"image {name} does not exist, nor is it in {self._root}")
 
     def _is_inside(self, path: str) -> bool:
         """Tell whether a file is within the root, by its name or by where links lead; nothing is within an archive."""

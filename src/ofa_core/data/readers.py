@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
-from ..errors import OFAError
+from ..errors import OFAError, shown
 from ..utils.input_files import MAX_LINE, check_regular, open_stream, parse_json, read_text_file
 from .archives import GZIP_MAGIC
 from .records import FIELDS, BadRow, Format, Record, parse_record
@@ -83,7 +83,7 @@ def _records(
             try:
                 record = parse_record(format, container.parse(content, place, columns), place)
                 if record is not None and record.id in seen:
-                    raise BadRow(place, f"id: {record.id!r} is that of an earlier row")
+                    raise BadRow(place, f"id: {shown(record.id)} is that of an earlier row")
             except BadRow as bad:
                 if on_bad is None:
                     raise
@@ -174,6 +174,7 @@ def _parquet_rows(path: Path, fields: frozenset[str]) -> Iterator[tuple[str, Any
         with parquet.ParquetFile(path, memory_map=True) as file:
             names = [name for name in file.schema_arrow.names if name in fields]
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=names):
+                batch.validate(full=True)
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path}:{number}", row
@@ -191,7 +192,9 @@ def _arrow_rows(path: Path, fields: frozenset[str]) -> Iterator[tuple[str, Any]]
             names = [name for name in stream.schema.names if name in fields]
             for batch in stream:
                 for start in range(0, batch.num_rows, ROWS_AT_ONCE):
-                    for row in batch.select(names).slice(start, ROWS_AT_ONCE).to_pylist():
+                    rows = batch.select(names).slice(start, ROWS_AT_ONCE)
+                    rows.validate(full=True)  # the library trusts offsets, and reads memory that is not the file's
+                    for row in rows.to_pylist():
                         number += 1
                         yield f"{path}:{number}", row
     except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
