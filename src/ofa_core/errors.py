@@ -38,5 +38,6 @@ def shown(value: object, length: int = 80) -> str:
 
 
 def shortened(text: str, length: int = 400) -> str:
-    """A text, cut where it is long."""
+    """A text as a message shows it: in one line, cut where it is long."""
+    text = " ".join(text[: length + 1].splitlines())
     return text if len(text) <= length else f"{text[:length]}..."

@@ -212,7 +212,7 @@ class _Tar:
     def read(self, name: str) -> bytes:
         target = name if name in self._spans else self._links[name]
         if target not in self._spans:
-            raise OSError(f"it is a link to {target}, which is no file of the archive")
+            raise OSError(f"it is a link to {shortened(target)}, which is no file of the archive")
         start, length = self._spans[target]
         _check_member(length)
         data = os.pread(self._file.fileno(), length, start)
