@@ -38,7 +38,7 @@ def test_what_is_whole_is_read(module: Any, tmp_path: Path) -> None:
         module.use(whole)
     elif module is fuzz_data:
         for case in whole:
-            if case.format != "guesswhat":  # whose pictures are elsewhere
+            if case.format != "guesswhat" and "jsonl" not in case.path.name:  # whose pictures are elsewhere
                 module.use(case.format, case.path)
     else:
         for name, data in whole.items():

@@ -136,10 +136,10 @@ def _decoded(data: bytes, name: str) -> Image.Image:
             return open_image(image)
     except UnidentifiedImageError:
         raise OFAError(f"{name} cannot be read: it is not a picture in a known format") from None
-    except (OSError, Image.DecompressionBombError) as error:
-        raise OFAError(f"{name} cannot be read: {error}") from None
     except OFAError as error:
         raise OFAError(str(error).replace("the image", name, 1)) from None
+    except Exception as error:  # a damaged picture can fail in any way that a decoder can
+        raise OFAError(f"{name} cannot be read: {shortened(str(error)) or type(error).__name__}") from None
 
 
 class _Directory:
