@@ -20,7 +20,7 @@ class UnsafePickleError(CheckpointError):
 def first_problem(error: ValidationError, whole: str = "", *, show_input: bool = False) -> str:
     """The first thing pydantic found wrong: ``field: reason``, or ``whole: reason`` where no field is to blame."""
     first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
+    where = shortened(".".join(map(str, first["loc"])), 80)
     if show_input and where:
         where = f"{where} is {shown(first['input'])}"
     reason = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..errors import OFAError
+from ..errors import OFAError, shown
 from ..utils.input_files import parse_json, read_text_file
 
 # The cache of encoded words is emptied when it is full; a longer word is seldom seen twice and is not kept.
@@ -99,7 +99,9 @@ class ByteLevelBPE:
         for rank, (left, right) in enumerate(merges):
             for symbol in (left, right, left + right):
                 if symbol not in token_ids:
-                    raise OFAError(f"BPE merge {rank + 1} ({left!r} + {right!r}) needs {symbol!r}, which has no id")
+                    raise OFAError(
+                        f"BPE merge {rank + 1} ({shown(left)} + {shown(right)}) needs {shown(symbol)}, which has no id"
+                    )
             self._merges.setdefault((token_ids[left], token_ids[right]), (rank, token_ids[left + right]))
         self._cache: dict[str, list[int]] = {}
 
@@ -195,11 +197,11 @@ def _token_bytes(token_ids: Mapping[str, int]) -> dict[int, bytes]:
     table: dict[int, bytes] = {}
     for token, number in token_ids.items():
         if number < 0 or number in table:
-            raise OFAError(f"BPE token {token!r} has the id {number}, which is negative or another token's")
+            raise OFAError(f"BPE token {shown(token)} has the id {shown(number)}, which is negative or another token's")
         try:
             table[number] = bytes(_SYMBOL_BYTES[symbol] for symbol in token)
         except KeyError as error:
-            raise OFAError(f"BPE token {token!r} holds {error.args[0]!r}, which stands for no byte") from None
+            raise OFAError(f"BPE token {shown(token)} holds {shown(error.args[0])}, which stands for no byte") from None
     return table
 
 
@@ -228,6 +230,6 @@ def read_merges(path: Path) -> list[tuple[str, str]]:
             continue
         pair = line.rstrip("\r").split(" ")
         if len(pair) != 2 or not all(pair):
-            raise OFAError(f"{path}:{number}: expected two symbols separated by a space, found {line!r}")
+            raise OFAError(f"{path}:{number}: expected two symbols separated by a space, found {shown(line)}")
         merges.append((pair[0], pair[1]))
     return merges
