@@ -23,9 +23,10 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Damaged and hostile checkpoints, 2,000 of each file: FUZZ="a.pt b.pt" names genuine ones.
+# Damaged and hostile checkpoints, model directories, dataset files and archives, 3,000 of each: docs/reliability.md.
+# FUZZ="models data" names some of them, FUZZ="--checkpoint a.pt" a checkpoint of yours.
 fuzz: $(VENV)/installed
-	$(BIN)/python scripts/fuzz_checkpoints.py $(FUZZ)
+	$(BIN)/python scripts/fuzz.py $(FUZZ)
 
 # Training runs and benchmarks, killed at 20 random moments each, that go on: as in docs/reliability-kills.md.
 kill: $(VENV)/installed

@@ -10,6 +10,7 @@ import mmap
 import re
 import struct
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ Format = Literal["zip", "legacy"]
 
 #: No real checkpoint has more than a few megabytes of pickle: the tensors lie outside it.
 MAX_PICKLE_BYTES = 512 * 1024**2
+
+#: Bytes of a record that are compared with its checksum at once; a multiple of every system's page.
+_PIECE = 8 * 1024**2
 
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 #: First bytes of files that people pass by mistake, and what to do about each.
@@ -47,6 +51,8 @@ class Span(NamedTuple):
 
     offset: int
     size: int
+    #: The checksum that the file keeps of them, None where it keeps none.
+    crc32: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +126,31 @@ def storage_on(data: mmap.mmap, span: Span) -> torch.UntypedStorage:
     return torch.frombuffer(data, dtype=torch.uint8, count=span.size, offset=span.offset).untyped_storage()
 
 
+def check_crc32(data: mmap.mmap, span: Span, name: str) -> None:
+    """Compare the bytes of a record with its checksum.
+
+    They are read a piece at a time, and each is given back to the system: a record of gigabytes needs no memory.
+    """
+    if span.crc32 is None:
+        return
+    end, crc32 = span.offset + span.size, 0
+    for page in range(span.offset - span.offset % mmap.PAGESIZE, end, _PIECE):
+        with memoryview(data) as view, view[max(page, span.offset) : min(page + _PIECE, end)] as piece:
+            crc32 = zlib.crc32(piece, crc32)
+        if hasattr(mmap, "MADV_DONTNEED"):
+            data.madvise(mmap.MADV_DONTNEED, page, min(_PIECE, len(data) - page))
+    if crc32 != span.crc32:
+        raise CheckpointError(
+            f"the zip record {name!r} is damaged: its bytes do not have the checksum (CRC-32) that was stored with "
+            "them; copy or download the file again"
+        )
+
+
 def zip_records(data: mmap.mmap, path: Path) -> ZipRecords:
-    """Find the records of a zip checkpoint and check that each lies, uncompressed and alone, inside the file."""
+    """Find the records of a zip checkpoint and check that each lies, uncompressed and alone, inside the file.
+
+    Of the bytes, only those of the pickle are compared with their checksum; :func:`check_crc32` is for the storages.
+    """
     try:
         with path.open("rb") as file:
             entries, end = _directory(file)
@@ -130,7 +159,7 @@ def zip_records(data: mmap.mmap, path: Path) -> ZipRecords:
     root = _record_root([entry.filename for entry in entries])
     spans = _spans(data, entries, end)
     if f"{root}byteorder" in spans:
-        offset, size = spans[f"{root}byteorder"]
+        offset, size, _ = spans[f"{root}byteorder"]
         if size > 16 or data[offset : offset + size].strip() != b"little":
             raise CheckpointError("the tensors are not little-endian: save it again on a little-endian machine")
     pickle = spans[f"{root}data.pkl"]
@@ -138,6 +167,7 @@ def zip_records(data: mmap.mmap, path: Path) -> ZipRecords:
         raise CheckpointError(
             f"data.pkl has {pickle.size} bytes, more than the {MAX_PICKLE_BYTES} a checkpoint can need"
         )
+    check_crc32(data, pickle, f"{root}data.pkl")
     prefix = f"{root}data/"
     return ZipRecords(pickle, {name[len(prefix) :]: span for name, span in spans.items() if name.startswith(prefix)})
 
@@ -165,19 +195,21 @@ def _spans(data: mmap.mmap, entries: list[zipfile.ZipInfo], end: int) -> dict[st
     twice = [name for name, count in Counter(entry.filename for entry in entries).items() if count > 1]
     if twice:
         raise CheckpointError(f"the zip holds the record {twice[0]!r} twice: it is damaged or was tampered with")
+    # torch stores zeros where it was asked to compute no checksums (torch.serialization.set_crc32_options)
+    computed = any(entry.CRC for entry in entries)
     spans: dict[str, Span] = {}
     free = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
         if entry.header_offset < free:
             raise CheckpointError(f"the zip record {entry.filename!r} overlaps another: damaged or tampered with")
-        spans[entry.filename] = span = _span(data, entry)
+        spans[entry.filename] = span = _span(data, entry, computed)
         free = span.offset + span.size
         if free > end:
             raise CheckpointError(f"the zip record {entry.filename!r} reaches outside the file: it is damaged")
     return spans
 
 
-def _span(data: mmap.mmap, entry: zipfile.ZipInfo) -> Span:
+def _span(data: mmap.mmap, entry: zipfile.ZipInfo, computed: bool) -> Span:
     """The bytes of one entry: behind its local header, whose length only that header tells."""
     if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size or entry.flag_bits & 1:
         raise CheckpointError(
@@ -188,7 +220,8 @@ def _span(data: mmap.mmap, entry: zipfile.ZipInfo) -> Span:
             f"the zip record {entry.filename!r} has no header where the directory says: it is damaged"
         )
     name_size, extra_size = struct.unpack_from("<HH", data, entry.header_offset + 26)
-    return Span(entry.header_offset + 30 + name_size + extra_size, entry.file_size)
+    start = entry.header_offset + 30 + name_size + extra_size
+    return Span(start, entry.file_size, entry.CRC if computed else None)
 
 
 def legacy_spans(data: mmap.mmap, offset: int, keys: object, item_sizes: Mapping[str, int]) -> dict[str, Span]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from ofa_core.cli.options import STORED_DTYPES, Parser, add_dtype, run, way_on
 from ofa_core.config import PRESETS
 from ofa_core.errors import OFAError
+from ofa_core.utils.input_files import read_small_file
 from ofa_core.utils.printable import printable
 
 from .convert import convert
@@ -89,7 +90,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return read_small_file(path).decode("utf-8").splitlines()
     except UnicodeDecodeError:
         raise OFAError(f"{path} is not UTF-8 text") from None
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 import ofa_core
 from ofa_core.checkpoint.model_dir import WEIGHTS_FILE, list_names, read_safetensors, save_directory
+from ofa_core.checkpoint.verification import not_finite
 from ofa_core.config import PRESETS, OFAConfig
 from ofa_core.errors import CheckpointError, OFAError
 from ofa_core.text import Tokenizer
@@ -25,7 +26,7 @@ from ofa_core.text.tokenizer import VOCABULARY_KINDS, Kind
 from .infer_config import config_from_fairseq
 from .names import DROPPED, TIED, reason_dropped
 from .sources import Source, Weights, open_source
-from .state_dict import from_fairseq, not_finite
+from .state_dict import from_fairseq
 from .vocabulary_files import find_vocabulary
 
 

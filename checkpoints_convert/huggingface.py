@@ -19,10 +19,11 @@ from torch import Tensor
 
 from ofa_core.checkpoint.model_dir import list_names
 from ofa_core.config import OFAConfig
-from ofa_core.errors import CheckpointError, OFAError
+from ofa_core.errors import CheckpointError, OFAError, shown
 from ofa_core.text import Tokenizer
-from ofa_core.text.bpe import ByteLevelBPE, byte_symbols, read_merges, read_text_file
+from ofa_core.text.bpe import ByteLevelBPE, byte_symbols, read_merges
 from ofa_core.text.vocabulary import UNK, Vocabulary
+from ofa_core.utils.input_files import parse_json, read_text_file
 
 from .infer_config import UNUSED, arguments_of, task_of
 from .names import DROPPED, FAIRSEQ, TIED, NameMap
@@ -145,10 +146,12 @@ def arguments_from_huggingface(config: Mapping[str, Any]) -> tuple[dict[str, Any
     """
     told = {name: value for name, value in config.items() if value is not None}
     if told.get("model_type", "ofa") != "ofa":
-        raise CheckpointError(f"config.json is of a model of type {told['model_type']!r}, not 'ofa'")
+        raise CheckpointError(f"config.json is of a model of type {shown(told['model_type'])}, not 'ofa'")
     for name, value in _FIXED.items():
         if told.get(name, value) != value:
-            raise CheckpointError(f"config.json has {name}={told[name]!r}, which is not supported; OFA has {value!r}")
+            raise CheckpointError(
+                f"config.json has {name}={shown(told[name])}, which is not supported; OFA has {value!r}"
+            )
     args = {argument: told[name] for name, those in _SETTINGS.items() if name in told for argument in those}
     args |= {name: told[name] for name in _SAME if name in told}
     if "scale_embedding" in told:
@@ -218,13 +221,13 @@ def vocabulary_from_huggingface(directory: str | PathLike[str]) -> dict[str, byt
     for token in bpe_ids:
         number = vocabulary.id_of(token)
         if number == UNK:
-            raise CheckpointError(f"{vocab}: {token!r}, which is a byte or made by {MERGES_FILE}, has no id")
+            raise CheckpointError(f"{vocab}: {shown(token)}, which is a byte or made by {MERGES_FILE}, has no id")
         if not UNK < number < vocabulary.mask:
-            raise CheckpointError(f"{vocab}: {token!r} has id {number}; tokens of text stand before '<mask>'")
+            raise CheckpointError(f"{vocab}: {shown(token)} has id {number}; tokens of text stand before '<mask>'")
     for token in vocabulary.symbols:
         if token not in bpe_ids and not _PLACEHOLDER.fullmatch(token):
             raise CheckpointError(
-                f"{vocab}: {token!r} with id {vocabulary.id_of(token)} is neither made by {MERGES_FILE} "
+                f"{vocab}: {shown(token)} with id {vocabulary.id_of(token)} is neither made by {MERGES_FILE} "
                 "nor a placeholder such as 'madeupword0000'"
             )
     lines = [f"{bpe_ids.get(token, token)} 0\n" for token in vocabulary.symbols]
@@ -266,13 +269,17 @@ def vocabulary_to_huggingface(tokenizer: Tokenizer) -> dict[str, bytes]:
     spelled = {symbols[number]: token for token, number in bpe_ids.items()}
     unlisted = [token for symbol, token in spelled.items() if symbol not in vocabulary]
     if unlisted:
-        raise CheckpointError(f"{len(unlisted)} tokens of text have no id, which {VOCAB_FILE} needs: {unlisted[0]!r}")
+        raise CheckpointError(
+            f"{len(unlisted)} tokens of text have no id, which {VOCAB_FILE} needs: {shown(unlisted[0])}"
+        )
     ids: dict[str, int] = {}
     for number in range(len(vocabulary)):
         token = vocabulary.symbol_of(number)
         token = spelled.get(token, token)
         if ids.setdefault(token, number) != number:
-            raise CheckpointError(f"{token!r} would stand twice in {VOCAB_FILE}, with ids {ids[token]} and {number}")
+            raise CheckpointError(
+                f"{shown(token)} would stand twice in {VOCAB_FILE}, with ids {ids[token]} and {number}"
+            )
     return {VOCAB_FILE: json.dumps(ids, ensure_ascii=False).encode(), MERGES_FILE: merges}
 
 
@@ -288,7 +295,9 @@ def _vocabulary(directory: Path) -> Vocabulary:
     before, after = tokens[UNK + 1 : mask], tokens[mask + 1 :]
     for token in before:
         if _CODE.fullmatch(token) or _BIN.fullmatch(token):
-            raise CheckpointError(f"{origin[token]}: {token!r} stands before '<mask>', where OFA has tokens of text")
+            raise CheckpointError(
+                f"{origin[token]}: {shown(token)} stands before '<mask>', where OFA has tokens of text"
+            )
     codes, bins = ([token for token in after if kind.fullmatch(token)] for kind in (_CODE, _BIN))
     extra = [token for token in after if not (_CODE.fullmatch(token) or _BIN.fullmatch(token))]
     try:
@@ -304,7 +313,7 @@ def _compare(tokens: Sequence[str], vocabulary: Vocabulary, origin: Mapping[str,
     for number, token in enumerate(tokens):
         expected = vocabulary.symbol_of(number)
         if token != expected:
-            raise CheckpointError(f"{origin[token]}: {token!r} has id {number}, where OFA has {expected!r}")
+            raise CheckpointError(f"{origin[token]}: {shown(token)} has id {number}, where OFA has {shown(expected)}")
 
 
 def _tokens_by_id(directory: Path, origin: dict[str, Path]) -> list[str]:
@@ -316,32 +325,36 @@ def _tokens_by_id(directory: Path, origin: dict[str, Path]) -> list[str]:
             continue
         for token, number in _read_token_ids(path):
             if ids.setdefault(token, number) != number:
-                raise CheckpointError(f"{path}: {token!r} has two ids, {ids[token]} and {number}")
+                raise CheckpointError(f"{path}: {shown(token)} has two ids, {ids[token]} and {number}")
             if tokens.setdefault(number, token) != token:
-                raise CheckpointError(f"{path}: {token!r} and {tokens[number]!r} both have id {number}")
+                raise CheckpointError(f"{path}: {shown(token)} and {shown(tokens[number])} both have id {number}")
             origin.setdefault(token, path)
     for expected, number in enumerate(sorted(tokens)):
         if number != expected:
             token = tokens[number]
-            raise CheckpointError(f"{origin[token]}: no token has id {expected}; the next, {token!r}, has {number}")
+            raise CheckpointError(
+                f"{origin[token]}: no token has id {expected}; the next, {shown(token)}, has {number}"
+            )
     return [tokens[number] for number in range(len(tokens))]
 
 
 def _read_token_ids(path: Path) -> Iterable[tuple[str, int]]:
     """The pairs of a JSON object of token and id; a key that stands there twice comes twice."""
     try:
-        content = json.loads(read_text_file(path), object_pairs_hook=tuple)  # arrays are lists, objects alone tuples
+        content = parse_json(read_text_file(path), object_pairs_hook=tuple)  # arrays are lists, objects alone tuples
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
     except OFAError as error:
         raise CheckpointError(str(error)) from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON that can be read ({error})") from None
     if not isinstance(content, tuple):
         raise CheckpointError(f"{path}: expected one JSON object from token to integer id")
     for token, number in content:
         if type(number) is not int:
-            raise CheckpointError(f"{path}: the id of {token!r} is {number!r}, which is not an integer")
+            raise CheckpointError(f"{path}: the id of {shown(token)} is {shown(number)}, which is not an integer")
         if not token.isascii() and any("\ud800" <= character <= "\udfff" for character in token):
-            raise CheckpointError(f"{path}: {token!r} holds half a character")
+            raise CheckpointError(f"{path}: {shown(token)} holds half a character")
     return content
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ofa_core.config import STEM_DEPTHS, ClassificationHeadConfig, OFAConfig, PromptConfig, TaskSettings
-from ofa_core.errors import CheckpointError, first_problem
+from ofa_core.errors import CheckpointError, first_problem, shown
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -138,8 +138,10 @@ def config_from_fairseq(
             if args.get(argument) is not None:
                 try:
                     fields[field] = turned(args[argument])
-                except (TypeError, ValueError):
-                    raise CheckpointError(f"the stored argument {argument}={args[argument]!r} makes no sense") from None
+                except (TypeError, ValueError, OverflowError):
+                    raise CheckpointError(
+                        f"the stored argument {argument}={shown(args[argument])} makes no sense"
+                    ) from None
         config = OFAConfig(**fields, task=task_settings(args if task is None else task))
     except ValidationError as error:
         problem = first_problem(error, "sizes do not fit together", show_input=True)
@@ -199,14 +201,14 @@ def _check_arguments(config: OFAConfig, args: Mapping[str, Any]) -> None:
     for name, value in expected.items():
         if args.get(name) is not None and args[name] != value:
             raise CheckpointError(
-                f"the stored argument {name}={args[name]!r} contradicts the tensors, which say {value!r}"
+                f"the stored argument {name}={shown(args[name])} contradicts the tensors, which say {value!r}"
                 if name in _CONFIRMED
-                else f"the stored argument {name}={args[name]!r} is not supported; OFA's models have {value!r}"
+                else f"the stored argument {name}={shown(args[name])} is not supported; OFA's models have {value!r}"
             )
     for side, prompt in (("encoder", config.encoder_prompt), ("decoder", config.decoder_prompt)):
         kind = args.get(f"{side}_prompt_type")
         if prompt is not None and kind not in (None, "prefix"):
-            raise CheckpointError(f"{side} prompts of type {kind!r} are not supported; 'prefix' is")
+            raise CheckpointError(f"{side} prompts of type {shown(kind)} are not supported; 'prefix' is")
 
 
 def _structure(shapes: Shapes) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any, Literal, TypeGuard
 from torch import Tensor
 
 from ofa_core.checkpoint.model_dir import CONFIG_FILE, WEIGHTS_FILE, read_safetensors
-from ofa_core.errors import CheckpointError
+from ofa_core.errors import CheckpointError, OFAError
+from ofa_core.utils.input_files import parse_json, read_text_file
 
 from .huggingface import (
     arguments_from_huggingface,
@@ -168,7 +168,9 @@ def _is_ours(path: Path) -> bool:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text_file(path))
+    except OFAError as error:
+        raise CheckpointError(str(error)) from None
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, dict):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from ofa_core.checkpoint.model_dir import check_state, list_names
+from ofa_core.checkpoint.verification import not_finite
 from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError
 from ofa_core.model.position_bias import code_position_ids, image_buckets, token_buckets
-from ofa_core.utils.mapped_memory import give_back
 
 from .names import DROPPED, FROM_FAIRSEQ, TIED, TO_FAIRSEQ
 
@@ -57,19 +56,6 @@ def to_fairseq(state: Mapping[str, Tensor], config: OFAConfig) -> dict[str, Tens
     renamed = {theirs: state[ours] for ours, theirs in TO_FAIRSEQ.all(state, "the model").items()}
     embedding = renamed[_EMBEDDING]
     return renamed | dict.fromkeys(TIED, embedding) | _computed_buffers(config, embedding.dtype)
-
-
-def not_finite(state: Mapping[str, Tensor]) -> list[str]:
-    """The entries that hold NaN or infinity."""
-    return [name for name, tensor in state.items() if tensor.is_floating_point() and not _is_finite(tensor)]
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    if tensor.numel() == 0:
-        return True
-    low, high = torch.aminmax(tensor)  # both are NaN where anything is; many times faster than asking every value
-    give_back(tensor)  # one after the other, a mapped checkpoint needs little memory
-    return math.isfinite(low) and math.isfinite(high)
 
 
 def _check(state: Mapping[str, Tensor], config: OFAConfig) -> None:

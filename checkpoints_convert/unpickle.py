@@ -23,6 +23,7 @@ from checkpoints_convert.archive import (
     Format,
     Span,
     Window,
+    check_crc32,
     legacy_spans,
     map_file,
     storage_on,
@@ -51,7 +52,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a file written by torch.save, in its zip or its legacy format, without executing anything in it.
 
     Namespaces, omegaconf nodes and instances of fairseq or OFA classes become plain data. Tensors are on the CPU and
-    lie in a private mapping of the file: changing one does not change the file.
+    lie in a private mapping of the file: changing one does not change the file. In a zip, the bytes of every tensor are
+    compared with their checksum.
 
     Raises:
         UnsafePickleError: the file asks for something outside the allow-list.
@@ -127,6 +129,7 @@ class _Storages:
         if (ref.start + ref.count) * ref.dtype.itemsize > span.size:
             raise CheckpointError(f"the record of storage {ref.key!r} is smaller than its tensors: the file is damaged")
         if ref.key not in self.opened:
+            check_crc32(self.data, span, f"data/{ref.key}")
             self.opened[ref.key] = storage_on(self.data, span)
         return self.opened[ref.key]
 

@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+import json
+import time
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from ofa_core import OFAConfig, OFAError, TaskSettings
-from ofa_core.config import PRESETS, STEM_DEPTHS, ClassificationHeadConfig, PromptConfig, merged
+from ofa_core.checkpoint.model_dir import empty_model
+from ofa_core.config import (
+    LIMITS,
+    MAX_PARAMETERS,
+    PRESETS,
+    STEM_DEPTHS,
+    ClassificationHeadConfig,
+    PromptConfig,
+    merged,
+)
 
 #: OFA.md, "Sizes": width, feed-forward, encoder and decoder layers, heads, blocks of the image stem.
 PUBLISHED = {
@@ -149,3 +160,62 @@ def test_settings_are_merged_at_every_level() -> None:
     }
     assert merged(fields, {"task": None})["task"] is None
     assert fields["task"] == {"b": 2, "c": {"d": 3, "e": 4}}
+
+
+#: Changes to a configuration that cannot be meant, and what is named.
+ABSURD: list[tuple[dict[str, Any], str]] = [
+    ({"task": {"num_bins": 10**9}}, "task.num_bins: 1000000000 is more than 65,536, the most"),
+    ({"task": {"code_dict_size": 10**9}}, "task.code_dict_size: 1000000000 is more than 1,048,576, the most"),
+    ({"task": {"image_size": 10**6}}, "task.image_size: 1000000 is more than 2,048, the most"),
+    ({"task": {"image_size": 20_000}}, "task.image_size: 20000 is more than 2,048, the most"),
+    ({"task": {"max_image_size": 10**6}}, "task.max_image_size: 1000000 is more than 16,384, the most"),
+    ({"encoder_layers": 10**6}, "encoder_layers: 1000000 is more than 64, the most"),
+    ({"stem_depths": (10**6, 2, 2)}, "stem_depths: 1000000 is more than 64, the most"),
+    ({"image_bucket_size": 10**5}, "image_bucket_size: 100000 is more than 128, the most"),
+    ({"max_target_positions": 10**9}, "max_target_positions: 1000000000 is more than 8,192, the most"),
+    ({"decoder_prompt": {"length": 10**9}}, "decoder_prompt.length: 1000000000 is more than 8,192, the most"),
+    ({"embed_dim": 10**400}, "embed_dim: 10{79}... is more than 16,384, the most"),
+    (
+        {"classification_heads": {str(i): {"num_classes": 2} for i in range(1000)}},
+        "classification_heads: 1000 is more than 256, the most",
+    ),
+    (
+        {"embed_dim": 16_384, "ffn_dim": 65_536, "encoder_layers": 64},
+        "the sizes together make too many parameters: [0-9]+ is more than 20,000,000,000, the most",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), ABSURD, ids=[message.split()[0] for _, message in ABSURD])
+def test_a_number_that_cannot_be_meant_is_refused_with_the_reason(changes: dict[str, Any], message: str) -> None:
+    fields = {**OFAConfig(**SMALL).model_dump(), **changes}
+    start = time.perf_counter()
+    with pytest.raises(OFAError, match=f"{message} that is accepted: [a-z]") as caught:
+        OFAConfig.from_json(json.dumps(fields))
+    assert "\n" not in str(caught.value)
+    assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_released_sizes_are_far_below_every_limit(size: str) -> None:
+    config = OFAConfig.preset(size)
+    for part in (config, config.task):
+        for name, value in part:
+            if name in LIMITS and isinstance(value, int):
+                assert 2 * value <= LIMITS[name].most
+    assert 20 * config._parameters() < MAX_PARAMETERS.most
+    model = empty_model(config)
+    exact = sum(p.numel() for name, p in model.named_parameters() if "image_stem" not in name)
+    assert config._parameters() == pytest.approx(exact, rel=0.05)
+
+
+def test_every_limit_is_of_a_field() -> None:
+    models = (OFAConfig, TaskSettings, PromptConfig, ClassificationHeadConfig)
+    assert set(LIMITS) <= {name for model in models for name in model.model_fields}
+
+
+@pytest.mark.parametrize("value", ["Infinity", "NaN"])
+def test_numbers_are_finite(value: str) -> None:
+    text = OFAConfig(**SMALL).model_dump_json().replace('"attn_scale_factor":2.0', f'"attn_scale_factor":{value}')
+    with pytest.raises(OFAError, match="attn_scale_factor: Input should be a finite number"):
+        OFAConfig.from_json(text)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from .errors import OFAError, first_problem
+from .errors import OFAError, first_problem, shown
 
 #: Blocks in the three stages of the image stem, by the name fairseq gives them. All of them use bottleneck blocks.
 STEM_DEPTHS: dict[str, tuple[int, int, int]] = {
@@ -51,8 +60,75 @@ def merged(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return result
 
 
+class Limit(NamedTuple):
+    """The largest value of a field that is accepted, and why no more is meant."""
+
+    most: int
+    reason: str
+
+
+#: The most of each field, by its name: far beyond every model there is, and little enough that a number that was not
+#: meant (a damaged file, a slip of the hand) is refused before memory is asked for.
+LIMITS: Mapping[str, Limit] = {
+    "embed_dim": Limit(16_384, "the largest released model has 1,280"),
+    "ffn_dim": Limit(65_536, "the largest released model has 5,120"),
+    "encoder_layers": Limit(64, "the largest released model has 24"),
+    "decoder_layers": Limit(64, "the largest released model has 12"),
+    "num_heads": Limit(1_024, "the largest released model has 16"),
+    "stem_depths": Limit(64, "the deepest image stem has 36 blocks in a stage"),
+    "vocab_size": Limit(2**22, "released models have 59,457"),
+    "max_source_positions": Limit(8_192, "released models have 1,024, and memory grows with the square"),
+    "max_target_positions": Limit(8_192, "released models have 1,024, and memory grows with the square"),
+    "token_bucket_size": Limit(8_192, "released models have 256"),
+    "image_bucket_size": Limit(128, "released models have 42, and memory grows with the fourth power"),
+    "image_size": Limit(2_048, "that is 16,384 patches, whose attention takes 13 GB in a base model"),
+    "code_image_size": Limit(2_048, "that is 65,536 codes, far beyond every target"),
+    "orig_patch_image_size": Limit(2_048, "released models have 256"),
+    "max_image_size": Limit(16_384, "released models have 512"),
+    "num_bins": Limit(2**16, "released models have 1,000, and pictures have few thousand pixels a side"),
+    "code_dict_size": Limit(2**20, "released models have 8,192"),
+    "max_source_tokens": Limit(8_192, "a model has as many positions at most"),
+    "max_target_tokens": Limit(8_192, "a model has as many positions at most"),
+    "adapter_dim": Limit(65_536, "it is a bottleneck"),
+    "projection_dim": Limit(65_536, "no layer of a released model is wider than 5,120"),
+    "length": Limit(8_192, "prompts are shorter than texts"),
+    "inner_dim": Limit(65_536, "no layer of a released model is wider than 5,120"),
+    "num_classes": Limit(2**20, "a class is a row of weights"),
+    "classification_heads": Limit(256, "a head is a task"),
+    "extra_tokens": Limit(2**20, "a token is a row of weights"),
+}
+#: Parameters of a whole model.
+MAX_PARAMETERS = Limit(20 * 10**9, "the largest released model has 930,000,000")
+
+
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _within_limit(cls, value: Any, info: ValidationInfo) -> Any:
+        limit = LIMITS.get(info.field_name or "")
+        if limit is not None and value is not None:
+            check_limit(_magnitude(value), limit)
+        return value
+
+
+def check_limit(value: int, limit: Limit) -> None:
+    """Refuse a number that cannot be meant.
+
+    Raises:
+        ValueError: it is more than ``limit``.
+    """
+    if value > limit.most:
+        raise ValueError(f"{shown(value)} is more than {limit.most:,}, the most that is accepted: {limit.reason}")
+
+
+def _magnitude(value: Any) -> int:
+    """A number itself, the largest of several, and of other things how many they are."""
+    if isinstance(value, int):
+        return value
+    numbers = isinstance(value, tuple) and bool(value) and all(isinstance(item, int) for item in value)
+    return max(value) if numbers else len(value)
 
 
 class PromptConfig(_Frozen):
@@ -168,6 +244,37 @@ class OFAConfig(_Frozen):
         if self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
         return self
+
+    @model_validator(mode="after")
+    def _within_memory(self) -> OFAConfig:
+        try:
+            check_limit(self._parameters(), MAX_PARAMETERS)
+        except ValueError as error:
+            raise ValueError(f"the sizes together make too many parameters: {error}") from None
+        return self
+
+    def _parameters(self) -> int:
+        """About how many parameters the model has: all matrices, without vectors and the image stem."""
+        dim, layers = self.embed_dim, self.encoder_layers + self.decoder_layers
+        attention, feed_forward = 4 * dim**2, 2 * dim * (self.ffn_dim + (self.adapter_dim or 0))
+        positions = self.max_source_positions + self.max_target_positions + 2 * self.image_bucket_size**2
+        buckets = 2 * self.token_bucket_size + (2 * self.image_bucket_size) ** 2
+        prompts = sum(
+            (prompt.projection_dim or prompt.length) * 2 * dim * depth
+            for prompt, depth in (
+                (self.encoder_prompt, self.encoder_layers),
+                (self.decoder_prompt, self.decoder_layers),
+            )
+            if prompt is not None
+        )
+        heads = sum((head.inner_dim or dim) * (head.num_classes + dim) for head in self.classification_heads.values())
+        return (
+            (layers + self.decoder_layers) * attention
+            + layers * (feed_forward + buckets * self.num_heads)
+            + (self.vocab_size + positions) * dim
+            + prompts
+            + heads
+        )
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a field, as of a mapping, which is how peft reads a model's configuration.

@@ -8,12 +8,13 @@ from pydantic import ValidationError
 MAX_MESSAGE = 1000
 
 
-def shortened(text: str, limit: int = 120) -> str:
-    """``text``, or its beginning and its end with the number of characters left out between them."""
-    if len(text) <= limit:
-        return text
-    head, tail = limit * 2 // 3, limit // 3
-    return f"{text[:head]}... ({len(text) - head - tail:,} characters more) ...{text[-tail:]}"
+def shortened(text: str, length: int = 200) -> str:
+    """A text as a message shows it: in one line, and where it is long, its beginning and its end."""
+    if len(text) <= length:
+        return " ".join(text.splitlines())
+    head, tail = length * 2 // 3, length // 3
+    parts = f"{text[:head]}... ({len(text) - head - tail:,} characters more) ...{text[-tail:]}"
+    return " ".join(parts.splitlines())
 
 
 class OFAError(ValueError):
@@ -34,9 +35,18 @@ class UnsafePickleError(CheckpointError):
 def first_problem(error: ValidationError, whole: str = "", *, show_input: bool = False) -> str:
     """The first thing pydantic found wrong: ``field: reason``, or ``whole: reason`` where no field is to blame."""
     first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
+    where = shortened(".".join(map(str, first["loc"])), 80)
     if show_input and where:
-        where = f"{where} is {first['input']!r}"
+        where = f"{where} is {shown(first['input'])}"
     reason = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
     what = where or whole
     return f"{what}: " * bool(what) + reason.removeprefix("Value error, ")
+
+
+def shown(value: object, length: int = 80) -> str:
+    """A value as a message shows it: its ``repr``, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to spell integers of thousands of digits
+        return "a number of thousands of digits"
+    return shortened(text, length)

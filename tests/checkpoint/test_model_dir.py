@@ -89,7 +89,7 @@ def test_a_cpu_computes_in_float32_unless_asked(tmp_path: Path, tokenizer: Token
 
 def test_a_directory_holds_configuration_weights_vocabulary_and_provenance(shared: Path) -> None:
     files = contents(shared)
-    assert set(files) == {"config.json", "model.safetensors", "conversion.json", *FILES}
+    assert set(files) == {"config.json", "model.safetensors", "conversion.json", "SHA256SUMS", *FILES}
     assert all(files[name] == (small_vocabulary_dir() / name).read_bytes() for name in FILES)
     assert json.loads(files["conversion.json"]) == {"source": "a test"}
 

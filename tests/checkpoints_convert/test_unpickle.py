@@ -8,6 +8,7 @@ import enum
 import gzip
 import io
 import json
+import mmap
 import pathlib
 import pickle
 import random
@@ -652,6 +653,44 @@ def test_damaged_archives(tmp_path: Path) -> None:
         archive.writestr("a/data.pkl", good)
         archive.writestr("b/data.pkl", good)
     assert "more than one data.pkl" in complaint(path)
+
+
+def zip_with_storages(path: Path, **options: Any) -> tuple[Path, list[zipfile.ZipInfo]]:
+    """A checkpoint with tensors of less than a page and of some; and its records that are read."""
+    tensors = {name: torch.arange(start, end) for name, start, end in (("a", 1, 9), ("b", 10, 5000), ("c", -3, -1))}
+    save(path, {"model": tensors}, **options)
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    return path, [entry for entry in entries if "/data/" in entry.filename or entry.filename.endswith("data.pkl")]
+
+
+@pytest.mark.parametrize("piece", [mmap.PAGESIZE, 8 * 1024**2])
+def test_a_damaged_byte_of_any_record_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr("checkpoints_convert.archive._PIECE", piece)
+    path, entries = zip_with_storages(tmp_path / "x.pt")
+    whole = path.read_bytes()
+    assert len(entries) == 4
+    assert torch.equal(read_checkpoint(path).content["model"]["b"], torch.arange(10, 5000))
+    for entry in entries:
+        start = whole.index(zipfile.ZipFile(path).read(entry))
+        for at in {start, start + entry.file_size // 2, start + entry.file_size - 1}:
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            name = entry.filename.partition("/")[2]
+            with pytest.raises(CheckpointError, match=f"x.pt: the zip record '.*{name}' is damaged: .*CRC-32"):
+                read_checkpoint(path)
+        path.write_bytes(whole)
+
+
+def test_a_zip_without_checksums_is_read(tmp_path: Path) -> None:
+    """torch can be told to compute none, and then stores zeros."""
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        path, entries = zip_with_storages(tmp_path / "x.pt")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert {entry.CRC for entry in entries} == {0}
+    assert torch.equal(read_checkpoint(path).content["model"]["b"], torch.arange(10, 5000))
 
 
 def test_zip_entries_that_overlap_or_lead_astray(tmp_path: Path) -> None:

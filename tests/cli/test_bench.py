@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,21 @@ def test_scores_are_printed_with_the_path_of_the_results(
     assert err == ""
     assert bench("guesswhat_oracle", "--model", model, "--data", paths["guesswhat"], *options, "--resume") == 0
     assert capsys.readouterr().out.splitlines()[0] == f"{path} (finished before)"
+
+
+def test_rows_lead_out_of_the_pictures_only_where_that_is_allowed(
+    model: Path, paths: dict[Format, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = shutil.copy(tmp_path / "images" / "1.png", tmp_path / "secret.png")
+    rows = paths["guesswhat"].with_name("hostile.jsonl")
+    rows.write_bytes(files.json_lines([files.game(1, image={"file_name": str(secret), "width": 90, "height": 60})]))
+    options = ["--model", model, "--data", rows, "--images", tmp_path / "images", *SHORT]
+    assert bench("guesswhat_oracle", *options, "--out", tmp_path / "refused") == 2
+    assert f"secret.png lies outside of {tmp_path / 'images'}, where rows may not lead" in capsys.readouterr().err
+    assert bench("guesswhat_oracle", *options, "--out", tmp_path / "out", "--allow-outside") == 0
+    results = only(tmp_path / "out")
+    page = ["--report", tmp_path / "x.html", "--images", tmp_path / "images"]
+    assert main(["score", *map(str, [results, *page, "--allow-outside"])]) == 0
 
 
 def test_the_header_tells_everything_that_answers_depend_on(

@@ -126,21 +126,68 @@ def test_a_picture_of_any_kind_becomes_rgb_at_its_own_size(tmp_path: Path) -> No
     assert [(image.mode, image.size) for image in found] == [("RGB", (90, 60)), ("RGB", (90, 60)), ("RGB", (33, 44))]
 
 
-def test_a_row_may_hold_the_whole_path(tmp_path: Path) -> None:
+def test_a_row_may_hold_the_whole_path_where_that_is_allowed(tmp_path: Path) -> None:
     in_directory(tmp_path / "here", {"1.png": encoded(1)})
     in_directory(tmp_path / "root", {"1.png": encoded(2)})
     path = str(tmp_path / "here" / "1.png")
+    with Images.open(None, allow_outside=True) as images:
+        assert same(images.load(record(path)), 1)
+    with Images.open(tmp_path / "root", allow_outside=True) as images:  # its own path comes first
+        assert same(images.load(record(path)), 1)
+        assert same(pickle.loads(pickle.dumps(images)).load(record(path)), 1)
+    with Images.open(tmp_path / "root") as images:  # what others call /here/1.png lies under the root
+        assert same(images.load(record(path)), 2)
+        assert same(pickle.loads(pickle.dumps(images)).load(record(path)), 2)
+
+
+@pytest.mark.parametrize("make", ROOTS.values(), ids=ROOTS)
+@pytest.mark.parametrize("name", ["{}/secret.png", "../secret.png", "sub/../../secret.png", "{}/root/../secret.png"])
+def test_under_a_root_nothing_outside_of_it_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Path], name: str
+) -> None:
+    root = make(in_directory(tmp_path, {"secret.png": encoded(1)}), CONTENT)
+    (tmp_path / "root").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / "root")
+    message = r"^rows\.jsonl:3: image .*secret\.png lies outside of {}, where rows may not lead; pass --allow-outside"
+    with Images.open(root) as images, pytest.raises(OFAError, match=message.format(root)):
+        images.load(record(name.format(tmp_path)))
+    with Images.open(root, allow_outside=True) as images:
+        assert same(images.load(record(name.format(tmp_path))), 1)
+
+
+@pytest.mark.parametrize("name", ["{}/secret.png", "../secret.png", "sub/../../secret.png"])
+def test_without_a_root_the_current_directory_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    in_directory(tmp_path, {"secret.png": encoded(1), "here/1.png": encoded(2), "here/sub/3.png": encoded(3)})
+    monkeypatch.chdir(tmp_path / "here")
+    message = r"secret\.png lies outside of the current directory, .*; pass --images DIR or --allow-outside"
     with Images.open(None) as images:
-        assert same(images.load(record(path)), 1)
-    with Images.open(tmp_path / "root") as images:  # its own path comes first
-        assert same(images.load(record(path)), 1)
+        for inside, number in (("1.png", 2), ("sub/../sub/3.png", 3), (f"{tmp_path}/here/1.png", 2)):
+            assert same(images.load(record(inside)), number)
+        with pytest.raises(OFAError, match=message):
+            images.load(record(name.format(tmp_path)))
 
 
-@pytest.mark.parametrize("name", ["../secret.png", "sub/../../secret.png"])
-def test_under_a_root_nothing_above_it_is_found(tmp_path: Path, name: str) -> None:
-    in_directory(tmp_path, {"secret.png": encoded(1), "root/sub/2.png": encoded(2)})
-    with Images.open(tmp_path / "root") as images, pytest.raises(OFAError, match="does not exist, nor is it in"):
-        images.load(record(name))
+def test_a_path_that_lies_within_the_root_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_directory(tmp_path, {"root/1.png": encoded(1), "root/sub/1.png": encoded(2)})
+    (tmp_path / "link").symlink_to(tmp_path / "root")
+    monkeypatch.chdir(tmp_path)
+    for root in ("root", "link", tmp_path / "root", tmp_path / "link"):
+        with Images.open(Path(root)) as images:
+            for name in ("{}/root/sub/1.png", "{}/link/sub/1.png", "root/sub/1.png", "link/../root/sub/1.png"):
+                assert same(images.load(record(name.format(tmp_path))), 2)
+
+
+def test_links_in_the_root_lead_where_their_owner_wants(tmp_path: Path) -> None:
+    in_directory(tmp_path, {"elsewhere/1.png": encoded(1), "secret.png": encoded(2), "root/2.png": encoded(3)})
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "elsewhere")
+    with Images.open(tmp_path / "root") as images:
+        for name in ("link/1.png", f"{tmp_path}/root/link/1.png", "1.png"):
+            assert same(images.load(record(name)), 1)
+        for name in ("link/../secret.png", f"{tmp_path}/root/link/../secret.png"):  # to the system, that is beside it
+            with pytest.raises(OFAError, match=r"secret\.png (does not exist, nor is it in|lies outside of)"):
+                images.load(record(name))
 
 
 def test_without_a_root_a_missing_picture_says_so() -> None:

@@ -226,3 +226,15 @@ def test_wrong_rows_stop_a_run_or_are_left_out(data: Path, capsys: pytest.Captur
     path.write_text("")
     with pytest.raises(OFAError, match="holds no rows to learn from"):
         ShuffledRecords("refcoco", path, data)
+
+
+def test_rows_lead_out_of_the_pictures_only_where_that_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "secret.png").write_bytes(shown())
+    (tmp_path / "rows.tsv").write_text(f"1\t{tmp_path}/secret.png\ta thing\t1,2,30,40\t\n")
+    settings = {"task": "refcoco_grounding", "path": tmp_path / "rows.tsv", "images": tmp_path / "images"}
+    source = make_source(DataSettings(**settings), lively_ofa().pipeline, 0)
+    with pytest.raises(OFAError, match=r"secret\.png lies outside of .*allow_outside = true"):
+        source.examples(0)
+    source = make_source(DataSettings(**settings, allow_outside=True), lively_ofa().pipeline, 0)
+    assert len(source.examples(0)) == 1

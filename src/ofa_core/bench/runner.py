@@ -120,7 +120,7 @@ def run_task(run: Run, process: Process) -> Outcome | None:
         return _finished_before(run, begun.finished) if process.is_rank0 and begun.finished else None
     start = time.perf_counter()
     file, done = open_shard(begun.plan, process.rank)
-    with file, Images.open(run.data.images) as images:
+    with file, run.data.open_images() as images:
         _evaluate(run, process, begun.samples, file, done, images)
     process.barrier()
     if not process.is_rank0:
@@ -276,7 +276,7 @@ def _write_report(run: Run, path: Path, summary: Summary) -> None:
     header, rows = iter_rows(path)
     wanted = {row.id for some in choose_samples(header, rows, GALLERY).values() for row in some}
     pictures: dict[str, Image.Image] = {}
-    with Images.open(run.data.images) as images:
+    with run.data.open_images() as images:
         for sample in read_samples(run.task, run.data, run.settings.limit, _ignore):
             if sample.id in wanted:
                 pictures[sample.id] = images.load(sample.record)

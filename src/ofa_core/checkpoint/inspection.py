@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from os import PathLike
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import PRESETS, OFAConfig
+from ..utils.input_files import parse_json, read_text_file
 from .model_dir import PROVENANCE_FILE, WEIGHTS_FILE, empty_model, load_config, load_tokenizer, read_safetensors
 
 #: Parts of a model, by the beginnings of their parameters' names; the longest that fits counts.
@@ -86,8 +86,8 @@ def inspect_directory(directory: str | PathLike[str]) -> Inspection:
 
 def _provenance(directory: Path) -> dict[str, Any]:
     try:
-        found = json.loads((directory / PROVENANCE_FILE).read_text())
-    except (OSError, ValueError):
+        found = parse_json(read_text_file(directory / PROVENANCE_FILE))
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 

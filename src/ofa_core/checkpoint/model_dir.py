@@ -1,11 +1,10 @@
-"""Model directories: config.json, model.safetensors and the vocabulary files, written beside and renamed."""
+"""Model directories: config.json, model.safetensors, the vocabulary files and digests, written beside and renamed."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,18 @@ from ..config import OFAConfig, TaskSettings
 from ..errors import CheckpointError, OFAError
 from ..model.ofa import OFAModel
 from ..text import Tokenizer
-from ..utils.atomic_write import naming_errors
+from ..text.tokenizer import VOCABULARY_KINDS
+from ..utils.atomic_write import naming_errors, permissions_of_new_files
+from ..utils.input_files import read_small_file
 from ..utils.scratch import OLD, remove_leftovers, scratch_directory
+from .digests import changed_files, describe_changes, sha256, write_digests
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 #: The provenance of the weights; written by the converter, not needed to run.
 PROVENANCE_FILE = "conversion.json"
+#: Types that weights are stored in.
+WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def save_directory(
@@ -53,19 +57,25 @@ def save_directory(
         tokenizer.save(temporary)
         if provenance is not None:
             (temporary / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2, default=str) + "\n")
+        write_digests(temporary)
 
 
 def load_config(directory: str | os.PathLike[str]) -> OFAConfig:
-    """The configuration of a model directory."""
-    path = _checked_directory(directory) / CONFIG_FILE
+    """The configuration of a model directory.
+
+    Raises:
+        CheckpointError: the directory is none, or its config.json is wrong or not what was written.
+    """
+    with _compared(_checked_directory(directory), (CONFIG_FILE,)):
+        return _read_config(directory)
+
+
+def _read_config(directory: str | os.PathLike[str]) -> OFAConfig:
+    path = Path(directory) / CONFIG_FILE
     try:
-        text = path.read_text()
+        return OFAConfig.from_json(read_small_file(path).decode("utf-8"), str(path))
     except UnicodeDecodeError:
         raise CheckpointError(f"{path} is not text") from None
-    try:
-        return OFAConfig.from_json(text, str(path))
-    except OFAError as error:
-        raise CheckpointError(str(error)) from None
 
 
 def make_tokenizer(directory: str | os.PathLike[str], task: TaskSettings) -> Tokenizer:
@@ -76,16 +86,34 @@ def make_tokenizer(directory: str | os.PathLike[str], task: TaskSettings) -> Tok
 
 
 def load_tokenizer(directory: str | os.PathLike[str], config: OFAConfig) -> Tokenizer:
-    """The tokenizer of a model directory, laid out as ``config`` says."""
-    try:
+    """The tokenizer of a model directory, laid out as ``config`` says.
+
+    Raises:
+        CheckpointError: the vocabulary files are missing, wrong, not those of the weights or not what was written.
+    """
+    with _compared(Path(directory), {name for names in VOCABULARY_KINDS.values() for name in names}):
         tokenizer = make_tokenizer(directory, config.task)
-    except OFAError as error:
-        raise CheckpointError(str(error)) from None
-    if len(tokenizer) != config.vocab_size:
-        raise CheckpointError(
-            f"{directory}: the vocabulary files make {len(tokenizer)} tokens, the weights have {config.vocab_size}"
-        )
-    return tokenizer
+        if len(tokenizer) != config.vocab_size:
+            raise CheckpointError(
+                f"{directory}: the vocabulary files make {len(tokenizer)} tokens, the weights have {config.vocab_size}"
+            )
+        return tokenizer
+
+
+@contextmanager
+def _compared(directory: Path, names: Collection[str]) -> Iterator[None]:
+    """Compare files with their digests behind the block that uses them: a change is an error, or the cause of one."""
+    error = None
+    try:
+        yield
+    except OFAError as caught:
+        error = str(caught)
+    changed = changed_files(directory, names)
+    if changed:
+        told = f"{directory}: {describe_changes(changed)}"
+        raise CheckpointError(told if error is None else f"{told}; {error}")
+    if error is not None:
+        raise CheckpointError(error)
 
 
 def read_safetensors(path: Path, device: str | torch.device = "cpu") -> dict[str, Tensor]:
@@ -98,12 +126,8 @@ def read_safetensors(path: Path, device: str | torch.device = "cpu") -> dict[str
 
 
 def weights_sha256(directory: str | os.PathLike[str]) -> str:
-    """The sha256 of a model directory's weights, read a piece at a time."""
-    digest = hashlib.sha256()
-    with (_checked_directory(directory) / WEIGHTS_FILE).open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+    """The sha256 of a model directory's weights, computed anew."""
+    return sha256(_checked_directory(directory) / WEIGHTS_FILE)
 
 
 def load_model(
@@ -119,13 +143,14 @@ def load_model(
     Raises:
         CheckpointError: the directory or a file in it is missing, broken or does not fit the configuration.
     """
-    config = load_config(directory)
-    path = Path(directory) / WEIGHTS_FILE
-    state = read_safetensors(path, device)
-    try:
-        model = check_state(state, config)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    path = _checked_directory(directory) / WEIGHTS_FILE
+    with _compared(path.parent, (CONFIG_FILE,)):
+        config = _read_config(directory)
+        state = read_safetensors(path, device)
+        try:
+            model = check_state(state, config)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
     model.load_state_dict(state, assign=True)
     on_cpu = torch.device(device).type == "cpu"
     model.to(dtype=dtype or (torch.float32 if on_cpu else None))
@@ -171,15 +196,14 @@ def check_state(state: Mapping[str, Tensor], config: OFAConfig) -> OFAModel:
     """
     try:
         network = empty_model(config)
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:  # of sizes, and of the names of classification heads
         raise CheckpointError(f"no model can have these sizes: {str(error).splitlines()[0]}") from None
     model = network.state_dict()
     expected = {name: tensor.shape for name, tensor in model.items()}
-    floating = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
     odd = [
         f"{name} ({str(state[name].dtype).removeprefix('torch.')})"
         for name, tensor in model.items()
-        if name in state and tensor.is_floating_point() and state[name].dtype not in floating
+        if name in state and tensor.is_floating_point() and state[name].dtype not in WEIGHT_DTYPES
     ]
     wrong = [
         f"{name} {list(state[name].shape)} instead of {list(shape)}"
@@ -223,7 +247,10 @@ def atomic_directory(target: Path, overwrite: bool) -> Iterator[Path]:
         with scratch_directory(target) as scratch:
             temporary = scratch / target.name
             temporary.mkdir()
+            mode = permissions_of_new_files(temporary / "permissions")
             yield temporary
+            for file in temporary.iterdir():
+                file.chmod(mode)
             if target.exists():
                 target.rename(scratch / f"{target.name}{OLD}")  # which is put back if the next line fails
             temporary.rename(target)

@@ -20,7 +20,7 @@ from ..data.records import Format
 from ..errors import OFAError
 from ..utils.distributed import Process, process_group
 from ..utils.printable import printable, printable_json
-from .options import DTYPES, add_model, count, named_model, positive
+from .options import DTYPES, add_allow_outside, add_model, count, named_model, positive
 from .score import summary_lines
 
 #: Formats that some task reads.
@@ -54,6 +54,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="[FORMAT=]PATH",
         help="directory, zip or tar of the pictures, unless rows hold them",
     )
+    add_allow_outside(parser)
     parser.add_argument("--columns", metavar="NAMES", help="order of a RefCOCO file's columns, separated by commas")
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="samples at once (16)")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first samples of each task only")
@@ -98,7 +99,7 @@ def _data(args: argparse.Namespace) -> dict[Format, DataFiles]:
             raise OFAError(f"images {path} does not exist; it should be a directory, a .zip, .tar or .tar.gz archive")
     columns = tuple(args.columns.split(",")) if args.columns else None
     return {
-        format: DataFiles(path, images.get(format), columns if format == "refcoco" else None)
+        format: DataFiles(path, images.get(format), columns if format == "refcoco" else None, args.allow_outside)
         for format, path in paths.items()
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import api
 from ..checkpoint.inspection import inspect_directory
+from ..checkpoint.verification import verify_directory
 from ..utils.printable import printable
 
 
@@ -17,14 +18,21 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     """Add ``inspect``."""
     inspect = commands.add_parser("inspect", help="what a model directory or a checkpoint holds")
     inspect.add_argument("path", type=Path, metavar="DIR_OR_CKPT", help="a model directory, or what convert-ckpt reads")
+    inspect.add_argument(
+        "--verify", action="store_true", help="check every file against its digest and every weight for damage"
+    )
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
     inspect.set_defaults(command=_inspect)
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    found = inspect_directory(api.model_directory(args.path))
+    directory = api.model_directory(args.path)
+    verified = verify_directory(directory) if args.verify else None
+    found = inspect_directory(directory)
     if args.json:
-        print(json.dumps(asdict(found) | {"config": found.config.model_dump()}, default=str))
+        more = {"config": found.config.model_dump()} | ({"verified": asdict(verified)} if verified else {})
+        print(json.dumps(asdict(found) | more, default=str))
     else:
-        print("\n".join(map(printable, found.lines())))
+        lines = [*found.lines(), *([verified.line()] if verified else [])]
+        print("\n".join(map(printable, lines)))
     return 0

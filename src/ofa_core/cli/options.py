@@ -49,6 +49,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add_dtype(parser, DTYPES, "compute in this; by default float32 on a CPU and what is stored elsewhere")
 
 
+def add_allow_outside(parser: argparse.ArgumentParser) -> None:
+    """Add ``--allow-outside``."""
+    parser.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="let rows name pictures outside of --images (of the current directory where there is none)",
+    )
+
+
 def named_model(args: argparse.Namespace) -> Path:
     """The ``--model`` of a command.
 

@@ -17,7 +17,7 @@ from ..bench.summary import TASK_SCORES, Group, Summary, format_score, summarize
 from ..data.images import Images
 from ..errors import OFAError
 from ..utils.printable import printable, printable_json
-from .options import count
+from .options import add_allow_outside, count
 
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
@@ -33,6 +33,7 @@ def _add_score_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object a file")
     parser.add_argument("--report", type=Path, metavar="HTML", help="write a page with plots and samples of one file")
     parser.add_argument("--images", type=Path, metavar="DIR", help="directory or archive of the report's pictures")
+    add_allow_outside(parser)
     parser.set_defaults(command=score_command)
 
 
@@ -64,7 +65,7 @@ def score_command(args: argparse.Namespace) -> int:
         lines = [printable(str(path)), *summary_lines(summary)]
         print(printable_json(summary.model_dump_json()) if args.json else "\n".join(lines), flush=True)
         if args.report is not None:
-            with Images.open(args.images) as images:
+            with Images.open(args.images, args.allow_outside) as images:
                 _, rows = Recount().read(path, args.task)
                 write_report(args.report, header, summary, rows, partial(picture_of, images, header))
     return 0

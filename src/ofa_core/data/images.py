@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import posixpath
-import shutil
-import tarfile
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol
+from typing import Protocol
 
 from PIL import Image
 
-from ..errors import OFAError
+from ..errors import OFAError, shortened
+from ..utils.input_files import check_regular
 from ..vision.images import open_image
+from .archives import Archive, only_one, path_tails
 from .records import Record
-
-GZIP_MAGIC = b"\x1f\x8b"
 
 
 class Images:
@@ -33,30 +26,43 @@ class Images:
     tail of it (``b/x.jpg``, ``x.jpg`` for ``a/b/x.jpg``), then by its file name in the root's direct subdirectories,
     or anywhere in an archive. A file name that fits several pictures is an error, not a choice.
 
+    The row's own path counts only where it lies within the root, or the current directory where there is no root: a
+    file of rows from somebody else cannot make a report of any picture on this machine. Links in there lead wherever
+    their owner wants.
+
     One object may be used by several threads and, after a fork, by several processes; sent to a process that was not
     forked it opens the root anew.
     """
 
-    def __init__(self, root: Path | None, place: _Place | None) -> None:
+    def __init__(self, root: Path | None, place: _Place | None, allow_outside: bool) -> None:
         self._root = root
         self._place = place
+        self._allow_outside = allow_outside
 
     @classmethod
-    def open(cls, root: Path | None) -> Images:
+    def open(cls, root: Path | None, allow_outside: bool = False) -> Images:
         """The pictures under ``root``: a directory, a .zip, .tar or .tar.gz archive, or None for none.
 
         An archive's names are read once. The content of a .tar.gz, in which nothing can be found without reading all
         before it, is kept uncompressed in a temporary file until the object is closed.
 
+        Args:
+            root: where the pictures are.
+            allow_outside: whether rows may name files anywhere, as those that one wrote oneself do.
+
+        Returns:
+            The pictures.
+
         Raises:
             OFAError: there is no such root, or it is of another kind or damaged.
         """
         if root is None:
-            return cls(None, None)
+            return cls(None, None, allow_outside)
         root = Path(root)
         if not root.exists():
             raise OFAError(f"images {root} does not exist; it should be a directory, a .zip, .tar or .tar.gz archive")
-        return cls(root, _Directory(root) if root.is_dir() else _archive(root))
+        check_regular(root, f"images {root}")
+        return cls(root, _Directory(root) if root.is_dir() else Archive(root), allow_outside)
 
     def load(self, record: Record) -> Image.Image:
         """The picture of a record, RGB at its own size.
@@ -74,18 +80,32 @@ class Images:
 
     def _read(self, record: Record) -> Image.Image:
         if record.inline is not None:
-            return open_image(record.inline, like_original=True, name=f"the inline image of {record.id}")
+            return open_image(record.inline, like_original=True, name=f"the inline image of {shortened(record.id)}")
         if not record.image:
             raise OFAError("the row names no image and holds none")
-        if os.path.isfile(record.image):  # False too for what cannot be a path
-            return open_image(Path(record.image), like_original=True)
+        name = shortened(record.image)
+        own = os.path.abspath(record.image)  # without ".." that a link could lead elsewhere
+        there = os.path.isfile(own)  # False too for what cannot be a path
+        if there and (self._allow_outside or self._is_inside(own)):
+            return open_image(Path(own), like_original=True)
+        data = self._place.find(record.image) if self._place is not None else None
+        if data is not None:
+            called = "" if isinstance(data, Path) else f"image {name} in {self._root}"
+            return open_image(data, like_original=True, name=called)
+        if there:
+            within, way = (self._root, "") if self._root is not None else ("the current directory", "--images DIR or ")
+            raise OFAError(
+                f"image {name} lies outside of {within}, where rows may not lead; pass {way}--allow-outside "
+                "(in a recipe, allow_outside = true) if you trust them"
+            )
         if self._place is None:
-            raise OFAError(f"image {record.image} does not exist, and no directory or archive of images was given")
-        data = self._place.find(record.image)
-        if data is None:
-            raise OFAError(f"image {record.image} does not exist, nor is it in {self._root}")
-        name = "" if isinstance(data, Path) else f"image {record.image} in {self._root}"
-        return open_image(data, like_original=True, name=name)
+            raise OFAError(f"image {name} does not exist, and no directory or archive of images was given")
+        raise OFAError(f"image {name} does not exist, nor is it in {self._root}")
+
+    def _is_inside(self, path: str) -> bool:
+        """Tell whether a file is within the root, by its name or by where links lead; nothing is within an archive."""
+        root = Path.cwd() if self._root is None else self._root
+        return Path(path).is_relative_to(os.path.abspath(root)) or Path(path).resolve().is_relative_to(root.resolve())
 
     def close(self) -> None:
         """Let go of the archive; nothing can be loaded from it afterwards."""
@@ -100,8 +120,8 @@ class Images:
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Callable[[Path | None], Images], tuple[Path | None]]:
-        return Images.open, (self._root,)
+    def __reduce__(self) -> tuple[Callable[[Path | None, bool], Images], tuple[Path | None, bool]]:
+        return Images.open, (self._root, self._allow_outside)
 
 
 class _Place(Protocol):
@@ -112,21 +132,6 @@ class _Place(Protocol):
     def close(self) -> None: ...
 
 
-def _tails(name: str) -> list[str]:
-    """``a/b/x.jpg``, ``b/x.jpg`` and ``x.jpg`` of a path a/b/x.jpg, nothing of it above the root."""
-    parts = PurePosixPath(name.lstrip("/")).parts
-    inside = parts[len(parts) - parts[::-1].index("..") :] if ".." in parts else parts
-    return ["/".join(inside[index:]) for index in range(len(inside))]
-
-
-def _only(found: Iterable[str], name: str, root: Path) -> str | None:
-    """The one path that was found under a file name, or None."""
-    paths = sorted(found)
-    if len(paths) > 1:
-        raise OFAError(f"image {name} could be {paths[0]} or {paths[1]} in {root}")
-    return paths[0] if paths else None
-
-
 class _Directory:
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -134,133 +139,13 @@ class _Directory:
             self._children = [entry.name for entry in entries if entry.is_dir()]
 
     def find(self, name: str) -> Path | None:
-        tails = _tails(name)
+        tails = path_tails(name)
         for tail in tails:
             if os.path.isfile(self._root / tail):
                 return self._root / tail
         below = [f"{child}/{tails[-1]}" for child in self._children] if tails else []
-        only = _only((path for path in below if os.path.isfile(self._root / path)), name, self._root)
+        only = only_one((path for path in below if os.path.isfile(self._root / path)), name, self._root)
         return None if only is None else self._root / only
 
     def close(self) -> None:
         """Nothing is held open."""
-
-
-class _Members(Protocol):
-    """The content of an archive by the names of its files."""
-
-    names: list[str]
-
-    def read(self, name: str) -> bytes: ...
-
-    def close(self) -> None: ...
-
-
-class _Archive:
-    """The index of an archive, built once. Nothing is written anywhere, so no name in it can lead outside."""
-
-    def __init__(self, root: Path, members: _Members) -> None:
-        self._root = root
-        self._members = members
-        self._by_path = {posixpath.normpath(name): name for name in members.names}  # of one path, the last, as unpacked
-        self._by_file: dict[str, list[str]] = {}
-        for path in self._by_path:
-            self._by_file.setdefault(posixpath.basename(path), []).append(path)
-
-    def find(self, name: str) -> bytes | None:
-        tails = _tails(name)
-        path = next((tail for tail in tails if tail in self._by_path), None)
-        if path is None and tails:
-            path = _only(self._by_file.get(tails[-1], []), name, self._root)
-        if path is None:
-            return None
-        try:
-            return self._members.read(self._by_path[path])
-        except (OSError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-            raise OFAError(f"image {path} in {self._root} cannot be read: {error}") from None
-
-    def close(self) -> None:
-        self._members.close()
-
-
-def _archive(root: Path) -> _Archive:
-    try:
-        with root.open("rb") as file:
-            compressed = file.read(2) == GZIP_MAGIC
-        if zipfile.is_zipfile(root) and not tarfile.is_tarfile(root):
-            return _Archive(root, _Zip(root))
-        return _Archive(root, _Tar(root, compressed))
-    except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise OFAError(
-            f"images {root} cannot be read as a directory, a .zip, .tar or .tar.gz archive: {error}"
-        ) from None
-
-
-class _Zip:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._open()
-        self.names = [entry.filename for entry in self._file.infolist() if not entry.is_dir()]
-
-    def _open(self) -> None:
-        self._file = zipfile.ZipFile(self._path)
-        self._owner = os.getpid()
-
-    def read(self, name: str) -> bytes:
-        if os.getpid() != self._owner:  # a forked process shares the parent's position in the file
-            self._open()
-        return self._file.read(name)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Tar:
-    """Files of a .tar by where they lie in it; they are read without moving a position that others share."""
-
-    def __init__(self, path: Path, compressed: bool) -> None:
-        self._file = _uncompressed(path) if compressed else path.open("rb")
-        self._spans: dict[str, tuple[int, int]] = {}  # start and length
-        self._links: dict[str, str] = {}
-        try:
-            with tarfile.open(fileobj=self._file, mode="r:") as tar:
-                for member in tar:
-                    self._add(member)
-        except BaseException:
-            self._file.close()
-            raise
-        self.names = [*self._spans, *self._links]
-
-    def _add(self, member: tarfile.TarInfo) -> None:
-        name = posixpath.normpath(member.name)
-        if member.islnk():
-            self._links[name] = posixpath.normpath(member.linkname)
-        elif member.issym():
-            self._links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
-        elif member.isreg():
-            self._spans[name] = (member.offset_data, member.size)
-
-    def read(self, name: str) -> bytes:
-        target = name if name in self._spans else self._links[name]
-        if target not in self._spans:
-            raise OSError(f"it is a link to {target}, which is no file of the archive")
-        start, length = self._spans[target]
-        data = os.pread(self._file.fileno(), length, start)
-        if len(data) < length:
-            raise OSError("the archive ends before the picture does")
-        return data
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _uncompressed(path: Path) -> IO[bytes]:
-    file = tempfile.TemporaryFile()  # noqa: SIM115, it lives as long as the archive
-    try:
-        with gzip.open(path, "rb") as source:
-            shutil.copyfileobj(source, file, 1 << 20)
-        file.seek(0)
-    except BaseException:
-        file.close()
-        raise
-    return file

@@ -43,10 +43,16 @@ class DataFiles:
     """The place of a task's rows and pictures."""
 
     path: Path
-    #: A directory or an archive; None where rows hold their pictures or full paths.
+    #: A directory or an archive; None where rows hold their pictures, or paths from the current directory.
     images: Path | None = None
     #: Order of the columns of a RefCOCO file; None: the usual one.
     columns: tuple[str, ...] | None = None
+    #: Rows may name pictures outside of ``images``, or of the current directory where there are none.
+    allow_outside: bool = False
+
+    def open_images(self) -> Images:
+        """The pictures, to be closed by the caller."""
+        return Images.open(self.images, self.allow_outside)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
-from ..errors import OFAError
-from .images import GZIP_MAGIC
+from ..errors import OFAError, shown
+from ..utils.input_files import MAX_LINE, check_regular, open_stream, parse_json, read_text_file
+from .archives import GZIP_MAGIC
 from .records import FIELDS, BadRow, Format, Record, parse_record
 
 #: The columns of OFA's tab-separated files in their usual order.
@@ -25,6 +26,9 @@ COLUMNS: Mapping[Format, tuple[str, ...]] = {
 NEEDED = {"uniq-id", "text", "region-coord", "answer"}
 #: The name of a column that is skipped.
 SKIPPED = "-"
+
+#: Empty lines in a row; in a gzip file of few megabytes there may be billions, which take an hour to read.
+_MAX_EMPTY_LINES = 100_000
 
 #: Rows that are turned into Python objects at once; with inline pictures, a few megabytes.
 ROWS_AT_ONCE = 32
@@ -79,7 +83,7 @@ def _records(
             try:
                 record = parse_record(format, container.parse(content, place, columns), place)
                 if record is not None and record.id in seen:
-                    raise BadRow(place, f"id: {record.id!r} is that of an earlier row")
+                    raise BadRow(place, f"id: {shown(record.id)} is that of an earlier row")
             except BadRow as bad:
                 if on_bad is None:
                     raise
@@ -95,16 +99,21 @@ def _records(
 
 def _lines(path: Path, fields: frozenset[str]) -> Iterator[tuple[str, bytes]]:
     """Place and content of the lines that are not empty; gzip is told by its first bytes."""
-    number = 0
+    number, empty, limit = 0, 0, MAX_LINE.most
     try:
-        with path.open("rb") as raw, _unzipped(raw) as file:
-            for line in file:
+        with open_stream(path, f"data {path}") as raw, _unzipped(raw) as file:
+            while line := file.readline(limit + 1):
                 number += 1
+                if len(line) > limit:
+                    raise OFAError(f"{path}:{number}: the line has more than {limit:,} bytes; {MAX_LINE.advice}")
                 text = line.rstrip(b"\r\n")
                 if number == 1:
                     text = text.removeprefix(b"\xef\xbb\xbf")
                 if text.strip():
+                    empty = 0
                     yield f"{path}:{number}", text
+                elif (empty := empty + 1) > _MAX_EMPTY_LINES:
+                    raise OFAError(f"{path}:{number}: there are more than {_MAX_EMPTY_LINES:,} empty lines in a row")
     except (OSError, EOFError, zlib.error) as error:
         raise OFAError(f"{path} cannot be read on after line {number}: {error}") from None
 
@@ -123,10 +132,10 @@ def _text(line: bytes, place: str) -> str:
 def _json_row(line: bytes, place: str, columns: Sequence[str]) -> object:
     text = _text(line, place)
     try:
-        return json.loads(text)
+        return parse_json(text)
     except json.JSONDecodeError as error:
         raise BadRow(place, f"not JSON at character {error.pos + 1}: {error.msg}") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists in lists
+    except ValueError as error:  # a number of thousands of digits, lists in lists in lists
         raise BadRow(place, f"not JSON that can be read: {error}") from None
 
 
@@ -158,12 +167,14 @@ def _checked_columns(format: Format, columns: Sequence[str] | None) -> Sequence[
 
 
 def _parquet_rows(path: Path, fields: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    check_regular(path, f"data {path}")
     arrow, parquet = _pyarrow(path)
     number = 0
     try:
         with parquet.ParquetFile(path, memory_map=True) as file:
             names = [name for name in file.schema_arrow.names if name in fields]
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=names):
+                batch.validate(full=True)
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path}:{number}", row
@@ -173,6 +184,7 @@ def _parquet_rows(path: Path, fields: frozenset[str]) -> Iterator[tuple[str, Any
 
 def _arrow_rows(path: Path, fields: frozenset[str]) -> Iterator[tuple[str, Any]]:
     """The rows of an Arrow stream, which is what ``datasets`` writes; mapped, so that only what is used is read."""
+    check_regular(path, f"data {path}")
     arrow, _ = _pyarrow(path)
     number = 0
     try:
@@ -180,7 +192,9 @@ def _arrow_rows(path: Path, fields: frozenset[str]) -> Iterator[tuple[str, Any]]
             names = [name for name in stream.schema.names if name in fields]
             for batch in stream:
                 for start in range(0, batch.num_rows, ROWS_AT_ONCE):
-                    for row in batch.select(names).slice(start, ROWS_AT_ONCE).to_pylist():
+                    rows = batch.select(names).slice(start, ROWS_AT_ONCE)
+                    rows.validate(full=True)  # the library trusts offsets, and reads memory that is not the file's
+                    for row in rows.to_pylist():
                         number += 1
                         yield f"{path}:{number}", row
     except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -263,7 +277,7 @@ def _saved_shards(directory: Path) -> list[Path]:
     """The files that ``Dataset.save_to_disk`` lists."""
     state_file = directory / "state.json"
     try:
-        state = json.loads(state_file.read_bytes())
+        state = parse_json(read_text_file(state_file))
         names = [Path(entry["filename"]).name for entry in state["_data_files"]]
     except (ValueError, KeyError, TypeError) as error:
         raise OFAError(f"{state_file} is not what Dataset.save_to_disk writes: {error}") from None

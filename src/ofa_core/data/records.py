@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ..errors import OFAError, first_problem
+from ..errors import OFAError, first_problem, shortened
 from ..vision.boxes import Box
 
 Format = Literal["guesswhat", "invig", "refcoco", "caption", "vqa"]
@@ -57,7 +57,9 @@ class Record:
         """
         if self.size is not None and self.size != size:
             told, found = (f"{width} × {height}" for width, height in (self.size, size))
-            raise BadRow(self.place, f"picture {self.image or self.id} is {found} pixels, the row says {told}")
+            raise BadRow(
+                self.place, f"picture {shortened(self.image or self.id)} is {found} pixels, the row says {told}"
+            )
         if self.box == NO_BOX:
             return replace(self, size=size)
         return replace(self, box=check_box(self.box, size, self.place, "box"), size=size)

@@ -42,9 +42,10 @@ class ShuffledRecords:
         columns: Sequence[str] | None = None,
         skip_bad: bool = False,
         seed: int = 0,
+        allow_outside: bool = False,
     ) -> None:
         self.seed = seed
-        self.images = Images.open(images)
+        self.images = Images.open(images, allow_outside)
         self._inline = _InlineFile()
         self._records: list[Record] = []
         self._places: list[tuple[int, int]] = []

@@ -12,7 +12,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..errors import OFAError
+from ..errors import OFAError, shown
+from ..utils.input_files import parse_json, read_text_file
 
 # The cache of encoded words is emptied when it is full; a longer word is seldom seen twice and is not kept.
 _CACHE_WORDS = 1 << 16
@@ -98,7 +99,9 @@ class ByteLevelBPE:
         for rank, (left, right) in enumerate(merges):
             for symbol in (left, right, left + right):
                 if symbol not in token_ids:
-                    raise OFAError(f"BPE merge {rank + 1} ({left!r} + {right!r}) needs {symbol!r}, which has no id")
+                    raise OFAError(
+                        f"BPE merge {rank + 1} ({shown(left)} + {shown(right)}) needs {shown(symbol)}, which has no id"
+                    )
             self._merges.setdefault((token_ids[left], token_ids[right]), (rank, token_ids[left + right]))
         self._cache: dict[str, list[int]] = {}
 
@@ -194,29 +197,23 @@ def _token_bytes(token_ids: Mapping[str, int]) -> dict[int, bytes]:
     table: dict[int, bytes] = {}
     for token, number in token_ids.items():
         if number < 0 or number in table:
-            raise OFAError(f"BPE token {token!r} has the id {number}, which is negative or another token's")
+            raise OFAError(f"BPE token {shown(token)} has the id {shown(number)}, which is negative or another token's")
         try:
             table[number] = bytes(_SYMBOL_BYTES[symbol] for symbol in token)
         except KeyError as error:
-            raise OFAError(f"BPE token {token!r} holds {error.args[0]!r}, which stands for no byte") from None
+            raise OFAError(f"BPE token {shown(token)} holds {shown(error.args[0])}, which stands for no byte") from None
     return table
-
-
-def read_text_file(path: Path) -> str:
-    """Read a UTF-8 file of the vocabulary with errors of one line."""
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise OFAError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise OFAError(f"{path}: not UTF-8 at byte {error.start}") from None
 
 
 def _read_token_ids(path: Path) -> dict[str, int]:
     try:
-        token_ids = json.loads(read_text_file(path))
+        token_ids = parse_json(read_text_file(path))
     except json.JSONDecodeError as error:
         raise OFAError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+    except OFAError:
+        raise
+    except ValueError as error:
+        raise OFAError(f"{path}: not JSON that can be read ({error})") from None
     if not isinstance(token_ids, dict) or not all(type(number) is int for number in token_ids.values()):
         raise OFAError(f"{path}: expected one JSON object from token to integer id")
     return token_ids
@@ -233,6 +230,6 @@ def read_merges(path: Path) -> list[tuple[str, str]]:
             continue
         pair = line.rstrip("\r").split(" ")
         if len(pair) != 2 or not all(pair):
-            raise OFAError(f"{path}:{number}: expected two symbols separated by a space, found {line!r}")
+            raise OFAError(f"{path}:{number}: expected two symbols separated by a space, found {shown(line)}")
         merges.append((pair[0], pair[1]))
     return merges

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from ..errors import OFAError
-from .bpe import read_text_file
+from ..config import LIMITS, check_limit
+from ..errors import OFAError, shown
+from ..utils.input_files import read_text_file
 
 _CONTROL = ("<s>", "<pad>", "</s>", "<unk>")
 #: Ids that are the same in every vocabulary.
@@ -46,16 +47,20 @@ class Vocabulary:
         for name, size in (("code_dict_size", self.code_dict_size), ("num_bins", self.num_bins)):
             if size < 0:
                 raise OFAError(f"{name} must not be negative, it is {size}")
+            try:
+                check_limit(size, LIMITS[name])
+            except ValueError as error:
+                raise OFAError(f"{name}: {error}") from None
         for token in self.extra_tokens:
             if token.split() != [token]:
-                raise OFAError(f"extra token {token!r} is empty or holds white space, which separates symbols")
+                raise OFAError(f"extra token {shown(token)} is empty or holds white space, which separates symbols")
         codes = (f"<code_{index}>" for index in range(self.code_dict_size))
         bins = (f"<bin_{index}>" for index in range(self.num_bins))
         table = (*_CONTROL, *self.symbols, "<mask>", *codes, *bins, *self.extra_tokens)
         ids: dict[str, int] = {}
         for index, symbol in enumerate(table):
             if ids.setdefault(symbol, index) != index:
-                raise OFAError(f"symbol {symbol!r} would have two ids, {ids[symbol]} and {index}")
+                raise OFAError(f"symbol {shown(symbol)} would have two ids, {ids[symbol]} and {index}")
         # object.__setattr__ is how a frozen dataclass completes itself.
         object.__setattr__(self, "symbols", tuple(self.symbols))
         object.__setattr__(self, "extra_tokens", tuple(self.extra_tokens))
@@ -87,9 +92,9 @@ class Vocabulary:
                 continue
             symbol, _, count = line.rstrip("\r").rpartition(" ")
             if not symbol or not count.isdecimal():
-                raise OFAError(f"{path}:{number}: expected a symbol, a space and a count, found {line!r}")
+                raise OFAError(f"{path}:{number}: expected a symbol, a space and a count, found {shown(line)}")
             if symbols.setdefault(symbol, number) != number:
-                raise OFAError(f"{path}:{number}: symbol {symbol!r} stands on line {symbols[symbol]} already")
+                raise OFAError(f"{path}:{number}: symbol {shown(symbol)} stands on line {symbols[symbol]} already")
         try:
             return cls(tuple(symbols), code_dict_size, num_bins, extra_tokens)
         except OFAError as error:
@@ -147,7 +152,7 @@ class Vocabulary:
             try:
                 index = operator.index(number)  # numpy and tensor integers pass, 3.7 does not
             except TypeError:
-                raise OFAError(f"a bin is a whole number, not {number!r}") from None
+                raise OFAError(f"a bin is a whole number, not {shown(number)}") from None
             if not 0 <= index < self.num_bins:
                 raise OFAError(f"bin {index} is outside 0..{self.num_bins - 1}")
             ids.append(self.bin_start + index)

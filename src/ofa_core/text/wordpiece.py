@@ -12,8 +12,8 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-from ..errors import OFAError
-from .bpe import read_text_file
+from ..errors import OFAError, shown
+from ..utils.input_files import read_text_file
 
 _UNKNOWN = "[UNK]"
 _CONTINUES = "##"
@@ -176,7 +176,7 @@ def _read_tokens(path: Path) -> list[str]:
         if not token:
             raise OFAError(f"{path}:{number}: expected a token, found an empty line")
         if tokens.setdefault(token, number) != number:
-            raise OFAError(f"{path}:{number}: token {token!r} stands on line {tokens[token]} already")
+            raise OFAError(f"{path}:{number}: token {shown(token)} stands on line {tokens[token]} already")
     if not tokens:
         raise OFAError(f"{path}: expected one token a line, found an empty file")
     return list(tokens)

@@ -40,7 +40,7 @@ def _check_source(data: DataSettings) -> None:
         return
     bad: list[OFAError] = []
     on_bad = bad.append if data.skip_bad else None
-    with Images.open(data.images) as images:
+    with Images.open(data.images, data.allow_outside) as images:
         records = read_records(lesson.format, path, columns=data.columns, on_bad=on_bad)
         if not _has_picture(images, records, bad, skip_bad=data.skip_bad):
             raise _nothing(path, "holds no rows to learn from", bad)
@@ -51,7 +51,7 @@ def _check_benchmark(benchmark: EvaluationSettings) -> None:
         raise OFAError(f"there is no benchmark {benchmark.task!r}; there are {', '.join(TASKS)}")
     bad: list[OFAError] = []
     data = DataFiles(benchmark.path, benchmark.images)
-    with Images.open(benchmark.images) as images:
+    with Images.open(benchmark.images, benchmark.allow_outside) as images:
         samples = read_samples(TASKS[benchmark.task], data, benchmark.limit, bad.append)
         found = _has_picture(images, (sample.record for sample in samples), bad, skip_bad=True)
         for _ in samples:  # a file that is damaged further on

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from ..errors import OFAError, first_problem
+from ..utils.input_files import read_text_file
 
 
 class _Settings(BaseModel):
@@ -37,6 +38,8 @@ class DataSettings(_Settings):
     path: Path | None = None
     #: A directory or archive with the pictures.
     images: Path | None = None
+    #: Rows may name pictures outside of ``images``, or of the current directory where there are none.
+    allow_outside: bool = False
     #: Share among all sources.
     weight: float = Field(default=1.0, gt=0)
     #: Columns of a TSV file in their order.
@@ -98,6 +101,7 @@ class EvaluationSettings(_Settings):
     task: str
     path: Path
     images: Path | None = None
+    allow_outside: bool = False
     limit: int | None = Field(default=None, gt=0)
     batch_size: PositiveInt = 16
 
@@ -179,8 +183,8 @@ class TrainingSettings(_Settings):
             OFAError: it cannot be read, or a setting is missing, wrong or unknown.
         """
         try:
-            content = _parsed(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = _parsed(read_text_file(path))
+        except (OSError, ValueError, RecursionError) as error:
             raise OFAError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
         try:
             return cls.model_validate(content).beside(path.parent)
@@ -202,7 +206,8 @@ class TrainingSettings(_Settings):
     def fingerprint(self) -> str:
         """Settings that must stay when a run is resumed, as JSON: all but where and how often things are written."""
         free = ("out", "device", "workers", "save_every", "log_every", "evaluate_every", "evaluation")
-        exclude = dict.fromkeys(free, True) | {"optimizer": {"max_skipped"}}
+        exclude: dict[str, Any] = dict.fromkeys(free, True)
+        exclude |= {"optimizer": {"max_skipped"}, "data": {"__all__": {"allow_outside"}}}
         return json.dumps(self.model_dump(mode="json", exclude=exclude), sort_keys=True)
 
 

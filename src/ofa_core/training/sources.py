@@ -149,7 +149,15 @@ def make_source(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:
     lesson, path = lesson_of(data)
     if lesson is None or path is None:
         return _shapes(data, pipeline, seed)
-    rows = ShuffledRecords(lesson.format, path, data.images, columns=data.columns, skip_bad=data.skip_bad, seed=seed)
+    rows = ShuffledRecords(
+        lesson.format,
+        path,
+        data.images,
+        columns=data.columns,
+        skip_bad=data.skip_bad,
+        seed=seed,
+        allow_outside=data.allow_outside,
+    )
     return FileSource(pipeline, rows, lesson.teach)
 
 

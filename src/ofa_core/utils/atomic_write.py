@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +15,16 @@ from .scratch import is_scratch, scratch_directory
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path``, of its name, that takes its place when the block ends without an error.
 
+    The file is readable as any new one there is, whatever permissions a library wrote it with.
+
     Raises:
         OSError: it cannot be written; the error names ``path``.
     """
     with naming_errors(path), scratch_directory(path) as scratch:
         temporary = scratch / path.name
+        mode = permissions_of_new_files(temporary)
         yield temporary
+        temporary.chmod(mode)
         temporary.replace(path)
 
 
@@ -47,3 +52,12 @@ def naming_errors(path: Path) -> Iterator[None]:
         if error.errno is None or not unnamed:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def permissions_of_new_files(path: Path) -> int:
+    """The permissions that a new file at ``path``, where none is, gets from the umask and its directory."""
+    path.touch(exist_ok=False)
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    finally:
+        path.unlink()
