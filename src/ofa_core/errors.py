@@ -8,7 +8,7 @@ from pydantic import ValidationError
 MAX_MESSAGE = 1000
 
 
-def shortened(text: str, length: int = 200) -> str:
+def shortened(text: str, length: int = 400) -> str:
     """A text as a message shows it: in one line, and where it is long, its beginning and its end."""
     if len(text) <= length:
         return " ".join(text.splitlines())

@@ -11,7 +11,7 @@ from ..errors import OFAError
 from ..utils.progress import progress as progress_bar
 from .pipeline import Pipeline
 
-#: What becomes of a sample that cannot be answered: an error, or None in its place and a warning.
+#: An error for a sample that cannot be answered, or None in its place and a warning.
 OnError = Literal["raise", "skip"]
 
 #: The arguments of a head that come one for each sample, by name; None for one that was not given.

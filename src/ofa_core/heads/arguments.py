@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import OFAError
 
-#: What is kept of a picture that comes from a generator.
+#: Reduces a picture that comes from a generator to what is kept of it.
 Keep = Callable[[Any], Any]
 
 #: Axes of one picture as an array or a tensor; one more is a batch of them.

@@ -142,7 +142,7 @@ class BoxCodec:
 
 
 def _problem(box: Box, size: tuple[int, int]) -> str:
-    """What keeps a box from being one in pixels of a picture of ``size`` (width, height), or nothing."""
+    """The reason why a box is none in pixels of a picture of ``size`` (width, height); "" where it is one."""
     (x0, y0, x1, y1), (width, height) = box, size
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
         return f"is not 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}"

@@ -116,7 +116,7 @@ class Pipeline:
     model: OFAModel
     tokenizer: Tokenizer
     transform: ImageTransform
-    #: Whether a bar tells how far a call has come.
+    #: True for a bar that tells how far a call has come.
     progress: bool = False
 
     def open(self, images: Sequence[Picture]) -> list[OpenedImage | EncodedImage | PreparedImage]:
@@ -140,7 +140,7 @@ class Pipeline:
         return OpenedImage(image, self.transform)
 
     def keep(self, image: Any) -> Any:
-        """What to keep of a picture of a generator: its name or bytes, or its pixels as this model takes them.
+        """Reduce a picture of a generator to what is kept: its name or bytes, or its pixels as this model takes them.
 
         One that cannot be read stays as it is, to be named when its turn comes.
         """

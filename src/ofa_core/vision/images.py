@@ -225,7 +225,7 @@ def _file(image: Any) -> tuple[Path | IO[bytes], str]:
 
 
 def _content(file: Any) -> io.BytesIO:
-    """What an open file holds, from its beginning if it can be gone back to."""
+    """The content of an open file, from its beginning if it can be gone back to."""
     try:
         if file.seekable():
             file.seek(0)
