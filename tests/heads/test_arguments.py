@@ -121,6 +121,13 @@ def test_a_set_is_refused() -> None:
             use({"a", "b"})
 
 
+def test_a_table_is_refused() -> None:
+    table = type("DataFrame", (), {"columns": ["image"], "__iter__": lambda self: iter(["image"])})()
+    for use in (listed, image_list):
+        with pytest.raises(OFAError, match=r"^a DataFrame is a table; it should be one of its columns$"):
+            use(table)
+
+
 @pytest.mark.parametrize(
     ("images", "count"),
     [

@@ -23,8 +23,10 @@ def listed(values: object) -> list[Any] | None:
     """The things in a list, tuple, generator, array or pandas Series; None where ``values`` is one thing.
 
     Raises:
-        OFAError: a set, which has no order.
+        OFAError: a set, which has no order, or a table of several columns.
     """
+    if hasattr(values, "columns") or hasattr(values, "column_names"):
+        raise OFAError(f"a {type(values).__name__} is a table; it should be one of its columns")
     if isinstance(values, set | frozenset):
         raise OFAError(f"a set of {len(values)} has no order; it should be a list")
     single = isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable)
@@ -49,7 +51,8 @@ def image_list(images: object, keep: Keep = lambda image: image) -> list[Any] | 
         return None
     if isinstance(images, list | tuple):
         return list(images)
-    if isinstance(images, Iterable) and not isinstance(images, str | bytes | Mapping | set | frozenset):
+    table = hasattr(images, "columns") or hasattr(images, "column_names")
+    if isinstance(images, Iterable) and not (table or isinstance(images, str | bytes | Mapping | set | frozenset)):
         return [keep(image) for image in images]
     return listed(images)
 
