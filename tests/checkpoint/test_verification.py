@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from torch import Tensor
 import ofa_core
 from ofa_core import CheckpointError, Tokenizer
 from ofa_core.checkpoint.digests import DIGESTS_FILE, changed_files
-from ofa_core.checkpoint.model_dir import load_config, load_model, load_tokenizer, save_directory
+from ofa_core.checkpoint.model_dir import load_config, load_model, load_tokenizer, read_safetensors, save_directory
 from ofa_core.checkpoint.verification import verify_directory
 from ofa_core.cli.main import main
 from ofa_core.text import small_vocabulary_dir
@@ -177,3 +178,17 @@ def test_a_state_of_another_model_is_told(directory: Path) -> None:
     (directory / DIGESTS_FILE).unlink()
     with pytest.raises(CheckpointError, match=r"1 entry is missing: encoder\.final_norm\.bias"):
         verify_directory(directory)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_named_pipe_in_place_of_a_file_is_not_waited_for(directory: Path, name: str) -> None:
+    (directory / name).unlink()
+    os.mkfifo(directory / name)
+    with pytest.raises(CheckpointError, match=name):
+        verify_directory(directory)
+    if name not in ("conversion.json", "model.safetensors"):  # which need not be there, or is asked for first
+        with pytest.raises(CheckpointError, match=name):
+            ofa_core.load(directory)
+    os.mkfifo(directory / "x.safetensors")
+    with pytest.raises(CheckpointError, match=r"x\.safetensors is a named pipe; a file is expected here"):
+        read_safetensors(directory / "x.safetensors")

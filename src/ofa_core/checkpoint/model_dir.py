@@ -21,7 +21,7 @@ from ..model.ofa import OFAModel
 from ..text import Tokenizer
 from ..text.tokenizer import VOCABULARY_KINDS
 from ..utils.atomic_write import naming_errors, permissions_of_new_files
-from ..utils.input_files import read_small_file
+from ..utils.input_files import check_regular, read_small_file
 from ..utils.scratch import OLD, remove_leftovers, scratch_directory
 from .digests import changed_files, describe_changes, sha256, write_digests
 
@@ -66,7 +66,7 @@ def load_config(directory: str | os.PathLike[str]) -> OFAConfig:
     Raises:
         CheckpointError: the directory is none, or its config.json is wrong or not what was written.
     """
-    with _compared(_checked_directory(directory), (CONFIG_FILE,)):
+    with _compared(checked_directory(directory), (CONFIG_FILE,)):
         return _read_config(directory)
 
 
@@ -119,15 +119,16 @@ def _compared(directory: Path, names: Collection[str]) -> Iterator[None]:
 def read_safetensors(path: Path, device: str | torch.device = "cpu") -> dict[str, Tensor]:
     """The tensors of a safetensors file by name, on a CPU mapped from the file."""
     try:
+        check_regular(path)
         with safe_open(path, framework="pt", device=str(device)) as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, OFAError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
 
 
 def weights_sha256(directory: str | os.PathLike[str]) -> str:
     """The sha256 of a model directory's weights, computed anew."""
-    return sha256(_checked_directory(directory) / WEIGHTS_FILE)
+    return sha256(checked_directory(directory) / WEIGHTS_FILE)
 
 
 def load_model(
@@ -143,7 +144,7 @@ def load_model(
     Raises:
         CheckpointError: the directory or a file in it is missing, broken or does not fit the configuration.
     """
-    path = _checked_directory(directory) / WEIGHTS_FILE
+    path = checked_directory(directory) / WEIGHTS_FILE
     with _compared(path.parent, (CONFIG_FILE,)):
         config = _read_config(directory)
         state = read_safetensors(path, device)
@@ -256,7 +257,12 @@ def atomic_directory(target: Path, overwrite: bool) -> Iterator[Path]:
             temporary.rename(target)
 
 
-def _checked_directory(directory: str | os.PathLike[str]) -> Path:
+def checked_directory(directory: str | os.PathLike[str]) -> Path:
+    """The path of a model directory.
+
+    Raises:
+        CheckpointError: it is none.
+    """
     path = Path(directory)
     if not path.exists():
         raise CheckpointError(f"{path} does not exist; it should be a directory written by convert-ckpt")

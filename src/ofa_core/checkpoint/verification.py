@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,7 +13,15 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..utils.mapped_memory import give_back
 from .digests import changed_files, describe_changes, read_digests
-from .model_dir import WEIGHT_DTYPES, WEIGHTS_FILE, check_state, list_names, load_config, read_safetensors
+from .model_dir import (
+    WEIGHT_DTYPES,
+    WEIGHTS_FILE,
+    check_state,
+    checked_directory,
+    list_names,
+    load_config,
+    read_safetensors,
+)
 
 #: Parts of names of entries that may well be all zeros: they begin so, and what is not used stays as it began.
 _MAY_BE_ZERO = ("bias", "running_mean", "_relative.tables.")
@@ -41,7 +48,7 @@ def verify_directory(directory: str | PathLike[str]) -> Verification:
         CheckpointError: files that are not as they were written, weights that are not finite, or all zeros where no
             model has that; the first of each are named.
     """
-    directory = Path(directory)
+    directory = checked_directory(directory)
     changed = changed_files(directory)
     problems = [describe_changes(changed)] * bool(changed)
     state = read_safetensors(directory / WEIGHTS_FILE)
