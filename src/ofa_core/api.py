@@ -231,7 +231,7 @@ class OFA:
             self.pipeline,
             images,
             texts,
-            grounding.OPTIONS.updated(**options),
+            self.pipeline.options(grounding.SPEC).updated(**options),
             bins_only=bins_only,
             threshold=threshold,
             prompt=prompt,
@@ -453,7 +453,8 @@ class OFA:
             OFAError: see :class:`OFA`.
         """
         images, single = as_list(image)
-        found = caption.caption(self.pipeline, images, caption.OPTIONS.updated(**options), prompt, batch_size)
+        changed = self.pipeline.options(caption.SPEC).updated(**options)
+        found = caption.caption(self.pipeline, images, changed, prompt, batch_size)
         return unwrap(found, single)
 
     @overload
@@ -488,7 +489,7 @@ class OFA:
         """
         images, single = as_list(image)
         boxes = one_per_image(box, len(images), single, "boxes")
-        changed = caption.OPTIONS.updated(**options)
+        changed = self.pipeline.options(caption.REGION_SPEC).updated(**options)
         return unwrap(caption.describe_region(self.pipeline, images, boxes, changed, prompt, batch_size), single)
 
     @overload
@@ -535,7 +536,7 @@ class OFA:
             images,
             questions,
             candidates,
-            vqa.OPTIONS.updated(**options),
+            self.pipeline.options(vqa.SPEC).updated(**options),
             method=method,
             objects=None if objects is None else one_per_image(objects, len(images), single, "lists of objects"),
             decoder_prompt=decoder_prompt,
@@ -687,7 +688,7 @@ class OFA:
             OFAError: see :class:`OFA`.
         """
         _, texts, single = pair_up(None, text)
-        changed = text_heads.SUMMARY_OPTIONS.updated(**options)
+        changed = self.pipeline.options(text_heads.SUMMARY_SPEC).updated(**options)
         return unwrap(text_heads.summarize(self.pipeline, texts, changed, prompt, batch_size), single)
 
     @overload

@@ -419,17 +419,29 @@ def test_a_bad_row_of_a_table_is_named_by_its_row(tmp_path: Path) -> None:
     assert bad == ["x.parquet:2: bbox: (1, 2, 1, 9) has no area: x0 < x1 and y0 < y1 would be right"]
 
 
-def test_an_id_occurs_once_over_all_files(tmp_path: Path) -> None:
+def test_rows_of_one_id_are_told_apart_by_their_numbers_over_all_files(tmp_path: Path) -> None:
     path = files.save_to_disk(tmp_path / "x", [[dialog(1), dialog(2)], [dialog(1), dialog(3)]])
     records, bad = all_of(path, "invig")
-    assert [record.id for record in records] == ["i1", "i2", "i3"]
-    assert bad == ["x/data-00001-of-00002.arrow:1: id: 'i1' is that of an earlier row"]
+    assert [(record.id, record.row) for record in records] == [("i1", 1), ("i2", 2), ("i1", 3), ("i3", 4)]
+    assert bad == []
 
 
-def test_the_id_of_a_skipped_row_is_free(tmp_path: Path) -> None:
+def test_every_row_of_a_file_counts_in_their_numbers(tmp_path: Path) -> None:
     rows = [game(1, status="failure"), game(1, qas=[]), game(1)]
     records, bad = all_of(written(tmp_path / "x.jsonl", json_lines(rows)), "guesswhat")
-    assert len(records) == len(bad) == 1
+    assert ([record.row for record in records], len(bad)) == ([3], 1)
+
+
+def test_a_question_of_several_rows_is_read_as_often(tmp_path: Path) -> None:
+    """VQA's own files have a row for every answer."""
+    rows = [f"79459\t1.png\tis it?\t{answer}\t\t" for answer in ("0.6|!+yes", "0.3|!+no", "1.0|!+yes")]
+    records, bad = all_of(written(tmp_path / "x.tsv", "\n".join(rows).encode()), "vqa")
+    assert [(record.id, record.answer, record.row) for record in records] == [
+        ("79459", "yes", 1),
+        ("79459", "no", 2),
+        ("79459", "yes", 3),
+    ]
+    assert bad == []
 
 
 def test_a_bad_row_survives_the_way_from_a_worker() -> None:

@@ -61,8 +61,10 @@ class Row(StrictModel):
 
     #: Position of the sample in the run, from 0 without holes.
     index: int = Field(ge=0)
-    #: The record's id; ``<record id>/<question number>`` where a record has several samples.
+    #: The record's id, which others may have too; ``<record id>/<question number>`` where it has several samples.
     id: str
+    #: The record's row in the data, from 1; None in files of earlier versions.
+    row: int | None = Field(default=None, ge=1)
     image: str
     #: Width and height of the picture in pixels.
     size: tuple[int, int]

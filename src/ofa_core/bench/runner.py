@@ -255,12 +255,13 @@ def _finish(run: Run, process: Process, begun: RunState, plan: Plan, seconds: fl
 def _write_report(run: Run, path: Path, summary: Summary) -> None:
     """The page beside a results file; pictures that rows hold themselves are looked up in the data once more."""
     header, rows = iter_rows(path)
-    wanted = {row.id for some in choose_samples(header, rows, GALLERY).values() for row in some}
-    pictures: dict[str, Image.Image] = {}
+    wanted = {(row.id, row.row) for some in choose_samples(header, rows, GALLERY).values() for row in some}
+    pictures: dict[tuple[str, int | None], Image.Image] = {}
     with Images.open(run.data.images) as images:
         for sample in read_samples(run.task, run.data, run.settings.limit, _ignore):
-            if sample.id in wanted:
-                pictures[sample.id] = images.load(sample.record)
-                pictures[sample.id].thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL))
+            name = (sample.id, sample.record.row)
+            if name in wanted:
+                pictures[name] = images.load(sample.record)
+                pictures[name].thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL))
     page = path.with_suffix(".html")
-    write_report(page, header, summary, iter_rows(path)[1], lambda row: pictures.get(row.id), count=GALLERY)
+    write_report(page, header, summary, iter_rows(path)[1], lambda row: pictures.get((row.id, row.row)), count=GALLERY)

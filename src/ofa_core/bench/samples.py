@@ -125,6 +125,7 @@ def _row(sample: Sample, picture: SampleImage, pipeline: Pipeline, source: Seque
     return Row(
         index=sample.index,
         id=sample.id,
+        row=sample.record.row,
         image=sample.record.image,
         size=picture.size,
         category=sample.record.category,

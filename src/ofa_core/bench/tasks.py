@@ -10,8 +10,9 @@ from itertools import islice
 from ..data.loading import DataFiles
 from ..data.readers import read_records
 from ..data.records import BadRow, Format, Record
-from ..heads.grounding import DIALOG_OPTIONS, OPTIONS, Grounding, caption_sources, dialog_sources, ground, ground_dialog
+from ..heads.grounding import DIALOG_OPTIONS, SPEC, Grounding, caption_sources, dialog_sources, ground, ground_dialog
 from ..heads.oracle import oracle, oracle_sources
+from ..heads.pipeline import Pipeline
 from ..text import pre_caption
 from ..text.dialog import Style
 from .results import Row
@@ -107,11 +108,11 @@ def _invig_questions(record: Record) -> list[Sample]:
 def _ground_phrases(
     models: Models, pictures: Sequence[SampleImage], samples: Sequence[Sample], settings: Settings
 ) -> list[Row]:
-    pipeline = models.agent.pipeline
+    pipeline = models.agent.pipeline.for_task(SPEC)
     phrases = [sample.record.text for sample in samples]
-    found = ground(pipeline, pictures, phrases, settings.options(OPTIONS), batch_size=len(samples))
+    found = ground(pipeline, pictures, phrases, settings.options(pipeline.options(SPEC)), batch_size=len(samples))
     sources = caption_sources(pipeline, phrases)
-    return _region_rows(models, pictures, samples, sources, found, refcoco=True)
+    return _region_rows(pipeline, pictures, samples, sources, found, refcoco=True)
 
 
 def _ground_dialogs(
@@ -121,7 +122,7 @@ def _ground_dialogs(
     dialogs = [sample.turns for sample in samples]
     options = settings.options(DIALOG_OPTIONS)
     found = ground_dialog(pipeline, pictures, dialogs, style, options, batch_size=len(samples))
-    return _region_rows(models, pictures, samples, dialog_sources(pipeline, dialogs, style), found)
+    return _region_rows(pipeline, pictures, samples, dialog_sources(pipeline, dialogs, style), found)
 
 
 def _answer_questions(
@@ -144,7 +145,7 @@ def _answer_questions(
 
 
 def _region_rows(
-    models: Models,
+    pipeline: Pipeline,
     pictures: Sequence[SampleImage],
     samples: Sequence[Sample],
     sources: Sequence[Sequence[int]],
@@ -153,7 +154,7 @@ def _region_rows(
     refcoco: bool = False,
 ) -> list[Row]:
     return [
-        region_row(sample, picture, models.agent.pipeline, source, grounding, refcoco=refcoco)
+        region_row(sample, picture, pipeline, source, grounding, refcoco=refcoco)
         for sample, picture, source, grounding in zip(samples, pictures, sources, found, strict=True)
     ]
 

@@ -7,7 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
@@ -37,7 +37,7 @@ def read_records(
     columns: Sequence[str] | None = None,
     on_bad: Callable[[BadRow], None] | None = None,
 ) -> Iterator[Record]:
-    """The records of a file or directory in their order, one at a time; of what was read only the ids are kept.
+    """The records of a file or directory in their order, one at a time; nothing of what was read is kept.
 
     GuessWhat?! and InViG: .jsonl, .jsonl.gz, .parquet, .arrow (what ``datasets`` writes), a directory of parquet shards
     or one of ``Dataset.save_to_disk``. RefCOCO, captions and VQA: .tsv or .tsv.gz. Parquet and Arrow need the extra
@@ -53,7 +53,7 @@ def read_records(
     Raises:
         OFAError: at once: no such file or directory, or of a kind or with columns that the format does not have.
             While reading: the file is damaged.
-        BadRow: while reading, without ``on_bad``: a row is not what it should be, or has the id of an earlier one.
+        BadRow: while reading, without ``on_bad``: a row is not what it should be.
     """
     if format not in get_args(Format):
         raise OFAError(f"a format of rows is {', '.join(get_args(Format))}, not {format!r}")
@@ -73,21 +73,17 @@ def _records(
     columns: Sequence[str],
     on_bad: Callable[[BadRow], None] | None,
 ) -> Iterator[Record]:
-    seen: set[str] = set()
-    for file in files:
-        for place, content in container.rows(file, FIELDS[format]):
-            try:
-                record = parse_record(format, container.parse(content, place, columns), place)
-                if record is not None and record.id in seen:
-                    raise BadRow(place, f"id: {record.id!r} is that of an earlier row")
-            except BadRow as bad:
-                if on_bad is None:
-                    raise
-                on_bad(bad)
-                continue
-            if record is not None:
-                seen.add(record.id)
-                yield record
+    rows = (row for file in files for row in container.rows(file, FIELDS[format]))
+    for number, (place, content) in enumerate(rows, 1):
+        try:
+            record = parse_record(format, container.parse(content, place, columns), place)
+        except BadRow as bad:
+            if on_bad is None:
+                raise
+            on_bad(bad)
+            continue
+        if record is not None:
+            yield replace(record, row=number)
 
 
 # Lines

@@ -26,7 +26,7 @@ BOX_TOLERANCE = 1.0
 class Record:
     """One valid row of any format."""
 
-    #: Unique in the file: the game's id, InViG's id, RefCOCO's uniq-id.
+    #: The id in the row, which others of the file may have too; where rows have none, their number.
     id: str
     #: Name or path of the picture as the row has it; "" where the picture is only inline.
     image: str
@@ -48,6 +48,8 @@ class Record:
     inline: bytes | None = field(default=None, repr=False)
     #: "file:line", or "file:row" where there are no lines, counted from 1; for messages.
     place: str = ""
+    #: Its number among all rows of the data, from 1; with the id it tells it from all others.
+    row: int | None = None
 
     def fit_to(self, size: tuple[int, int]) -> Record:
         """This record on a picture that turned out to be of ``size`` (width, height), its box clipped to it.

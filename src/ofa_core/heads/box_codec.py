@@ -66,12 +66,13 @@ class BoxCodec:
             raise OFAError(f"box {tuple(box)} is not 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}")
         if max(x1, y1) <= 1 < min(width, height):
             raise OFAError(f"box {tuple(box)} lies within one pixel: boxes are in pixels, not fractions of the sides")
-        values = torch.tensor([x0, y0, x1, y1], dtype=torch.float64)
-        sides = torch.tensor([width, height, width, height], dtype=torch.float64)
         if self.convention == "refcoco":
-            fractions = values * (self.image_size / sides) / self.max_image_size
+            # float32 and this order of operations are the original's, and decide some halves
+            ratios = torch.tensor([self.image_size / width, self.image_size / height] * 2, dtype=torch.float32)
+            fractions = torch.tensor([x0, y0, x1, y1], dtype=torch.float32) * ratios / self.max_image_size
         else:
-            fractions = (values / sides).clamp(*INVIG_RANGE)
+            sides = torch.tensor([width, height, width, height], dtype=torch.float64)
+            fractions = (torch.tensor([x0, y0, x1, y1], dtype=torch.float64) / sides).clamp(*INVIG_RANGE)
         bins = (fractions * (self.num_bins - 1)).round().long().tolist()  # half to even, as Python and torch do
         return [min(number, self.num_bins - 1) for number in bins]
 

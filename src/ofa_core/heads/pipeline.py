@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from string import Formatter
 from typing import TypeAlias
 
@@ -12,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..config import TaskSettings
 from ..errors import OFAError
 from ..generation import GenerationOptions, Hypothesis, LogitsProcessor, generate, score_candidates
 from ..generation.logits_processors import MaxNewTokens
@@ -21,6 +24,7 @@ from ..model.ofa import OFAModel
 from ..model.position_bias import PATCH_SIZE
 from ..text import Tokenizer
 from ..vision.transform import ImageLike, ImageTransform, open_image
+from .tasks import TaskSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +75,23 @@ class Pipeline:
     model: OFAModel
     tokenizer: Tokenizer
     transform: ImageTransform
+    #: True if pictures are taken at another side than the model's own, so that a look at one is of no use.
+    other_side: bool = False
+
+    def settings(self, spec: TaskSpec) -> TaskSettings:
+        """The settings under which this model does a task."""
+        return spec.settings(self.model.config.task)
+
+    def for_task(self, spec: TaskSpec) -> Pipeline:
+        """This pipeline with pictures of the side that the task takes with this model."""
+        side = self.settings(spec).image_size
+        if side == self.model.config.task.image_size:
+            return self
+        return replace(self, transform=_of_side(self.transform, side), other_side=True)
+
+    def options(self, spec: TaskSpec) -> GenerationOptions:
+        """The task's search with this model."""
+        return spec.options(self.model.config.task, self.tokenizer.kind, self.model.config.embed_dim)
 
     def open(self, images: Sequence[Picture]) -> list[Image.Image | EncodedImage | PreparedImage]:
         """The pictures in RGB at their own sizes; an unreadable one is an error before any work is done."""
@@ -86,7 +107,7 @@ class Pipeline:
 
     def _opened(self, image: Picture) -> Image.Image | EncodedImage | PreparedImage:
         if isinstance(image, EncodedImage):
-            return self._checked(image)
+            return image.image if self.other_side else self._checked(image)
         return image if isinstance(image, PreparedImage) else open_image(image)
 
     def prepare(self, image: ImageLike) -> PreparedImage:
@@ -118,17 +139,13 @@ class Pipeline:
             for p in pictures
         ]
 
-    def prompt(self, prompts: Mapping[str, str], given: str | None) -> str:
-        """The ``given`` prompt, or the one the model's language was trained with."""
-        if given is not None:
-            return given
-        if self.tokenizer.kind not in prompts:
-            raise OFAError(f"this task has no prompt of its own for a {self.tokenizer.kind} vocabulary; pass prompt=")
-        return prompts[self.tokenizer.kind]
+    def prompt(self, spec: TaskSpec, given: str | None) -> str:
+        """The ``given`` prompt, or the task's in the model's language."""
+        return spec.prompt(self.tokenizer.kind) if given is None else given
 
-    def decoder_prompt(self, given: DecoderPrompt | None, usual: DecoderPrompt) -> DecoderPrompt:
-        """The decoder prompt ``given``, or the one the checkpoint was trained with, or the task's ``usual`` one."""
-        return given or self.model.config.task.prompt_type or usual
+    def decoder_prompt(self, spec: TaskSpec, given: DecoderPrompt | None = None) -> DecoderPrompt:
+        """The decoder prompt ``given``, or the one the checkpoint was trained with, or the task's."""
+        return given or self.settings(spec).prompt_type or spec.decoder_prompt
 
     def encode(self, text: str) -> list[int]:
         """Source ids of plain text, ``<s>`` to ``</s>``."""
@@ -248,6 +265,14 @@ class Pipeline:
         parts = [absent if picture is None else features[id(picture)].patches for picture in pictures]
         mask = torch.tensor([picture is not None for picture in pictures], device=absent.device)
         return ImageFeatures(torch.cat(parts), present[0].grid), None if mask.all() else mask
+
+
+@lru_cache(maxsize=16)  # one object, so that what it prepared is known again
+def _of_side(transform: ImageTransform, side: int) -> ImageTransform:
+    """``transform`` for pictures of another side in pixels."""
+    other = copy.copy(transform)
+    other.size = side
+    return other
 
 
 def fill_prompt(template: str, **fields: str) -> str:

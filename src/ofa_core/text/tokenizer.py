@@ -147,6 +147,11 @@ class Tokenizer:
             ids = ids[max(len(ids) - max_tokens, 0) :] if truncate_left else ids[:max_tokens]
         return [self.vocabulary.bos, *ids, self.vocabulary.eos] if add_special_tokens else ids
 
+    def encode_typed(self, text: str) -> list[int]:
+        """Return the ids of a raw prompt: plain text in which a bert vocabulary reads `[MASK]` and its like as one id."""
+        own = self.bpe.encode_typed(text) if isinstance(self.bpe, WordPiece) else self.bpe.encode(text)
+        return [self._token_of.get(token, self.vocabulary.unk) for token in own]
+
     def encode_symbols(self, text: str) -> list[int]:
         """Return the ids of whole symbols separated by white space, `<unk>` for what is none."""
         return [self.vocabulary.id_of(symbol) for symbol in text.split()]
