@@ -12,17 +12,31 @@ from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
 from ..errors import OFAError
+from .formats import FIELDS, parse_record
 from .images import GZIP_MAGIC
-from .records import FIELDS, BadRow, Format, Record, parse_record
+from .records import BadRow, Format, Record
 
 #: The columns of OFA's tab-separated files in their usual order.
 COLUMNS: Mapping[Format, tuple[str, ...]] = {
     "refcoco": ("uniq-id", "image-id", "text", "region-coord", "image"),
     "caption": ("uniq-id", "image-id", "text", "-", "image"),
     "vqa": ("uniq-id", "image-id", "text", "answer", "objects", "image"),
+    "snli_ve": ("uniq-id", "image-id", "image", "text", "caption", "label"),
+    "image_classify": ("image", "-", "label"),
+    "image_gen": ("uniq-id", "codes", "text"),
+    "ocr": ("uniq-id", "image", "text"),
+    "gigaword": ("text", "summary"),
+    "glue_text": ("text", "label"),
+    "glue_pair": ("text", "text2", "label"),
+    "matching": ("uniq-id", "image-id", "image", "text", "label"),
+    "answer_matching": ("uniq-id", "image-id", "image", "text", "answer", "label"),
+    "pretrain": ("uniq-id", "image", "caption", "question", "refs", "objects", "dataset", "type"),
+    "pretrain_text": ("text",),
+    "pretrain_image": ("-", "image", "codes"),
+    "pretrain_detection": ("-", "image", "label"),
 }
-#: Columns that a file must have, besides a picture or its name.
-NEEDED = {"uniq-id", "text", "region-coord", "answer"}
+#: Columns that a file may lack, besides a picture or its name, of which one must be there.
+OPTIONAL = {"objects", "caption", "image", "image-id"}
 #: The name of a column that is skipped.
 SKIPPED = "-"
 
@@ -40,14 +54,14 @@ def read_records(
     """The records of a file or directory in their order, one at a time; nothing of what was read is kept.
 
     GuessWhat?! and InViG: .jsonl, .jsonl.gz, .parquet, .arrow (what ``datasets`` writes), a directory of parquet shards
-    or one of ``Dataset.save_to_disk``. RefCOCO, captions and VQA: .tsv or .tsv.gz. Parquet and Arrow need the extra
+    or one of ``Dataset.save_to_disk``. All other formats: .tsv or .tsv.gz. Parquet and Arrow need the extra
     ``bench``. Of GuessWhat?! only successful games are given. Empty lines are skipped.
 
     Args:
         format: what the rows hold.
         path: where they are.
-        columns: for .tsv, the names of the file's columns in their order, from :data:`COLUMNS`, with those of
-            :data:`NEEDED` at least; ``-`` for one that is skipped.
+        columns: for .tsv, the names of the file's columns in their order, from :data:`COLUMNS`, without none but those
+            of :data:`OPTIONAL`; ``-`` for one that is skipped.
         on_bad: is called with every row that cannot be used, which is then skipped.
 
     Raises:
@@ -138,11 +152,12 @@ def _checked_columns(format: Format, columns: Sequence[str] | None) -> Sequence[
         return COLUMNS.get(format, ())
     if format not in COLUMNS:
         raise OFAError(f"columns have an order in {', '.join(COLUMNS)} rows alone; {format} rows have names")
-    known = [name for name in COLUMNS[format] if name != SKIPPED]
+    usual = [name for name in COLUMNS[format] if name != SKIPPED]
+    known = [*usual, *sorted(FIELDS[format] - set(usual))]
     names = [name for name in columns if name != SKIPPED]
     wrong = [name for name in names if name not in known or names.count(name) > 1]
-    missing = [name for name in known if name in NEEDED and name not in names]
-    if not {"image", "image-id"} & set(names):
+    missing = [name for name in known if name not in OPTIONAL and name not in names]
+    if "image" in known and not {"image", "image-id"} & set(names):
         missing.append("image or image-id")
     if wrong or missing:
         problem = f"{wrong[0]!r} is none of them or comes twice" if wrong else f"{missing[0]} is missing"

@@ -81,6 +81,10 @@ class WordPiece:
         """Name each token as dict.txt does: by itself."""
         return dict(enumerate(self._tokens))
 
+    def continues_word(self, token: int) -> bool:
+        """Tell whether a piece stands within a word."""
+        return self._tokens[token].startswith(_CONTINUES)
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, by line of vocab.txt; a word that cannot be spelled is one `[UNK]`."""
         return [token for word in bert_words(text) for token in self._spell(word)]
