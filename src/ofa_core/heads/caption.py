@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..generation import GenerationOptions
-from ..text.normalize import without_punctuation
+from ..text.normalize import references_without_punctuation, without_punctuation
 from ..text.vocabulary import EOS
 from .grounding import refcoco_codec
 from .pipeline import Picture, Pipeline
@@ -60,6 +60,12 @@ def describe_region(
 def caption_sources(pipeline: Pipeline, count: int, prompt: str | None = None) -> list[list[int]]:
     """The ids, ``<s>`` to ``</s>``, that :func:`caption` reads for each of ``count`` pictures."""
     return [pipeline.encode(pipeline.prompt(SPEC, prompt))] * count
+
+
+def reference_ids(pipeline: Pipeline, captions: str) -> list[int]:
+    """The ids of a picture's captions, separated by ``&&``, as evaluation and training on scores hold them: whole."""
+    text = SPEC.target.form.format(references_without_punctuation(captions))
+    return [*pipeline.tokenizer.encode(text), EOS]
 
 
 def region_sources(

@@ -15,7 +15,15 @@ from ..generation import GenerationOptions
 from ..generation.options import SearchOptions
 from ..generation.scoring import DecoderPrompt
 from ..text import pre_caption, pre_question
-from ..text.normalize import as_it_is, glue_text, joined_words, ocr_characters, ocr_text, without_punctuation
+from ..text.normalize import (
+    as_it_is,
+    glue_text,
+    joined_words,
+    ocr_characters,
+    ocr_text,
+    summary_text,
+    without_punctuation,
+)
 from ..text.tokenizer import Kind
 
 #: A rule for a text: its form in prompts or targets, cut to so many words (None: whole).
@@ -130,8 +138,8 @@ def _beam(beams: int, tokens: int, ngram: int = 3, **more: object) -> SearchOpti
 
 _YES_NO = ("yes", "no")
 _ENTAILMENT = {"entailment": "yes", "contradiction": "no", "neutral": "maybe"}
-_IS_ENTAILED = {"entailment": "yes", "not_entailment": "no"}
-_IS_TRUE = {"1": "yes", "0": "no"}
+_IS_TRUE = {"1": "yes", "0": "no", "entailment": "yes", "not_entailment": "no"}
+_IS_IMPLIED = {"0": "maybe", "1": "yes", "2": "no", "neutral": "maybe", "entailment": "yes", "contradiction": "no"}
 _FREE = SearchOptions(normalize_scores=False)
 _CAPTION_PROMPT = " what does the image describe?"
 
@@ -251,8 +259,9 @@ TASKS: dict[str, TaskSpec] = {
                 "bert": "{text} 请用一个句子简单总结上文：",
             },
             trained_as=("gigaword",),
+            rule=summary_text,
             source_words=512,
-            target=Target(form="{}", rule=pre_caption, size=64),
+            target=Target(form="{}", rule=summary_text, size=64),
             fine_tuned={"max_source_tokens": 512, "max_target_tokens": 64},
             search=_beam(6, 32, length_penalty=0.7),
         ),
@@ -266,10 +275,10 @@ TASKS: dict[str, TaskSpec] = {
             search=_beam(5, 64, 0),
         ),
         _glue("cola", ' is the text " {text} " grammatically correct?', _IS_TRUE),
-        _glue("mnli", ' can text1 " {text} " imply text2 " {text2} "?', {"0": "maybe", "1": "yes", "2": "no"}),
-        _glue("rte", ' can text1 " {text} " imply text2 " {text2} "?', _IS_ENTAILED),
+        _glue("mnli", ' can text1 " {text} " imply text2 " {text2} "?', _IS_IMPLIED),
+        _glue("rte", ' can text1 " {text} " imply text2 " {text2} "?', _IS_TRUE),
         _glue("mrpc", ' does text1 " {text} " and text2 " {text2} " have the same semantics?', _IS_TRUE),
-        _glue("qnli", ' does " {text2} " contain the answer to question " {text} "?', _IS_ENTAILED),
+        _glue("qnli", ' does " {text2} " contain the answer to question " {text} "?', _IS_TRUE),
         _glue("qqp", ' is question " {text} " and question " {text2} " equivalent?', _IS_TRUE),
         _glue(
             "sst2",
@@ -332,8 +341,8 @@ GLUE = tuple(name for name, spec in TASKS.items() if spec.rule is glue_text)
 #: Names of training tasks that say what a model was trained for.
 KNOWN_NAMES = frozenset({PRETRAINING, *(name for spec in TASKS.values() for name in spec.trained_as)})
 
-#: Names of detected objects behind a question (VQA), and how many of them.
-OBJECTS, MAX_OBJECTS = " object: {objects}", 30
+#: Names of detected objects behind a question (VQA).
+OBJECTS = " object: {objects}"
 #: Tokens of a filled prompt to summarise; what is beyond them is lost, the prompt's end too.
 SUMMARY_TOKENS = 512
 #: Tokens of a text to complete that are read, and how many of these are kept, the last ones.

@@ -34,7 +34,7 @@ def summary_sources(pipeline: Pipeline, texts: Sequence[str], prompt: str | None
     template = pipeline.prompt(SUMMARY_SPEC, prompt)
     words = pipeline.settings(SUMMARY_SPEC).max_source_tokens
     cleaned = [normalize_text(text, SUMMARY_SPEC.rule, words, "text to summarize") for text in texts]
-    filled = [fill_prompt(template, text=text.replace("<unk>", "unk")) for text in cleaned]
+    filled = [fill_prompt(template, text=text) for text in cleaned]
     sources = []
     for text in filled:
         ids = pipeline.tokenizer.encode(text)

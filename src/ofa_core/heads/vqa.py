@@ -12,7 +12,7 @@ from ..generation.scoring import DecoderPrompt, decoder_prompt_ids
 from ..text.vocabulary import EOS
 from .pipeline import Picture, Pipeline, fill_prompt, normalize_text
 from .results import Answer, to_answer, to_text
-from .tasks import MAX_OBJECTS, OBJECTS, TASKS
+from .tasks import OBJECTS, TASKS
 
 SPEC = TASKS["vqa"]
 #: The way to decide a closed set: ``score`` gives every answer its probability, ``beam`` searches the tree of answers.
@@ -73,5 +73,5 @@ def _source(pipeline: Pipeline, question: str, objects: Sequence[str] | None, pr
     if objects is not None:
         names = list(objects) or [""]
         names[0], names[-1] = names[0].lstrip(), names[-1].rstrip()  # no space around the list, any within it
-        ids += pipeline.tokenizer.encode(OBJECTS.format(objects=" ".join(names[:MAX_OBJECTS])))
+        ids += pipeline.tokenizer.encode(OBJECTS.format(objects=" ".join(names[: pipeline.settings(SPEC).max_objects])))
     return [pipeline.tokenizer.vocabulary.bos, *ids, EOS]

@@ -81,7 +81,12 @@ def without_punctuation(text: str, max_words: int | None = None) -> str:
 
 def references_without_punctuation(text: str) -> str:
     """Normalise the captions of one picture, separated by ``&&``, each whole and by itself."""
-    return SEVERAL.join(map(without_punctuation, text.split(SEVERAL)))
+    return SEVERAL.join(map(without_punctuation, joined_words(text).split(SEVERAL)))
+
+
+def summary_text(text: str, max_words: int | None = None) -> str:
+    """Normalise an article or its summary: a caption's form, in which ``<unk>`` is a word."""
+    return pre_caption(text, max_words).replace("<unk>", "unk")
 
 
 def ocr_text(text: str, max_words: int | None = None) -> str:

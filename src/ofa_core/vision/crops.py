@@ -42,15 +42,17 @@ def object_crop(image: Image.Image, box: Box, size: int, short_side: int) -> tup
     scaled = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
     left = _start((scaled[0] + scaled[2]) / 2, size, resized.width)
     top = _start((scaled[1] + scaled[3]) / 2, size, resized.height)
-    return resized.crop((left, top, left + size, top + size)), _cut(scaled, left, top, size)
+    # the picture is cut at whole pixels, the box is not, as in the original
+    square = resized.crop((int(left), int(top), int(left) + size, int(top) + size))
+    return square, _cut(scaled, left, top, size)
 
 
-def _start(center: float, size: int, length: int) -> int:
-    """The first pixel of a cut of ``size`` around ``center`` that stays within ``length``."""
-    return int(max(center - size / 2 + min(length - center - size / 2, 0), 0))
+def _start(center: float, size: int, length: int) -> float:
+    """The beginning of a cut of ``size`` around ``center`` that stays within ``length``."""
+    return max(center - size / 2 + min(length - center - size / 2, 0), 0)
 
 
-def _cut(box: Box, left: int, top: int, size: int) -> Box:
+def _cut(box: Box, left: float, top: float, size: int) -> Box:
     x0, y0, x1, y1 = box
     return (_within(x0 - left, size), _within(y0 - top, size), _within(x1 - left, size), _within(y1 - top, size))
 
