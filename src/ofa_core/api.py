@@ -17,11 +17,25 @@ from .errors import OFAError, first_problem
 from .generation import GenerationOptions
 from .generation.options import SearchOptions
 from .generation.scoring import DecoderPrompt
-from .heads import caption, classification, entailment, grounding, oracle, questioner, vqa
+from .heads import (
+    caption,
+    classification,
+    entailment,
+    glue,
+    grounding,
+    infilling,
+    matching,
+    ocr,
+    oracle,
+    questioner,
+    vqa,
+)
 from .heads import text as text_heads
-from .heads.arguments import as_list, is_sequence, one_per_image, pair_up, unwrap
+from .heads.arguments import as_list, is_sequence, one_per_image, one_per_text, pair_up, unwrap
 from .heads.caption import Caption
 from .heads.grounding import DIALOG_OPTIONS, Grounding
+from .heads.matching import Match
+from .heads.ocr import Reading
 from .heads.options import (
     AnswerOptions,
     AskOptions,
@@ -31,7 +45,7 @@ from .heads.options import (
     HeadOptions,
     OracleOptions,
     PromptedTextOptions,
-    PromptOptions,
+    ReadOptions,
     TextOptions,
 )
 from .heads.oracle import ANSWERS, OracleAnswer, Scoring
@@ -601,15 +615,26 @@ class OFA:
         return unwrap(found, single)
 
     @overload
-    def classify(self, image: Picture, labels: Sequence[str], **options: Unpack[PromptOptions]) -> Answer: ...
+    def classify(self, image: Picture, labels: Sequence[str], **options: Unpack[ClosedSetOptions]) -> Answer: ...
     @overload
-    def classify(self, image: list[Any], labels: Sequence[str], **options: Unpack[PromptOptions]) -> list[Answer]: ...
-    def classify(self, image: Any, labels: Sequence[str], *, prompt: str | None = None, batch_size: int = 16) -> Any:
+    def classify(
+        self, image: list[Any], labels: Sequence[str], **options: Unpack[ClosedSetOptions]
+    ) -> list[Answer]: ...
+    def classify(
+        self,
+        image: Any,
+        labels: Sequence[str],
+        *,
+        decoder_prompt: DecoderPrompt | None = None,
+        prompt: str | None = None,
+        batch_size: int = 16,
+    ) -> Any:
         """Find the label that fits a picture best.
 
         Args:
             image: a picture or a list of them.
             labels: any texts, the same for all pictures.
+            decoder_prompt: the decoder's prompt instead of the one the checkpoint was trained with.
             prompt: a prompt instead of the model's own.
             batch_size: samples computed at once.
 
@@ -620,7 +645,9 @@ class OFA:
             OFAError: see :class:`OFA`.
         """
         images, single = as_list(image)
-        found = classification.classify(self.pipeline, images, labels, prompt=prompt, batch_size=batch_size)
+        found = classification.classify(
+            self.pipeline, images, labels, decoder_prompt=decoder_prompt, prompt=prompt, batch_size=batch_size
+        )
         return unwrap(found, single)
 
     @overload
@@ -716,3 +743,184 @@ class OFA:
         changed = GenerationOptions(**options)
         pictures = None if image is None else images
         return unwrap(text_heads.generate_text(self.pipeline, texts, pictures, changed, batch_size), single)
+
+    # Further tasks of the original
+
+    @overload
+    def read(self, image: Picture, **options: Unpack[ReadOptions]) -> Reading: ...
+    @overload
+    def read(self, image: list[Any], **options: Unpack[ReadOptions]) -> list[Reading]: ...
+    def read(
+        self,
+        image: Any,
+        *,
+        document: bool = False,
+        prompt: str | None = None,
+        batch_size: int = 16,
+        **options: Unpack[SearchOptions],
+    ) -> Any:
+        """Read what is written on a picture, which keeps its aspect ratio.
+
+        Args:
+            image: a picture or a list of them.
+            document: whether pictures are long lines of a document, which are cut into four parts.
+            prompt: a prompt instead of the model's own.
+            batch_size: samples computed at once.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The text, and its form without spaces.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
+        images, single = as_list(image)
+        changed = self.pipeline.options(ocr.SPEC).updated(**options)
+        found = ocr.read(self.pipeline, images, changed, document=document, prompt=prompt, batch_size=batch_size)
+        return unwrap(found, single)
+
+    @overload
+    def judge(self, task: str, text: str, text2: str | None = None, **options: Unpack[ClosedSetOptions]) -> Answer: ...
+    @overload
+    def judge(
+        self, task: str, text: list[str], text2: list[str] | None = None, **options: Unpack[ClosedSetOptions]
+    ) -> list[Answer]: ...
+    def judge(
+        self,
+        task: str,
+        text: Any,
+        text2: Any = None,
+        *,
+        decoder_prompt: DecoderPrompt | None = None,
+        prompt: str | None = None,
+        batch_size: int = 16,
+    ) -> Any:
+        """Judge a text, or a pair of texts, as a task of GLUE does.
+
+        Args:
+            task: ``cola``, ``mnli``, ``rte``, ``mrpc``, ``qnli``, ``qqp`` or ``sst2``.
+            text: the first text of the task's rows (of ``qnli`` the question), or a list of them.
+            text2: the second text, one for each; None for ``cola`` and ``sst2``, which judge one.
+            decoder_prompt: the decoder's prompt instead of the one the checkpoint was trained with.
+            prompt: a prompt instead of the model's own; it holds ``{text}`` and, for a pair, ``{text2}``.
+            batch_size: samples computed at once.
+
+        Returns:
+            The judgement, with a probability for each.
+
+        Raises:
+            OFAError: there is no such task, or it judges another number of texts; and see :class:`OFA`.
+        """
+        _, texts, single = pair_up(None, text)
+        seconds = [None] * len(texts) if text2 is None else one_per_text(text2, len(texts), single)
+        found = glue.judge(
+            self.pipeline, task, texts, seconds, decoder_prompt=decoder_prompt, prompt=prompt, batch_size=batch_size
+        )
+        return unwrap(found, single)
+
+    @overload
+    def matches(self, image: Picture, text: str, **options: Unpack[ClosedSetOptions]) -> Match: ...
+    @overload
+    def matches(self, image: list[Any], text: str | list[str], **options: Unpack[ClosedSetOptions]) -> list[Match]: ...
+    @overload
+    def matches(self, image: Picture, text: list[str], **options: Unpack[ClosedSetOptions]) -> list[Match]: ...
+    def matches(
+        self,
+        image: Any,
+        text: Any,
+        *,
+        decoder_prompt: DecoderPrompt | None = None,
+        prompt: str | None = None,
+        batch_size: int = 16,
+    ) -> Any:
+        """Decide whether a text describes a picture.
+
+        Args:
+            image: a picture or a list of them.
+            text: the text, one for each picture or one for all.
+            decoder_prompt: the decoder's prompt instead of the one the checkpoint was trained with.
+            prompt: a prompt instead of the model's own; it holds ``{caption}``.
+            batch_size: samples computed at once.
+
+        Returns:
+            Yes or no, and the probability of yes.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
+        images, texts, single = pair_up(image, text)
+        found = matching.matches(
+            self.pipeline, images, texts, decoder_prompt=decoder_prompt, prompt=prompt, batch_size=batch_size
+        )
+        return unwrap(found, single)
+
+    @overload
+    def is_answer(self, image: Picture, question: str, answer: str, **options: Unpack[ClosedSetOptions]) -> Match: ...
+    @overload
+    def is_answer(
+        self, image: Any, question: str | list[str], answer: list[str], **options: Unpack[ClosedSetOptions]
+    ) -> list[Match]: ...
+    def is_answer(
+        self,
+        image: Any,
+        question: Any,
+        answer: Any,
+        *,
+        decoder_prompt: DecoderPrompt | None = None,
+        prompt: str | None = None,
+        batch_size: int = 16,
+    ) -> Any:
+        """Decide whether an answer to a question about a picture is right.
+
+        Args:
+            image: a picture or a list of them.
+            question: the question, one for each picture or one for all.
+            answer: the answer, one for each question.
+            decoder_prompt: the decoder's prompt instead of the one the checkpoint was trained with.
+            prompt: a prompt instead of the model's own; it holds ``{question}`` and ``{answer}``.
+            batch_size: samples computed at once.
+
+        Returns:
+            Yes or no, and the probability of yes.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
+        images, questions, single = pair_up(image, question)
+        answers = one_per_text(answer, len(questions), single)
+        found = matching.is_answer(
+            self.pipeline,
+            images,
+            questions,
+            answers,
+            decoder_prompt=decoder_prompt,
+            prompt=prompt,
+            batch_size=batch_size,
+        )
+        return unwrap(found, single)
+
+    @overload
+    def complete(self, text: str, **options: Unpack[PromptedTextOptions]) -> Text: ...
+    @overload
+    def complete(self, text: list[str], **options: Unpack[PromptedTextOptions]) -> list[Text]: ...
+    def complete(
+        self, text: Any, *, prompt: str | None = None, batch_size: int = 16, **options: Unpack[SearchOptions]
+    ) -> Any:
+        """Complete a text in which something is missing.
+
+        Args:
+            text: the text, in which each ``<mask>`` stands for any number of words; or a list of them.
+            prompt: a prompt instead of the model's own; it holds ``{text}`` behind a space.
+            batch_size: samples computed at once.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The whole text, in lower case.
+
+        Raises:
+            OFAError: nothing is missing in a text; and see :class:`OFA`.
+        """
+        _, texts, single = pair_up(None, text)
+        changed = self.pipeline.options(infilling.SPEC).updated(**options)
+        found = infilling.complete(self.pipeline, texts, changed, prompt=prompt, batch_size=batch_size)
+        return unwrap(found, single)
