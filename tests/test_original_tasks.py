@@ -155,7 +155,7 @@ FORMATS: dict[str, tuple[Format, Columns]] = {
     "image_gen": ("image_gen", lambda row: {"codes": row["codes"] or "", "text": row["text"]}),
     "gigaword": ("gigaword", lambda row: {"text": row["text"], "summary": row["summary"]}),
     "ocr": ("ocr", lambda row: {"text": row["text"]}),
-    **{name: (glue.format_of(name), lambda row: judged(row["fields"])) for name in GLUE},
+    **{name: (name, lambda row: judged(row["fields"])) for name in GLUE},
     "pretrain_text": ("pretrain_text", lambda row: {"text": row["text"]}),
     "pretrain_image": ("pretrain_image", lambda row: {"codes": row["codes"]}),
     "pretrain_detection": ("pretrain_detection", lambda row: {"label": row["label"]}),

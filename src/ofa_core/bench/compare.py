@@ -31,7 +31,7 @@ class Comparison(BaseModel):
     samples: int
     only_first: int
     only_second: int
-    #: The score by which samples are gained and lost.
+    #: The task's score; by it samples are gained and lost, or by accuracy where it is one of all samples together.
     headline: str
     #: B - A of every score.
     differences: dict[str, Difference]
@@ -118,7 +118,8 @@ def compare(first: Path, second: Path, task: str | None = None) -> Comparison:
     before, said_before = left.at([pair.first for pair in pairs])
     after, said_after = right.at([pair.second for pair in pairs])
     headline = left.scores.headline
-    change = after[headline] - before[headline]
+    counted = "accuracy" if headline in metrics.DERIVED else headline  # a derived score has no value for one sample
+    change = after[counted] - before[counted]
     return Comparison(
         task=left.header.task,
         first=str(first),
@@ -127,7 +128,7 @@ def compare(first: Path, second: Path, task: str | None = None) -> Comparison:
         only_first=len(left) - len(pairs),
         only_second=len(right) - len(pairs),
         headline=headline,
-        differences={name: metrics.paired_difference(before[name], after[name]) for name in before},
+        differences=metrics.paired_differences(before, after),
         gained=_chosen(names, change > 0),
         lost=_chosen(names, change < 0),
         outputs_changed=int((said_before != said_after).sum()),

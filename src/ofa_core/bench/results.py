@@ -21,6 +21,10 @@ MUTABLE_FACTS = {"started", "versions"}
 _RUN = re.compile(r"(\d{8}-\d{6})(\.rank\d+)?\.jsonl")
 
 
+#: The size of no picture.
+NO_PICTURE = (0, 0)
+
+
 class StrictModel(BaseModel):
     """Base of what is written to files: nothing is left out, added or not a number."""
 
@@ -66,7 +70,7 @@ class Row(StrictModel):
     #: The record's row in the data, from 1; None in files of earlier versions.
     row: int | None = Field(default=None, ge=1)
     image: str
-    #: Width and height of the picture in pixels.
+    #: Width and height of the picture in pixels; :data:`NO_PICTURE` for text alone.
     size: tuple[int, int]
     category: str = ""
     #: The source that the model read, as text; of several turns the last.

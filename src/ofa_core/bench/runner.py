@@ -26,6 +26,7 @@ from ..utils.progress import progress
 from ..version import __version__
 from .gallery import THUMBNAIL, choose_samples
 from .leaderboard import update_leaderboard
+from .metrics import DERIVED
 from .report import write_report
 from .result_shards import Plan, make_plan, merge, merged_rows, open_shard
 from .results import MUTABLE_FACTS, SHARED_FACTS, Header, ResultsFile, Row, iter_rows, latest_unfinished, result_path
@@ -172,7 +173,7 @@ def _evaluate(
     missing = (batch for batch in own if not all(sample.index in done for sample in batch))
     with _Progress(run, process, samples, done) as progress, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".* was cut to ")  # each row holds the source as it was read
-        for batch in load_images(missing, images, run.models.agent.pipeline, run.workers):
+        for batch in load_images(missing, images, run.task.pipeline(run.models.agent), run.workers):
             _report_failures(run, batch)
             rows = run.task.answer(run.models, batch.pictures, batch.samples, run.settings) if batch.samples else []
             new = [row for row in rows if row.index not in done]
@@ -217,6 +218,7 @@ class _Progress:
         """Take in the rows of a batch."""
         if rows and not self._bar.disable:
             headline = task_scores(self._task).headline
+            headline = "accuracy" if headline in DERIVED else headline
             samples = Samples(self._task)
             for row in rows:
                 samples.add(row)
@@ -260,7 +262,7 @@ def _write_report(run: Run, path: Path, summary: Summary) -> None:
     with Images.open(run.data.images) as images:
         for sample in read_samples(run.task, run.data, run.settings.limit, _ignore):
             name = (sample.id, sample.record.row)
-            if name in wanted:
+            if name in wanted and sample.record.has_picture:
                 pictures[name] = images.load(sample.record)
                 pictures[name].thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL))
     page = path.with_suffix(".html")

@@ -6,21 +6,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from typing import Any
 
+from ..api import OFA
 from ..data.loading import DataFiles
 from ..data.readers import read_records
 from ..data.records import BadRow, Format, Record
 from ..heads.grounding import DIALOG_OPTIONS, SPEC, Grounding, caption_sources, dialog_sources, ground, ground_dialog
 from ..heads.oracle import oracle, oracle_sources
 from ..heads.pipeline import Pipeline
+from ..heads.tasks import TaskSpec
 from ..text import pre_caption
 from ..text.dialog import Style
 from .results import Row
 from .samples import Models, Sample, SampleImage, Settings, answer_row, region_row
 from .self_play import play
+from .text_tasks import TEXT_TASKS
 
 #: A function from the samples of one batch to a row for each, in their order.
-Answer = Callable[[Models, Sequence[SampleImage], Sequence[Sample], Settings], list[Row]]
+Answer = Callable[[Models, Sequence[Any], Sequence[Sample], Settings], list[Row]]
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,12 @@ class Task:
     answer: Answer
     #: Protocols of its games, the usual one first; empty where nothing is played.
     protocols: tuple[str, ...] = ()
+    #: The original's task, whose picture side counts; None: the model's own.
+    spec: TaskSpec | None = None
+
+    def pipeline(self, ofa: OFA) -> Pipeline:
+        """The pipeline that takes pictures as this task does."""
+        return ofa.pipeline if self.spec is None else ofa.pipeline.for_task(self.spec)
 
 
 def read_samples(
@@ -163,12 +173,13 @@ def _region_rows(
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task("refcoco_grounding", "refcoco", _phrase, _ground_phrases),
+        Task("refcoco_grounding", "refcoco", _phrase, _ground_phrases, spec=SPEC),
         Task("guesswhat_grounding", "guesswhat", _dialog, partial(_ground_dialogs, "guesswhat")),
         Task("guesswhat_oracle", "guesswhat", _guesswhat_questions, partial(_answer_questions, "guesswhat")),
         Task("invig_grounding", "invig", _dialog, partial(_ground_dialogs, "invig")),
         Task("invig_oracle", "invig", _invig_questions, partial(_answer_questions, "invig")),
         Task("guesswhat_grounding_end2end", "guesswhat", _game, play, ("open", "closed")),
         Task("invig_grounding_end2end", "invig", _game, play, ("open",)),
+        *(Task(name, text.format, text.samples, text.answer, spec=text.spec) for name, text in TEXT_TASKS.items()),
     )
 }

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
 from ..errors import OFAError
+from ..heads.glue import takes_two
+from ..heads.tasks import GLUE, TASKS
 from .formats import FIELDS, parse_record
 from .images import GZIP_MAGIC
 from .records import BadRow, Format, Record
@@ -26,8 +28,7 @@ COLUMNS: Mapping[Format, tuple[str, ...]] = {
     "image_gen": ("uniq-id", "codes", "text"),
     "ocr": ("uniq-id", "image", "text"),
     "gigaword": ("text", "summary"),
-    "glue_text": ("text", "label"),
-    "glue_pair": ("text", "text2", "label"),
+    **{name: ("text", "text2", "label") if takes_two(TASKS[name]) else ("text", "label") for name in GLUE},
     "matching": ("uniq-id", "image-id", "image", "text", "label"),
     "answer_matching": ("uniq-id", "image-id", "image", "text", "answer", "label"),
     "pretrain": ("uniq-id", "image", "caption", "question", "refs", "objects", "dataset", "type"),

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from ..heads.glue import takes_two
+from ..heads.tasks import GLUE, TASKS
 from ..vision.boxes import Box
 from .records import (
     BadRow,
@@ -254,8 +256,7 @@ RECORDS: Mapping[Format, Callable[[Mapping[str, Any], str], Record | None]] = {
     "image_gen": _drawing,
     "ocr": _writing,
     "gigaword": _article,
-    "glue_text": _judged,
-    "glue_pair": _judged_pair,
+    **{name: _judged_pair if takes_two(TASKS[name]) else _judged for name in GLUE},
     "matching": _match,
     "answer_matching": _answer_match,
     "pretrain": _pretraining,
@@ -270,8 +271,7 @@ FIELDS: Mapping[Format, frozenset[str]] = {
     "image_gen": fields_of(_Drawing),
     "ocr": fields_of(_Writing),
     "gigaword": fields_of(_Article),
-    "glue_text": fields_of(_Judged),
-    "glue_pair": fields_of(_JudgedPair),
+    **{name: fields_of(_JudgedPair if takes_two(TASKS[name]) else _Judged) for name in GLUE},
     "matching": fields_of(_Match),
     "answer_matching": fields_of(_AnswerMatch),
     "pretrain": fields_of(_Pretraining),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from ..errors import OFAError
 from ..generation.scoring import DecoderPrompt
@@ -52,8 +51,3 @@ def glue_sources(
 def takes_two(spec: TaskSpec) -> bool:
     """Tell whether a task judges two texts."""
     return "{text2}" in spec.prompts["gpt2"]
-
-
-def format_of(task: str) -> Literal["glue_text", "glue_pair"]:
-    """The format of the rows of a task."""
-    return "glue_pair" if takes_two(spec_of(task, GLUE)) else "glue_text"

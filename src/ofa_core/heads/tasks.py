@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from ..config import PRESETS, TaskChanges, TaskSettings
 from ..errors import OFAError
@@ -336,8 +336,10 @@ TASKS: dict[str, TaskSpec] = {
     )
 }
 
-#: The tasks of GLUE, which :meth:`ofa_core.OFA.judge` knows.
-GLUE = tuple(name for name, spec in TASKS.items() if spec.rule is glue_text)
+#: A task of GLUE.
+GlueTask = Literal["cola", "mnli", "rte", "mrpc", "qnli", "qqp", "sst2"]
+#: Those that :meth:`ofa_core.OFA.judge` knows.
+GLUE: tuple[GlueTask, ...] = get_args(GlueTask)
 #: Names of training tasks that say what a model was trained for.
 KNOWN_NAMES = frozenset({PRETRAINING, *(name for spec in TASKS.values() for name in spec.trained_as)})
 

@@ -253,7 +253,7 @@ LESSONS: dict[str, Lesson] = {
     "image_gen": Lesson("image_gen", _drawing, TASKS["image_gen"]),
     "ocr": Lesson("ocr", _writing, ocr.SPEC),
     "gigaword": Lesson("gigaword", _summary, text_heads.SUMMARY_SPEC),
-    **{name: Lesson(glue.format_of(name), partial(_judgement, TASKS[name]), TASKS[name]) for name in GLUE},
+    **{name: Lesson(name, partial(_judgement, TASKS[name]), TASKS[name]) for name in GLUE},
     "image_text_matching": Lesson("matching", _match, matching.TEXT_SPEC),
     "answer_matching": Lesson("answer_matching", _answer_match, matching.ANSWER_SPEC),
     "guesswhat_grounding": Lesson("guesswhat", partial(_dialog, "guesswhat")),

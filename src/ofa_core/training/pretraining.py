@@ -18,6 +18,7 @@ from ..errors import OFAError
 from ..generation.scoring import decoder_prompt_ids
 from ..heads import caption, grounding, infilling, matching
 from ..heads.box_codec import BoxCodec
+from ..heads.masking import mask_spans
 from ..heads.pipeline import Pipeline, fill_prompt, normalize_text
 from ..heads.targets import target_ids
 from ..heads.tasks import CC12M_IGNORED, PRETRAINING_SIDE, PURE_IMAGE_SIDE, TASKS
@@ -26,7 +27,6 @@ from ..vision.boxes import Box
 from ..vision.crops import SHORT_SIDES, jittered_crop, object_crop
 from ..vision.transform import ImageTransform
 from .lessons import Lesson, Row, code_target
-from .masking import mask_spans
 
 CAPTION, QUESTION = TASKS["pretrain_caption"], TASKS["pretrain_qa"]
 #: The data set whose captions have a name at their start, which is not learned.
