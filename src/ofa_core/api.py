@@ -887,7 +887,7 @@ class OFA:
             OFAError: see :class:`OFA`.
         """
         images, questions, single = pair_up(image, question)
-        answers = one_per_text(answer, len(questions), single)
+        answers = one_per_image(answer, len(questions), single, "answers")
         found = matching.is_answer(
             self.pipeline,
             images,

@@ -87,7 +87,7 @@ class TaskSettings(_Frozen):
     prompt_type: Literal["none", "src", "prev_output"] | None = None
     #: True if detected object names were appended to the question (VQA).
     add_object: bool = False
-    #: How many of them.
+    #: The number of names that are read.
     max_objects: int = Field(default=30, ge=0)
     #: ImageNet's mean and standard deviation instead of 0.5 and 0.5.
     imagenet_normalization: bool = False

@@ -27,7 +27,7 @@ class Example:
     prompt: Sequence[int] = (BOS,)
     #: A factor on its loss.
     weight: float = 1.0
-    #: What the decoder reads behind the prompt, where that is not the target itself: as long, its last token unread.
+    #: Tokens that the decoder reads behind the prompt, where they are not the target itself; the last is not read.
     said: Sequence[int] | None = None
     #: The answers that the target is one of: only tokens that continue one of them have a probability.
     answers: Trie | None = None

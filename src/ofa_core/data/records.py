@@ -65,7 +65,7 @@ class Record:
     text2: str = ""
     #: The answer to a question that people agree on most (VQA), as it is written, or the label of a class.
     answer: str = ""
-    #: How many people agree on it, from 0 to 1.
+    #: The share of people who agree on it, from 0 to 1.
     agreement: float = 1.0
     #: Names of what a detector saw (VQA), or of what a caption names (pre-training); None: the row has no such column.
     objects: tuple[str, ...] | None = None

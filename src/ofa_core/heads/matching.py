@@ -15,7 +15,7 @@ TEXT_SPEC, ANSWER_SPEC = TASKS["image_text_matching"], TASKS["answer_matching"]
 
 @dataclass(frozen=True)
 class Match(Answer):
-    """Whether two things match: ``yes`` or ``no``, and how probable that is."""
+    """The decision that two things match, or not: ``yes`` or ``no``, and how probable that is."""
 
     @property
     def yes(self) -> float:
@@ -32,7 +32,7 @@ def matches(
     prompt: str | None = None,
     batch_size: int = 16,
 ) -> list[Match]:
-    """Whether each text describes the picture at the same place; see :meth:`ofa_core.OFA.matches`."""
+    """A decision for each text, that it describes its picture or not; see :meth:`ofa_core.OFA.matches`."""
     sources = text_sources(pipeline, texts, prompt)
     return _matches(pipeline, TEXT_SPEC, images, sources, decoder_prompt, batch_size)
 
@@ -47,7 +47,7 @@ def is_answer(
     prompt: str | None = None,
     batch_size: int = 16,
 ) -> list[Match]:
-    """Whether each answer is right; see :meth:`ofa_core.OFA.is_answer`."""
+    """A decision for each answer, that it is right or not; see :meth:`ofa_core.OFA.is_answer`."""
     sources = answer_sources(pipeline, questions, answers, prompt)
     return _matches(pipeline, ANSWER_SPEC, images, sources, decoder_prompt, batch_size)
 

@@ -39,7 +39,7 @@ class Target:
     #: ``{}`` stands for the text.
     form: str = " {}"
     rule: TextRule = as_it_is
-    #: How much is kept of it, and of what; None: all of it.
+    #: The number of units that are kept of it; None: all of it.
     size: int | None = None
     unit: Literal["words", "characters", "tokens"] = "words"
 
@@ -57,7 +57,7 @@ class TaskSpec:
     rule: TextRule = pre_caption
     source_words: int | None = 80
     target: Target = field(default_factory=Target)
-    #: What differs with a kind of vocabulary.
+    #: Targets of another form, by kind of vocabulary.
     kind_targets: Mapping[Kind, Target] = field(default_factory=dict)
     #: Answers of a closed set, in the order in which their probabilities are given.
     answers: tuple[str, ...] = ()

@@ -96,7 +96,7 @@ def _pixels(image: Image.Image, side: int, pipeline: Pipeline) -> Tensor:
 
 
 def _about_picture(negatives: Negatives | None, pipeline: Pipeline, row: Row) -> list[Example]:
-    """What its kind of row teaches: two things about one picture."""
+    """Two things about one picture, by the kind of row."""
     return _KINDS[row.record.kind](negatives, pipeline, row)
 
 
@@ -121,7 +121,7 @@ def caption_example(pipeline: Pipeline, record: Record, pixels: Tensor) -> Examp
 
 
 def matching_example(pipeline: Pipeline, text: str, right: bool, pixels: Tensor) -> Example:
-    """Whether a text describes the picture."""
+    """The decision that a text describes the picture, or not."""
     (source,) = matching.text_sources(pipeline, [text])
     return Example(source, text_target(pipeline, "yes" if right else "no"), pixels)
 
@@ -146,7 +146,7 @@ def question_example(pipeline: Pipeline, record: Record, pixels: Tensor) -> Exam
 
 
 def answer_example(pipeline: Pipeline, record: Record, answer: str, right: bool, pixels: Tensor) -> Example:
-    """Whether an answer to the record's question is right."""
+    """The decision that an answer to the record's question is right, or not."""
     (source,) = matching.answer_sources(pipeline, [record.text], [answer])
     return Example(source, text_target(pipeline, "yes" if right else "no"), pixels, weight=record.agreement)
 
