@@ -133,8 +133,9 @@ def _tasks(names: Sequence[str], data: dict[Format, DataFiles]) -> list[Task]:
     formats = {task.format for task in wanted}
     paths = {data[format].path for format in formats}
     if len(paths) < len(formats):
-        told = " ".join(f"{format}=PATH" for format in FORMATS if format in formats)
-        raise OFAError(f"these tasks read rows of {len(formats)} formats: pass --data {told}")
+        told = [f"{format}=PATH" for format in FORMATS if format in formats]
+        shown = " ".join([*told[:4], *(["..."] if len(told) > 4 else [])])
+        raise OFAError(f"these tasks read rows of {len(formats)} formats: pass --data {shown}")
     return wanted
 
 

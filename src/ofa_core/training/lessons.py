@@ -20,6 +20,7 @@ from ..heads.pipeline import Pipeline
 from ..heads.targets import target_ids
 from ..heads.tasks import GLUE, SUMMARY_NOISE, TASKS, TaskSpec
 from ..text.dialog import Style
+from ..vision.augment import augmented, random_crop
 from ..vision.padded import padded
 
 
@@ -176,9 +177,11 @@ def _entailment_alone(pipeline: Pipeline, row: Row) -> list[Example]:
 
 
 def _class(pipeline: Pipeline, row: Row) -> list[Example]:
+    """A piece of the picture, changed a little, and the name of its class."""
     (source,) = classification.class_sources(pipeline, 1)
     target = target_ids(pipeline, classification.SPEC, row.record.answer)
-    return [Example(source, target, row.image, _prompt(pipeline, classification.SPEC, source))]
+    image = augmented(random_crop(row.image, row.random), row.random)
+    return [Example(source, target, image, _prompt(pipeline, classification.SPEC, source))]
 
 
 def _judgement(spec: TaskSpec, pipeline: Pipeline, row: Row) -> list[Example]:

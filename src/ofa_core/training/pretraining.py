@@ -23,8 +23,9 @@ from ..heads.pipeline import Pipeline, fill_prompt, normalize_text
 from ..heads.targets import target_ids
 from ..heads.tasks import CC12M_IGNORED, PRETRAINING_SIDE, PURE_IMAGE_SIDE, TASKS
 from ..text.vocabulary import EOS, PAD
+from ..vision.augment import augmented
 from ..vision.boxes import Box
-from ..vision.crops import SHORT_SIDES, jittered_crop, object_crop
+from ..vision.crops import SHORT_SIDES, center_crop, jittered_crop, object_crop
 from ..vision.transform import ImageTransform
 from .lessons import Lesson, Row, code_target
 
@@ -100,8 +101,14 @@ def _about_picture(negatives: Negatives | None, pipeline: Pipeline, row: Row) ->
     return _KINDS[row.record.kind](negatives, pipeline, row)
 
 
+def _drawn_pixels(pipeline: Pipeline, row: Row) -> Tensor:
+    """The middle of a picture, of a size and with changes that are drawn, [3, side, side]."""
+    square = center_crop(row.image, PRETRAINING_SIDE, row.random.choice(SHORT_SIDES))
+    return _pixels(augmented(square, row.random), PRETRAINING_SIDE, pipeline)
+
+
 def _caption(negatives: Negatives | None, pipeline: Pipeline, row: Row) -> list[Example]:
-    pixels = _pixels(row.image, PRETRAINING_SIDE, pipeline)
+    pixels = _drawn_pixels(pipeline, row)
     examples = [caption_example(pipeline, row.record, pixels)]
     if negatives is not None:
         wrong = negatives.caption(row.record.text, row.record.objects, row.random)
@@ -127,7 +134,7 @@ def matching_example(pipeline: Pipeline, text: str, right: bool, pixels: Tensor)
 
 
 def _question(negatives: Negatives | None, pipeline: Pipeline, row: Row) -> list[Example]:
-    pixels = _pixels(row.image, PRETRAINING_SIDE, pipeline)
+    pixels = _drawn_pixels(pipeline, row)
     record = row.record
     examples = [question_example(pipeline, record, pixels)]
     if negatives is not None:

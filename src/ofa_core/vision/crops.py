@@ -25,6 +25,13 @@ def resized_short(image: Image.Image, side: int, longest: int = LONGEST_SIDE) ->
     return image.resize((int(side * width / height), side), Image.Resampling.BICUBIC)
 
 
+def center_crop(image: Image.Image, size: int, short_side: int) -> Image.Image:
+    """Resize a picture so that its shorter edge has ``short_side`` pixels, and cut a square out of its middle."""
+    resized = resized_short(image, short_side)
+    left, top = round((resized.width - size) / 2), round((resized.height - size) / 2)
+    return resized.crop((left, top, left + size, top + size))
+
+
 def object_crop(image: Image.Image, box: Box, size: int, short_side: int) -> tuple[Image.Image, Box]:
     """Resize a picture and cut a square out of it with an object as near to its middle as the edges allow.
 
