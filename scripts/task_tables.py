@@ -53,8 +53,16 @@ METHODS: Sequence[tuple[str, str, str]] = (
     ("generate(text, image=None)", "the text", "`Text`"),
     ("look(image)", "", "`EncodedImage`: takes the picture's place in every method, its image stem is run once"),
 )
-#: What stands behind a prompt.
+#: Symbols behind a prompt.
 BEHIND = {"region_caption": " <bin> ×4"}
+#: Targets that are no text alone.
+SAID = {
+    "refcoco": "4 bins",
+    "image_gen": "codes",
+    "image_infilling": "codes",
+    "detection": "4 bins and ` {}`, again and again",
+    "text_infilling": "the whole text",
+}
 
 
 def method_table() -> str:
@@ -79,17 +87,14 @@ def _code(text: str) -> str:
 
 def task_table() -> str:
     """Prompts, targets and cuts of every task."""
-    lines = [
-        "| task | what the model reads | what it says | words of a source | of a target |",
-        "|---|---|---|---|---|",
-    ]
+    lines = ["| task | what the model reads | what it says | words of a source | of a target |", "|---" * 5 + "|"]
     for spec in TASKS.values():
         prompts = " · ".join(_code(prompt) for prompt in spec.prompts.values())
-        said = ", ".join(_code(f" {answer}") for answer in spec.answers) or _code(spec.target.form)
+        answers = ", ".join(_code(f" {answer}") for answer in spec.answers)
+        said = answers or SAID.get(spec.name, _code(spec.target.form))
         cut = f"{spec.target.size} {spec.target.unit}" if spec.target.size else ""
-        lines.append(
-            f"| `{spec.name}` | {prompts}{BEHIND.get(spec.name, '')} | {said} | {spec.source_words or ''} | {cut} |"
-        )
+        read = f"{prompts}{BEHIND.get(spec.name, '')}"
+        lines.append(f"| `{spec.name}` | {read} | {said} | {spec.source_words or ''} | {cut} |")
     return "\n".join(lines) + "\n"
 
 
@@ -113,9 +118,8 @@ def settings_table() -> str:
 def _options(changes: Mapping[str, object]) -> str:
     usual = GenerationOptions().model_dump()
     told = {name: value for name, value in changes.items() if name not in usual or usual[name] != value}
-    return ", ".join(
-        f"{name} {str(value).lower() if isinstance(value, bool) else value}" for name, value in told.items()
-    )
+    shown = {name: str(value).lower() if isinstance(value, bool) else value for name, value in told.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def file_table() -> str:

@@ -152,7 +152,7 @@ def _glue(name: str, prompt: str, labels: Mapping[str, str]) -> TaskSpec:
         trained_as=(name,),
         rule=glue_text,
         source_words=512,
-        answers=tuple(sorted(set(labels.values()), key=tuple(labels.values())[::-1].index)),
+        answers=tuple(dict.fromkeys(labels.values())),
         labels=labels,
         decoder_prompt="src",
         fine_tuned={"prompt_type": "src", "max_source_tokens": 512},
