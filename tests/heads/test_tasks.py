@@ -119,6 +119,14 @@ def test_fine_tuning_makes_a_model_of_the_task(name: str) -> None:
     assert spec.settings(tuned) == tuned
 
 
+def test_a_model_of_ones_own_has_its_own_cut_but_for_articles() -> None:
+    own = TaskSettings(name="mine", max_source_tokens=40)
+    assert [TASKS[name].settings(own).max_source_tokens for name in ("vqa", "refcoco", "image_gen")] == [40] * 3
+    assert [TASKS[name].settings(own).max_source_tokens for name in ("gigaword", "cola")] == [512] * 2
+    strange = TaskSettings(name="caption", max_source_tokens=40)
+    assert [TASKS[name].settings(strange).max_source_tokens for name in ("vqa", "gigaword")] == [80, 512]
+
+
 def test_known_names_are_those_of_the_table() -> None:
     assert PRETRAINING in KNOWN_NAMES
     assert {"vqa_gen", "refcoco", "caption", "snli_ve", "gigaword", "ocr", *GLUE} <= KNOWN_NAMES

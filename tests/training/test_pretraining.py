@@ -56,7 +56,7 @@ def mixed(files: Path, out: Path, **changes: object) -> object:
 
 
 def test_one_recipe_mixes_all_of_pretraining(files: Path) -> None:
-    run = mixed(files, files / "run", steps=2, batch_size=11, group_size=8)
+    run = mixed(files, files / "run", steps=1, batch_size=11, group_size=8)
     trainer = make_trainer(run)  # type: ignore[arg-type]
     batch = Batches.__getitem__(trainer.batches, 0)
     assert {tuple(pixels.shape[1:]) for pixels in batch.pixels} == {(3, 384, 384), (3, 256, 256)}

@@ -211,6 +211,13 @@ def test_a_label_that_is_none_of_the_tasks_is_named(tmp_path: Path) -> None:
         source.examples(0)
 
 
+def test_a_row_that_teaches_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "snli_ve.tsv").write_text("1\t\t" + base64.b64encode(shown()).decode() + "\ta dog\t\tneutral\n")
+    source = make_source(DataSettings(task="snli_ve", path=tmp_path / "snli_ve.tsv"), ofa_with().pipeline, 1)
+    with pytest.raises(OFAError, match=r"snli_ve\.tsv:1: the caption is empty: ''"):
+        source.examples(0)
+
+
 def test_a_row_is_masked_twice_and_its_whole_text_learned(data: Path) -> None:
     ofa = ofa_with()
     examples = source_of("pretrain_text", data, ofa).examples(0)

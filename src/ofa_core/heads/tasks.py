@@ -28,6 +28,8 @@ from ..text.tokenizer import Kind
 
 #: A rule for a text: its form in prompts or targets, cut to so many words (None: whole).
 TextRule = Callable[[str, "int | None"], str]
+#: Words of a source beyond which a task reads articles, whatever the model's own task reads.
+LONG_SOURCE = 128
 #: fairseq's name of the task that models are pre-trained with.
 PRETRAINING = "unify_task"
 
@@ -98,8 +100,8 @@ class TaskSpec:
         if task.name in self.trained_as:
             return task
         if not self.is_strange_to(task):
-            words = max(task.max_source_tokens, self.source_words or 0)
-            return task.model_copy(update={"max_source_tokens": words})
+            long = (self.source_words or 0) > LONG_SOURCE
+            return task.model_copy(update={"max_source_tokens": self.source_words}) if long else task
         changes: TaskChanges = {"prompt_type": None, "add_object": False}
         if self.source_words is not None:
             changes["max_source_tokens"] = self.source_words

@@ -61,8 +61,6 @@ class Lesson:
     teach: Teach
     #: The task whose picture side counts; None: the model's own.
     spec: TaskSpec | None = None
-    #: True if the answers of the original's loss are those of a file that the settings name.
-    needs_answers: bool = False
 
 
 def _prompt(pipeline: Pipeline, spec: TaskSpec, source: Sequence[int]) -> list[int]:
@@ -187,8 +185,8 @@ def _class(pipeline: Pipeline, row: Row) -> list[Example]:
 def _judgement(spec: TaskSpec, pipeline: Pipeline, row: Row) -> list[Example]:
     """One token behind the prompt, and nothing behind it."""
     (source,) = glue.glue_sources(pipeline, spec.name, [row.record.text], [row.record.text2 or None])
-    return [replace(example, target=example.target[:-1])
-            for example in [_closed_example(pipeline, spec, source, row, None)]]  # fmt: skip
+    example = _closed_example(pipeline, spec, source, row, None)
+    return [replace(example, target=example.target[:-1])]
 
 
 def _match(pipeline: Pipeline, row: Row) -> list[Example]:
@@ -252,7 +250,7 @@ LESSONS: dict[str, Lesson] = {
     "vqa": Lesson("vqa", _answer, vqa.SPEC),
     "snli_ve": Lesson("snli_ve", _entailment, entailment.CAPTION_SPEC),
     "snli_ve_without_caption": Lesson("snli_ve", _entailment_alone, entailment.SPEC),
-    "image_classify": Lesson("image_classify", _class, classification.SPEC, needs_answers=True),
+    "image_classify": Lesson("image_classify", _class, classification.SPEC),
     "image_gen": Lesson("image_gen", _drawing, TASKS["image_gen"]),
     "ocr": Lesson("ocr", _writing, ocr.SPEC),
     "gigaword": Lesson("gigaword", _summary, text_heads.SUMMARY_SPEC),

@@ -10,6 +10,7 @@ from random import Random
 from PIL import Image
 
 from ..data.examples import Example
+from ..data.records import BadRow
 from ..data.rows import ShuffledRecords
 from ..demo.lessons import Lessons
 from ..errors import OFAError
@@ -40,9 +41,18 @@ class FileSource:
     answers: Trie | None = None
 
     def examples(self, index: int) -> list[Example]:
-        """Examples of row ``index``."""
+        """Examples of row ``index``.
+
+        Raises:
+            BadRow: there is nothing to learn from it.
+        """
         record, picture = self.rows.row(index)
-        examples = self.lesson.teach(self.pipeline, Row(record, Random(f"{self.seed}/{index}"), picture))
+        try:
+            examples = self.lesson.teach(self.pipeline, Row(record, Random(f"{self.seed}/{index}"), picture))
+        except BadRow:
+            raise
+        except OFAError as error:
+            raise BadRow(record.place, str(error)) from None
         if self.answers is not None:
             examples = [example if example.answers else replace(example, answers=self.answers) for example in examples]
         return self._at_own_side(examples) if self.pipeline.other_side else examples
