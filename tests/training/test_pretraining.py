@@ -59,7 +59,10 @@ def test_one_recipe_mixes_all_of_pretraining(files: Path) -> None:
     run = mixed(files, files / "run", steps=1, batch_size=11, group_size=8)
     trainer = make_trainer(run)  # type: ignore[arg-type]
     batch = Batches.__getitem__(trainer.batches, 0)
-    assert {tuple(pixels.shape[1:]) for pixels in batch.pixels} == {(3, 384, 384), (3, 256, 256)}
+    side = trainer.model.config.task.image_size
+    assert {tuple(pixels.shape[1:]) for pixels in batch.pixels} == {(3, side, side), (3, 32, 32)}, (
+        "twice the codes' side"
+    )
     groups = batch.groups
     assert sum(int(group.codes.sum()) for group in groups) == 1
     assert sum(int((group.pictures < 0).sum()) for group in groups) == 2, "a text, twice"

@@ -125,6 +125,7 @@ ASKED: dict[str, Any] = {
     "snli_ve_without_caption": lambda ofa, image: [ofa.entails(image, "A dog/cat")],
     "image_classify": lambda ofa, image: [ofa.classify(image, ["red dog", "cat"])],
     "ocr": lambda ofa, image: [ofa.read(image)],
+    "ocr_document": lambda ofa, image: [ofa.read(image, document=True)],
     "gigaword": lambda ofa, image: [ofa.summarize("The red-dog lies.")],
     **{name: lambda ofa, image, name=name: [ofa.judge(name, "A dog")] for name in ("cola", "sst2")},
     **{
@@ -150,6 +151,7 @@ ANSWERED: dict[str, list[str]] = {
     "snli_ve_without_caption": [" maybe"],
     "image_classify": [" red dog"],
     "ocr": [" some words"],
+    "ocr_document": [" some words"],
     "gigaword": ["dog lies"],
     "image_text_matching": [" yes"],
     "answer_matching": [" no"],
@@ -261,7 +263,7 @@ def test_objects_on_a_piece_of_the_picture_are_learned_with_their_boxes(data: Pa
     assert [bins(token) is not None for token in example.target[:4]] == [True] * 4
     words = [token for token in example.target[:-1] if bins(token) is None]
     assert TOKENIZER.decode(words).strip().endswith("lawn, green")
-    assert list(example.image.shape) == [3, 256, 256]  # type: ignore[union-attr]
+    assert list(example.image.shape) == [3, 256, 256], "twice the side that codes describe"  # type: ignore[union-attr]
     assert example.weight == 2.0
 
 

@@ -347,12 +347,8 @@ KNOWN_NAMES = frozenset({PRETRAINING, *(name for spec in TASKS.values() for name
 
 #: Names of detected objects behind a question (VQA).
 OBJECTS = " object: {objects}"
-#: Tokens of a filled prompt to summarise; what is beyond them is lost, the prompt's end too.
-SUMMARY_TOKENS = 512
 #: Tokens of a text to complete that are read, and how many of these are kept, the last ones.
 INFILLING_TOKENS, INFILLING_KEPT = 512, 256
-#: Pixels of a picture in pre-training: of pictures and their texts, and of pictures alone.
-PRETRAINING_SIDE, PURE_IMAGE_SIDE = 384, 256
 #: Leading target tokens of the cc12m captions of pre-training that are not learned.
 CC12M_IGNORED = 2
 #: Share of tokens of a summary that the decoder reads wrong in training.

@@ -10,7 +10,7 @@ from ..generation import GenerationOptions
 from ..text.vocabulary import BOS, EOS
 from .pipeline import Picture, Pipeline, fill_prompt, normalize_text
 from .results import Text, to_text
-from .tasks import SUMMARY_TOKENS, TASKS
+from .tasks import TASKS
 
 SUMMARY_SPEC = TASKS["gigaword"]
 
@@ -32,15 +32,15 @@ def summarize(
 def summary_sources(pipeline: Pipeline, texts: Sequence[str], prompt: str | None = None) -> list[list[int]]:
     """The ids, ``<s>`` to ``</s>``, that :func:`summarize` reads for each text; a long one loses the prompt's end."""
     template = pipeline.prompt(SUMMARY_SPEC, prompt)
-    words = pipeline.settings(SUMMARY_SPEC).max_source_tokens
-    cleaned = [normalize_text(text, SUMMARY_SPEC.rule, words, "text to summarize") for text in texts]
+    most = pipeline.settings(SUMMARY_SPEC).max_source_tokens  # words of a text, and tokens of the filled prompt
+    cleaned = [normalize_text(text, SUMMARY_SPEC.rule, most, "text to summarize") for text in texts]
     filled = [fill_prompt(template, text=text) for text in cleaned]
     sources = []
     for text in filled:
         ids = pipeline.tokenizer.encode(text)
-        if len(ids) > SUMMARY_TOKENS:
-            warnings.warn(f"a text to summarize of {len(ids)} tokens was cut to {SUMMARY_TOKENS}", stacklevel=3)
-        sources.append([BOS, *ids[:SUMMARY_TOKENS], EOS])
+        if len(ids) > most:
+            warnings.warn(f"a text to summarize of {len(ids)} tokens was cut to {most}", stacklevel=3)
+        sources.append([BOS, *ids[:most], EOS])
     return sources
 
 

@@ -215,9 +215,9 @@ def noisy(pipeline: Pipeline, target: Sequence[int], random: Random, share: floa
     return [random.choice(words) if random.random() < share else token for token in target]
 
 
-def _writing(pipeline: Pipeline, row: Row) -> list[Example]:
+def _writing(document: bool, pipeline: Pipeline, row: Row) -> list[Example]:
     (source,) = ocr.ocr_sources(pipeline, 1)
-    square = padded(row.image, pipeline.transform.size, random=row.random)
+    square = padded(row.image, pipeline.transform.size, document=document, random=row.random)
     return [Example(source, target_ids(pipeline, ocr.SPEC, row.record.text), square)]
 
 
@@ -252,7 +252,8 @@ LESSONS: dict[str, Lesson] = {
     "snli_ve_without_caption": Lesson("snli_ve", _entailment_alone, entailment.SPEC),
     "image_classify": Lesson("image_classify", _class, classification.SPEC),
     "image_gen": Lesson("image_gen", _drawing, TASKS["image_gen"]),
-    "ocr": Lesson("ocr", _writing, ocr.SPEC),
+    "ocr": Lesson("ocr", partial(_writing, False), ocr.SPEC),
+    "ocr_document": Lesson("ocr", partial(_writing, True), ocr.SPEC),
     "gigaword": Lesson("gigaword", _summary, text_heads.SUMMARY_SPEC),
     **{name: Lesson(name, partial(_judgement, TASKS[name]), TASKS[name]) for name in GLUE},
     "image_text_matching": Lesson("matching", _match, matching.TEXT_SPEC),

@@ -21,11 +21,11 @@ from ..heads.box_codec import BoxCodec
 from ..heads.masking import mask_spans
 from ..heads.pipeline import Pipeline, fill_prompt, normalize_text
 from ..heads.targets import target_ids
-from ..heads.tasks import CC12M_IGNORED, PRETRAINING_SIDE, PURE_IMAGE_SIDE, TASKS
+from ..heads.tasks import CC12M_IGNORED, TASKS
 from ..text.vocabulary import EOS, PAD
 from ..vision.augment import augmented
 from ..vision.boxes import Box
-from ..vision.crops import SHORT_SIDES, center_crop, jittered_crop, object_crop
+from ..vision.crops import center_crop, jittered_crop, object_crop, short_sides
 from ..vision.transform import ImageTransform
 from .lessons import Lesson, Row, code_target
 
@@ -103,8 +103,9 @@ def _about_picture(negatives: Negatives | None, pipeline: Pipeline, row: Row) ->
 
 def _drawn_pixels(pipeline: Pipeline, row: Row) -> Tensor:
     """The middle of a picture, of a size and with changes that are drawn, [3, side, side]."""
-    square = center_crop(row.image, PRETRAINING_SIDE, row.random.choice(SHORT_SIDES))
-    return _pixels(augmented(square, row.random), PRETRAINING_SIDE, pipeline)
+    side = pipeline.transform.size
+    square = center_crop(row.image, side, row.random.choice(short_sides(side)))
+    return _pixels(augmented(square, row.random), side, pipeline)
 
 
 def _caption(negatives: Negatives | None, pipeline: Pipeline, row: Row) -> list[Example]:
@@ -159,14 +160,14 @@ def answer_example(pipeline: Pipeline, record: Record, answer: str, right: bool,
 
 
 def _region(negatives: Negatives | None, pipeline: Pipeline, row: Row) -> list[Example]:
-    side = row.random.choice(SHORT_SIDES)
-    square, box = object_crop(row.image, row.record.box, PRETRAINING_SIDE, side)
-    return region_examples(pipeline, row.record.text, box, _pixels(square, PRETRAINING_SIDE, pipeline))
+    side = pipeline.transform.size
+    square, box = object_crop(row.image, row.record.box, side, row.random.choice(short_sides(side)))
+    return region_examples(pipeline, row.record.text, box, _pixels(square, side, pipeline))
 
 
 def region_examples(pipeline: Pipeline, text: str, box: Box, pixels: Tensor) -> list[Example]:
     """The box of a phrase, and the phrase of a box, which is on the picture as the model takes it."""
-    bins = _bins(pipeline, box, PRETRAINING_SIDE)
+    bins = _bins(pipeline, box, pipeline.transform.size)
     (source,) = grounding.caption_sources(pipeline, [text])
     region = [*pipeline.encode(pipeline.prompt(caption.REGION_SPEC, None))[:-1], *bins, EOS]
     return [
@@ -204,10 +205,15 @@ def text_example(pipeline: Pipeline, text: str, random: Random) -> Example:
     return Example(source, [*ids, EOS], weight=infilling.SPEC.weight)
 
 
+def _pure_side(pipeline: Pipeline) -> int:
+    """The side of a picture alone, in pixels: codes describe the middle, which is half as wide."""
+    return 2 * pipeline.model.config.code_image_size
+
+
 def _middle(_: Negatives | None, pipeline: Pipeline, row: Row) -> list[Example]:
     """The codes of a picture's middle, which is black."""
     spec = TASKS["image_infilling"]
-    pixels = without_middle(_pixels(row.image, PURE_IMAGE_SIDE, pipeline))
+    pixels = without_middle(_pixels(row.image, _pure_side(pipeline), pipeline))
     source = pipeline.encode(pipeline.prompt(spec, None))
     return [Example(source, code_target(pipeline, row.record), pixels, weight=spec.weight, codes=True)]
 
@@ -224,15 +230,16 @@ def _objects(negatives: Negatives | None, pipeline: Pipeline, row: Row) -> list[
     """Everything on a piece of the picture, each with its box and its name; nothing where nothing is on it."""
     spec = TASKS["detection"]
     boxes = [box for box, _ in row.record.things]
-    square, found = jittered_crop(row.image, boxes, PURE_IMAGE_SIDE, row.random)
+    side = _pure_side(pipeline)
+    square, found = jittered_crop(row.image, boxes, side, row.random)
     target: list[int] = []
     for box, (_, name) in zip(found, row.record.things, strict=True):
         if box is not None:
-            target += [*_bins(pipeline, box, PURE_IMAGE_SIDE), *pipeline.tokenizer.encode(f" {name}")]
+            target += [*_bins(pipeline, box, side), *pipeline.tokenizer.encode(f" {name}")]
     if not target:
         return []
     source = pipeline.encode(pipeline.prompt(spec, None))
-    pixels = _pixels(square, PURE_IMAGE_SIDE, pipeline)
+    pixels = _pixels(square, side, pipeline)
     prompt = decoder_prompt_ids(source, "none")
     return [Example(source, [*target, EOS], pixels, prompt, spec.weight)]
 

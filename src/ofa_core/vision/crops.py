@@ -8,10 +8,15 @@ from PIL import Image, ImageOps
 
 from .boxes import Box
 
-#: Sides in pixels of the shorter edge of a picture before the crop around an object, and the longest of the other.
-SHORT_SIDES, LONGEST_SIDE = range(384, 481), 672
+#: The largest side in pixels of the shorter edge of a picture before a crop of it, and the largest of the other.
+SHORT_SIDE, LONGEST_SIDE = 480, 672
 #: Scales of a picture before a crop anywhere in it, beside the size of the crop.
 JITTER = (1.0, 1.5)
+
+
+def short_sides(size: int) -> range:
+    """The sides of a picture's shorter edge of which one is drawn before a crop of ``size`` pixels a side."""
+    return range(size, max(size, SHORT_SIDE) + 1)
 
 
 def resized_short(image: Image.Image, side: int, longest: int = LONGEST_SIDE) -> Image.Image:
