@@ -108,6 +108,7 @@ _TASK: dict[str, str] = {
     "code_dict_size": "code_dict_size",
     "prompt_type": "prompt_type",
     "add_object": "add_object",
+    "max_object_length": "max_objects",
     "imagenet_default_mean_and_std": "imagenet_normalization",
     "max_src_length": "max_source_tokens",
     "max_tgt_length": "max_target_tokens",

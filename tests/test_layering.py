@@ -53,6 +53,7 @@ DEPENDENCIES = {
 OPTIONAL = {
     "pyarrow": ("pyarrow", "bench", CORE / "data" / "readers.py"),
     "tomli": ("tomli", "train", CORE / "training" / "settings.py"),
+    "zhconv": ("zhconv", "ocr", CORE / "text" / "normalize.py"),
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 from reference import ROOT, script
 
 from checkpoints_convert import convert
+from ofa_core import OFA
 from ofa_core.api import DEMO_CHECKPOINT
 from ofa_core.bench.tasks import TASKS
 from ofa_core.training.settings import TrainingSettings
@@ -44,3 +45,26 @@ def test_the_training_example_is_a_valid_run(tmp_path: Path) -> None:
 def test_the_readme_names_everything_that_can_be_learned_and_benchmarked() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [name for name in (*LESSONS, *TASKS) if f"`{name}`" not in text] == []
+
+
+def test_the_tables_of_tasks_are_those_of_the_code() -> None:
+    tables = script("task_tables")
+    for path in (tables.README, tables.PAGE):
+        text = path.read_text(encoding="utf-8")
+        assert tables.with_tables(text) == text, f"run scripts/task_tables.py: {path.name} differs"
+    assert (ROOT / "README.md").read_text(encoding="utf-8").count("<!-- tasks: methods -->") == 1
+
+
+def test_the_table_of_methods_has_every_method() -> None:
+    tables = script("task_tables")
+    named = {method.partition("(")[0] for method, _, _ in tables.METHODS}
+    public = {name for name, value in vars(OFA).items() if callable(value) and not name.startswith("_")}
+    assert named == public - {"refresh"}
+
+
+def test_the_recipe_of_pretraining_is_a_valid_run(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "tasks.md").read_text("utf-8"), flags=re.DOTALL)
+    (tmp_path / "pretrain.toml").write_text(block)
+    settings = TrainingSettings.from_toml(tmp_path / "pretrain.toml")
+    assert [data.task for data in settings.data] == [name for name in LESSONS if name.startswith("pretrain")]
+    assert settings.data[0].negatives == tmp_path / "negative_sample"

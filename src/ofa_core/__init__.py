@@ -15,6 +15,8 @@ from .generation import (
 from .heads.box_codec import BoxCodec
 from .heads.caption import Caption
 from .heads.grounding import Grounding
+from .heads.matching import Match
+from .heads.ocr import Reading
 from .heads.oracle import OracleAnswer
 from .heads.pipeline import EncodedImage
 from .heads.questioner import AgentTurn
@@ -45,12 +47,14 @@ __all__ = [
     "Hypothesis",
     "ImageFeatures",
     "ImageTransform",
+    "Match",
     "Memory",
     "NoRepeatNgram",
     "OFAConfig",
     "OFAError",
     "OFAModel",
     "OracleAnswer",
+    "Reading",
     "TaskSettings",
     "Text",
     "Tokenizer",

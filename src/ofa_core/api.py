@@ -18,12 +18,26 @@ from .errors import OFAError, first_problem
 from .generation import GenerationOptions
 from .generation.options import SearchOptions
 from .generation.scoring import DecoderPrompt
-from .heads import caption, classification, entailment, grounding, oracle, questioner, vqa
+from .heads import (
+    caption,
+    classification,
+    entailment,
+    glue,
+    grounding,
+    infilling,
+    matching,
+    ocr,
+    oracle,
+    questioner,
+    vqa,
+)
 from .heads import text as text_heads
 from .heads.answering import OnError, answer_all
-from .heads.arguments import as_list, listed, one_per_image, pair_up, text_list, unwrap
+from .heads.arguments import as_list, listed, one_per_image, one_per_text, pair_up, text_list, unwrap
 from .heads.caption import Caption
 from .heads.grounding import DIALOG_OPTIONS, Grounding
+from .heads.matching import Match
+from .heads.ocr import Reading
 from .heads.options import (
     AnswerOptions,
     AskOptions,
@@ -34,13 +48,14 @@ from .heads.options import (
     HeadOptions,
     OracleOptions,
     PromptedTextOptions,
-    PromptOptions,
+    ReadOptions,
     TextOptions,
 )
 from .heads.oracle import ANSWERS, OracleAnswer, Scoring
 from .heads.pipeline import EncodedImage, Picture, Pipeline
 from .heads.questioner import AgentTurn
 from .heads.results import Answer, Text
+from .heads.tasks import TaskSpec
 from .heads.vqa import Method
 from .inference.fast_model import optimized, plain, refresh
 from .inference.int8 import check_int8
@@ -200,6 +215,10 @@ class OFA:
         """The type that it computes in: that of the weights, or ``int8``."""
         return "int8" if self._int8 else str(self.model.dtype).removeprefix("torch.")
 
+    def _keep(self, spec: TaskSpec) -> Callable[[Any], Any]:
+        """Reduces a picture of a generator to what a task needs of it."""
+        return self.pipeline.for_task(spec).keep
+
     def _answers(
         self,
         head: Callable[..., Sequence[Any]],
@@ -262,10 +281,10 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, texts, single = pair_up(image, text, self.pipeline.keep)
+        images, texts, single = pair_up(image, text, self._keep(grounding.SPEC))
         head = partial(
             grounding.ground,
-            options=grounding.OPTIONS.updated(**options),
+            options=self.pipeline.options(grounding.SPEC).updated(**options),
             bins_only=bins_only,
             threshold=threshold,
             prompt=prompt,
@@ -527,8 +546,9 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, single = as_list(image, self.pipeline.keep)
-        head = partial(caption.caption, options=caption.OPTIONS.updated(**options), prompt=prompt)
+        images, single = as_list(image, self._keep(caption.SPEC))
+        changed = self.pipeline.options(caption.SPEC).updated(**options)
+        head = partial(caption.caption, options=changed, prompt=prompt)
         found = self._answers(head, batch_size, progress, on_error, images=images)
         return unwrap(found, single)
 
@@ -566,9 +586,10 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, single = as_list(image, self.pipeline.keep)
+        images, single = as_list(image, self._keep(caption.REGION_SPEC))
         boxes = one_per_image(box, len(images), single, "boxes")
-        head = partial(caption.describe_region, options=caption.OPTIONS.updated(**options), prompt=prompt)
+        changed = self.pipeline.options(caption.REGION_SPEC).updated(**options)
+        head = partial(caption.describe_region, options=changed, prompt=prompt)
         found = self._answers(head, batch_size, progress, on_error, images=images, boxes=boxes)
         return unwrap(found, single)
 
@@ -616,12 +637,12 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, questions, single = pair_up(image, question, self.pipeline.keep)
+        images, questions, single = pair_up(image, question, self._keep(vqa.SPEC))
         count = len(images)
         head = partial(
             vqa.answer,
             candidates=text_list(candidates),
-            options=vqa.OPTIONS.updated(**options),
+            options=self.pipeline.options(vqa.SPEC).updated(**options),
             method=method,
             decoder_prompt=decoder_prompt,
             prompt=prompt,
@@ -684,21 +705,26 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, texts, single = pair_up(image, text, self.pipeline.keep)
+        images, texts, single = pair_up(
+            image, text, self._keep(entailment.SPEC if caption is None else entailment.CAPTION_SPEC)
+        )
         captions = None if caption is None else one_per_image(caption, len(images), single, "captions")
         head = partial(entailment.entails, decoder_prompt=decoder_prompt, prompt=prompt)
         found = self._answers(head, batch_size, progress, on_error, images=images, hypotheses=texts, captions=captions)
         return unwrap(found, single)
 
     @overload
-    def classify(self, image: Picture, labels: Sequence[str], **options: Unpack[PromptOptions]) -> Answer: ...
+    def classify(self, image: Picture, labels: Sequence[str], **options: Unpack[ClosedSetOptions]) -> Answer: ...
     @overload
-    def classify(self, image: list[Any], labels: Sequence[str], **options: Unpack[PromptOptions]) -> list[Answer]: ...
+    def classify(
+        self, image: list[Any], labels: Sequence[str], **options: Unpack[ClosedSetOptions]
+    ) -> list[Answer]: ...
     def classify(
         self,
         image: Any,
         labels: Sequence[str],
         *,
+        decoder_prompt: DecoderPrompt | None = None,
         prompt: str | None = None,
         batch_size: int = 16,
         progress: bool = False,
@@ -709,6 +735,7 @@ class OFA:
         Args:
             image: a picture or a list of them.
             labels: any texts, the same for all pictures.
+            decoder_prompt: the decoder's prompt instead of the one the checkpoint was trained with.
             prompt: a prompt instead of the model's own.
             batch_size: samples computed at once.
             progress: whether a bar tells how far the call has come.
@@ -720,8 +747,8 @@ class OFA:
         Raises:
             OFAError: see :class:`OFA`.
         """
-        images, single = as_list(image, self.pipeline.keep)
-        head = partial(classification.classify, labels=text_list(labels), prompt=prompt)
+        images, single = as_list(image, self._keep(classification.SPEC))
+        head = partial(classification.classify, labels=text_list(labels), decoder_prompt=decoder_prompt, prompt=prompt)
         found = self._answers(head, batch_size, progress, on_error, images=images)
         return unwrap(found, single)
 
@@ -803,7 +830,8 @@ class OFA:
             OFAError: see :class:`OFA`.
         """
         _, texts, single = pair_up(None, text)
-        head = partial(text_heads.summarize, options=text_heads.SUMMARY_OPTIONS.updated(**options), prompt=prompt)
+        changed = self.pipeline.options(text_heads.SUMMARY_SPEC).updated(**options)
+        head = partial(text_heads.summarize, options=changed, prompt=prompt)
         return unwrap(self._answers(head, batch_size, progress, on_error, texts=texts), single)
 
     @overload
@@ -845,3 +873,202 @@ class OFA:
         head = partial(text_heads.generate_text, options=GenerationOptions(**options), symbols=symbols)
         pictures = None if image is None else images
         return unwrap(self._answers(head, batch_size, progress, on_error, texts=texts, images=pictures), single)
+
+    # Further tasks of the original
+
+    @overload
+    def read(self, image: Picture, **options: Unpack[ReadOptions]) -> Reading: ...
+    @overload
+    def read(self, image: list[Any], **options: Unpack[ReadOptions]) -> list[Reading]: ...
+    def read(
+        self,
+        image: Any,
+        *,
+        document: bool = False,
+        prompt: str | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
+        **options: Unpack[SearchOptions],
+    ) -> Any:
+        """Read what is written on a picture, which keeps its aspect ratio.
+
+        Args:
+            image: a picture or a list of them.
+            document: whether pictures are long lines of a document, which are cut into four parts.
+            prompt: a prompt instead of the model's own.
+            batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The text, and its form without spaces.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
+        images, single = as_list(image)
+        changed = self.pipeline.options(ocr.SPEC).updated(**options)
+        head = partial(ocr.read, options=changed, document=document, prompt=prompt)
+        found = self._answers(head, batch_size, progress, on_error, images=images)
+        return unwrap(found, single)
+
+    @overload
+    def judge(self, task: str, text: str, text2: str | None = None, **options: Unpack[ClosedSetOptions]) -> Answer: ...
+    @overload
+    def judge(
+        self, task: str, text: list[str], text2: list[str] | None = None, **options: Unpack[ClosedSetOptions]
+    ) -> list[Answer]: ...
+    def judge(
+        self,
+        task: str,
+        text: Any,
+        text2: Any = None,
+        *,
+        decoder_prompt: DecoderPrompt | None = None,
+        prompt: str | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """Judge a text, or a pair of texts, as a task of GLUE does.
+
+        Args:
+            task: ``cola``, ``mnli``, ``rte``, ``mrpc``, ``qnli``, ``qqp`` or ``sst2``.
+            text: the first text of the task's rows (of ``qnli`` the question), or a list of them.
+            text2: the second text, one for each; None for ``cola`` and ``sst2``, which judge one.
+            decoder_prompt: the decoder's prompt instead of the one the checkpoint was trained with.
+            prompt: a prompt instead of the model's own; it holds ``{text}`` and, for a pair, ``{text2}``.
+            batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
+
+        Returns:
+            The judgement, with a probability for each.
+
+        Raises:
+            OFAError: there is no such task, or it judges another number of texts; and see :class:`OFA`.
+        """
+        _, texts, single = pair_up(None, text)
+        seconds = [None] * len(texts) if text2 is None else one_per_text(text2, len(texts), single)
+        head = partial(glue.judge, task=task, decoder_prompt=decoder_prompt, prompt=prompt)
+        found = self._answers(head, batch_size, progress, on_error, texts=texts, seconds=seconds)
+        return unwrap(found, single)
+
+    @overload
+    def matches(self, image: Picture, text: str, **options: Unpack[ClosedSetOptions]) -> Match: ...
+    @overload
+    def matches(self, image: list[Any], text: str | list[str], **options: Unpack[ClosedSetOptions]) -> list[Match]: ...
+    @overload
+    def matches(self, image: Picture, text: list[str], **options: Unpack[ClosedSetOptions]) -> list[Match]: ...
+    def matches(
+        self,
+        image: Any,
+        text: Any,
+        *,
+        decoder_prompt: DecoderPrompt | None = None,
+        prompt: str | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """Decide whether a text describes a picture.
+
+        Args:
+            image: a picture or a list of them.
+            text: the text, one for each picture or one for all.
+            decoder_prompt: the decoder's prompt instead of the one the checkpoint was trained with.
+            prompt: a prompt instead of the model's own; it holds ``{caption}``.
+            batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
+
+        Returns:
+            Yes or no, and the probability of yes.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
+        images, texts, single = pair_up(image, text, self._keep(matching.TEXT_SPEC))
+        head = partial(matching.matches, decoder_prompt=decoder_prompt, prompt=prompt)
+        found = self._answers(head, batch_size, progress, on_error, images=images, texts=texts)
+        return unwrap(found, single)
+
+    @overload
+    def is_answer(self, image: Picture, question: str, answer: str, **options: Unpack[ClosedSetOptions]) -> Match: ...
+    @overload
+    def is_answer(
+        self, image: Any, question: str | list[str], answer: list[str], **options: Unpack[ClosedSetOptions]
+    ) -> list[Match]: ...
+    def is_answer(
+        self,
+        image: Any,
+        question: Any,
+        answer: Any,
+        *,
+        decoder_prompt: DecoderPrompt | None = None,
+        prompt: str | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """Decide whether an answer to a question about a picture is right.
+
+        Args:
+            image: a picture or a list of them.
+            question: the question, one for each picture or one for all.
+            answer: the answer, one for each question.
+            decoder_prompt: the decoder's prompt instead of the one the checkpoint was trained with.
+            prompt: a prompt instead of the model's own; it holds ``{question}`` and ``{answer}``.
+            batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
+
+        Returns:
+            Yes or no, and the probability of yes.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
+        images, questions, single = pair_up(image, question, self._keep(matching.ANSWER_SPEC))
+        answers = one_per_image(answer, len(questions), single, "answers")
+        head = partial(matching.is_answer, decoder_prompt=decoder_prompt, prompt=prompt)
+        found = self._answers(head, batch_size, progress, on_error, images=images, questions=questions, answers=answers)
+        return unwrap(found, single)
+
+    @overload
+    def complete(self, text: str, **options: Unpack[PromptedTextOptions]) -> Text: ...
+    @overload
+    def complete(self, text: list[str], **options: Unpack[PromptedTextOptions]) -> list[Text]: ...
+    def complete(
+        self,
+        text: Any,
+        *,
+        prompt: str | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
+        **options: Unpack[SearchOptions],
+    ) -> Any:
+        """Complete a text in which something is missing.
+
+        Args:
+            text: the text, in which each ``<mask>`` stands for any number of words; or a list of them.
+            prompt: a prompt instead of the model's own; it holds ``{text}`` behind a space.
+            batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The whole text, in lower case.
+
+        Raises:
+            OFAError: nothing is missing in a text; and see :class:`OFA`.
+        """
+        _, texts, single = pair_up(None, text)
+        changed = self.pipeline.options(infilling.SPEC).updated(**options)
+        head = partial(infilling.complete, options=changed, prompt=prompt)
+        found = self._answers(head, batch_size, progress, on_error, texts=texts)
+        return unwrap(found, single)

@@ -163,6 +163,8 @@ class TaskSettings(_Frozen):
     prompt_type: Literal["none", "src", "prev_output"] | None = None
     #: True if detected object names were appended to the question (VQA).
     add_object: bool = False
+    #: The number of names that are read.
+    max_objects: int = Field(default=30, ge=0)
     #: ImageNet's mean and standard deviation instead of 0.5 and 0.5.
     imagenet_normalization: bool = False
     #: Text tokens kept of a source and of a target.
@@ -181,6 +183,7 @@ class TaskChanges(TypedDict, total=False):
     extra_tokens: tuple[str, ...]
     prompt_type: Literal["none", "src", "prev_output"] | None
     add_object: bool
+    max_objects: int
     imagenet_normalization: bool
     max_source_tokens: int
     max_target_tokens: int

@@ -57,7 +57,8 @@ def row(index: int = 0, /, **changes: Any) -> Row:
 
 def rows(count: int, task: str = "guesswhat_grounding", seed: int = 0, skill: float = 12.0) -> list[Row]:
     """Drawn samples of a task; the lower ``skill`` (pixels of error), the better the model."""
-    make = {"grounding": _grounding, "oracle": _oracle, "selfplay": _selfplay}[TASK_SCORES[task].kind]
+    kinds = {"grounding": _grounding, "oracle": _oracle, "selfplay": _selfplay}
+    make = kinds.get(TASK_SCORES[task].kind, _answered)
     generator = np.random.default_rng(seed)
     return [make(index, task, generator, skill) for index in range(count)]
 
@@ -100,6 +101,14 @@ def _oracle(index: int, task: str, generator: np.random.Generator, skill: float)
         probabilities={"yes": left, "no": (1 - left) / 2, "n/a": (1 - left) / 2},
         turns=("is it red?", "yes", "is it a circle?"),
     )
+
+
+def _answered(index: int, task: str, generator: np.random.Generator, skill: float) -> Row:
+    """A row without boxes; a picture is there or not."""
+    answers = {"sst2": ("positive", "negative"), "ocr": ("some text", "other words")}.get(task, ("yes", "no"))
+    target = answers[int(generator.integers(2))]
+    output = target if generator.random() > skill / 50 else answers[0]
+    return row(index, target=target, output=output, box=None, found=None, iou=None, score=float(generator.random()))
 
 
 def _selfplay(index: int, task: str, generator: np.random.Generator, skill: float) -> Row:

@@ -59,9 +59,29 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
         compare(first, file(tmp_path / "b.jsonl", {"p": 0.9}, "invig_grounding"))
     with pytest.raises(OFAError, match="share no sample"):
         compare(first, file(tmp_path / "c.jsonl", {"q": 0.9}))
-    twice = made.written(tmp_path / "d.jsonl", [row(0, id="p"), row(1, id="p")], header())
-    with pytest.raises(OFAError, match=r"d\.jsonl: the id 'p' occurs twice"):
-        compare(first, twice)
+
+
+def told(path: Path, *samples: tuple[str, int | None, float]) -> Path:
+    rows = [row(index, id=id, row=number, iou=iou) for index, (id, number, iou) in enumerate(samples)]
+    return made.written(path, rows, header())
+
+
+def test_samples_of_one_id_are_matched_by_their_rows(tmp_path: Path) -> None:
+    first = told(tmp_path / "a.jsonl", ("p", 1, 0.1), ("p", 2, 0.2), ("q", 3, 0.9), ("p", 4, 0.9))
+    second = told(tmp_path / "b.jsonl", ("q", 9, 0.9), ("p", 4, 0.3), ("p", 2, 0.9))  # 1 had no picture
+    found = compare(first, second)
+    assert (found.samples, found.only_first, found.only_second) == (3, 1, 0)
+    assert (found.gained, found.lost) == (("p (row 2)",), ("p (row 4)",))
+    named = {name: one.iou for name, one in rows_of(second, ["p (row 2)", "p (row 4)"]).items()}
+    assert named == {"p (row 2)": 0.9, "p (row 4)": 0.3}
+
+
+def test_without_rows_samples_of_one_id_are_matched_by_their_order(tmp_path: Path) -> None:
+    first = told(tmp_path / "a.jsonl", ("p", None, 0.1), ("p", None, 0.2))
+    second = told(tmp_path / "b.jsonl", ("p", 7, 0.1), ("p", 8, 0.9), ("p", 9, 0.9))
+    found = compare(first, second)
+    assert (found.samples, found.only_second, found.gained) == (2, 1, ("p (number 2)",))
+    assert [rows_of(path, found.gained)["p (number 2)"].iou for path in (first, second)] == [0.2, 0.9]
 
 
 def test_a_few_rows_are_fetched_by_id(tmp_path: Path) -> None:

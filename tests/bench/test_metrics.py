@@ -229,3 +229,51 @@ def test_chance_alone_is_called_significant_about_once_in_twenty() -> None:
     pairs = ((generator.random(200) < 0.5, generator.random(200) < 0.5) for _ in range(400))
     called = [paired_difference(a.astype(float), b.astype(float), resamples=300).significant for a, b in pairs]
     assert 0.02 <= np.mean(called) <= 0.09
+
+
+# Judgements and texts
+
+
+@pytest.mark.parametrize(
+    ("target", "output", "distance"),
+    [("", "", 0), ("abc", "", 3), ("", "ab", 2), ("kitten", "sitting", 3), ("flaw", "lawn", 2), ("猫", "猫", 0)],
+)
+def test_the_edits_between_two_texts_are_counted(target: str, output: str, distance: int) -> None:
+    assert metrics.edit_distance(target, output) == distance
+    longest = max(len(target), len(output))
+    assert metrics.character_accuracy(target, output) == (1 - distance / longest if longest else 1.0)
+
+
+def test_judgements_are_scored_by_the_formulas_of_f1_and_matthews() -> None:
+    pairs = [("yes", "yes")] * 5 + [("yes", "no")] * 2 + [("no", "yes")] * 3 + [("no", "no")] * 7
+    named = [metrics.outcome(*pair, "yes") for pair in pairs]
+    columns = {name: np.array([float(one == name) for one in named]) for name in metrics.OUTCOMES}
+    scores = metrics.scores_of(columns)
+    assert scores["f1"].value == pytest.approx(2 * 5 / (2 * 5 + 3 + 2))
+    assert scores["matthews"].value == pytest.approx((5 * 7 - 3 * 2) / (8 * 7 * 10 * 9) ** 0.5)
+    assert scores["f1"].low < scores["f1"].value < scores["f1"].high
+    worse = columns | {name: np.roll(column, 4) for name, column in columns.items()}
+    found = metrics.paired_differences(columns, worse)
+    assert found["f1"].value == pytest.approx(0, abs=1e-12)
+    assert found.keys() == scores.keys()
+
+
+def test_judgements_without_a_positive_one_score_nothing() -> None:
+    columns = {name: np.array([float(name == "true_negative")] * 3) for name in metrics.OUTCOMES}
+    scores = metrics.scores_of(columns)
+    assert (scores["f1"].value, scores["matthews"].value) == (0.0, 0.0)
+
+
+def test_a_better_model_has_a_better_f1() -> None:
+    generator = np.random.default_rng(0)
+    due = generator.random(400) < 0.5
+    columns = []
+    for error in (0.4, 0.1):
+        said = due ^ (generator.random(400) < error)
+        named = [
+            metrics.outcome(*("yes" if one else "no" for one in pair), "yes") for pair in zip(due, said, strict=True)
+        ]
+        columns.append({name: np.array([float(one == name) for one in named]) for name in metrics.OUTCOMES})
+    change = metrics.paired_differences(*columns)
+    assert change["f1"].significant
+    assert change["matthews"].low > 0.2

@@ -166,6 +166,7 @@ SWITCHED: dict[str, dict[str, Any]] = {
             code_dict_size=10,
             prompt_type="prev_output",
             add_object=True,
+            max_objects=7,
             imagenet_normalization=True,
             max_source_tokens=80,
             max_target_tokens=20,

@@ -130,9 +130,10 @@ def test_all_tasks_run_one_after_the_other_and_stand_in_the_leaderboard(
     options = ["--images", tmp_path / "images", "--out", tmp_path / "out", "--json", "--limit", 1, *SHORT]
     assert bench("all", "--model", model, "--data", *data, *options) == 0
     summaries = [Summary.model_validate_json(line) for line in capsys.readouterr().out.splitlines()]
-    assert [summary.task for summary in summaries] == list(TASKS)
+    with_rows = [name for name, task in TASKS.items() if task.format in paths]
+    assert [summary.task for summary in summaries] == with_rows
     table = (tmp_path / "out" / "leaderboard.md").read_text()
-    assert all(f" {task} |" in table for task in TASKS)
+    assert all(f" {task} |" in table for task in with_rows)
     assert len(list((tmp_path / "out").glob("*/*/*.jsonl"))) == 7
 
 
@@ -258,7 +259,11 @@ def test_all_are_the_tasks_that_there_are_data_for(model: Path, paths: dict[Form
     ("tasks", "data", "problem"),
     [
         (["invig_oracle"], ["guesswhat={guesswhat}"], "invig_oracle has no data: pass --data invig=PATH"),
-        (["all"], ["{invig}"], "tasks read rows of 3 formats: pass --data guesswhat=PATH invig=PATH refcoco=PATH"),
+        (
+            ["all"],
+            ["{invig}"],
+            "tasks read rows of 15 formats: pass --data guesswhat=PATH invig=PATH refcoco=PATH snli_ve=PATH ...",
+        ),
         (
             ["invig_oracle", "guesswhat_oracle"],
             ["{invig}"],

@@ -419,17 +419,29 @@ def test_a_bad_row_of_a_table_is_named_by_its_row(tmp_path: Path) -> None:
     assert bad == ["x.parquet:2: bbox: (1, 2, 1, 9) has no area: x0 < x1 and y0 < y1 would be right"]
 
 
-def test_an_id_occurs_once_over_all_files(tmp_path: Path) -> None:
+def test_rows_of_one_id_are_told_apart_by_their_numbers_over_all_files(tmp_path: Path) -> None:
     path = files.save_to_disk(tmp_path / "x", [[dialog(1), dialog(2)], [dialog(1), dialog(3)]])
     records, bad = all_of(path, "invig")
-    assert [record.id for record in records] == ["i1", "i2", "i3"]
-    assert bad == ["x/data-00001-of-00002.arrow:1: id: 'i1' is that of an earlier row"]
+    assert [(record.id, record.row) for record in records] == [("i1", 1), ("i2", 2), ("i1", 3), ("i3", 4)]
+    assert bad == []
 
 
-def test_the_id_of_a_skipped_row_is_free(tmp_path: Path) -> None:
+def test_every_row_of_a_file_counts_in_their_numbers(tmp_path: Path) -> None:
     rows = [game(1, status="failure"), game(1, qas=[]), game(1)]
     records, bad = all_of(written(tmp_path / "x.jsonl", json_lines(rows)), "guesswhat")
-    assert len(records) == len(bad) == 1
+    assert ([record.row for record in records], len(bad)) == ([3], 1)
+
+
+def test_a_question_of_several_rows_is_read_as_often(tmp_path: Path) -> None:
+    """VQA's own files have a row for every answer."""
+    rows = [f"79459\t1.png\tis it?\t{answer}\t\t" for answer in ("0.6|!+yes", "0.3|!+no", "1.0|!+yes")]
+    records, bad = all_of(written(tmp_path / "x.tsv", "\n".join(rows).encode()), "vqa")
+    assert [(record.id, record.answer, record.row) for record in records] == [
+        ("79459", "yes", 1),
+        ("79459", "no", 2),
+        ("79459", "yes", 3),
+    ]
+    assert bad == []
 
 
 def test_a_bad_row_survives_the_way_from_a_worker() -> None:
@@ -481,7 +493,7 @@ def test_a_record_is_shown_without_its_picture() -> None:
 @pytest.mark.parametrize(
     ("format", "name", "columns", "message"),
     [
-        ("coco", "x.jsonl", None, r"a format of rows is guesswhat, invig, refcoco, caption, vqa, not 'coco'"),
+        ("coco", "x.jsonl", None, r"a format of rows is guesswhat, invig, refcoco, caption, vqa, .*, not 'coco'"),
         ("invig", "absent.jsonl", None, r"data .*absent\.jsonl does not exist"),
         ("invig", "x.tsv", None, r"x\.tsv: invig rows come in \.jsonl, \.jsonl\.gz, \.parquet, \.arrow or a directory"),
         ("refcoco", "x.jsonl", None, r"x\.jsonl: refcoco rows come in \.tsv, \.tsv\.gz$"),
@@ -489,7 +501,7 @@ def test_a_record_is_shown_without_its_picture() -> None:
             "invig",
             "x.jsonl",
             ["text"],
-            r"columns have an order in refcoco, caption, vqa rows alone; invig rows have names",
+            r"columns have an order in refcoco, caption, vqa, .* rows alone; invig rows have names",
         ),
         ("refcoco", "x.tsv", ["uniq-id", "text", "image"], r"; region-coord is missing$"),
         ("refcoco", "x.tsv", ["uniq-id", "text", "region-coord"], r"; image or image-id is missing$"),
@@ -594,7 +606,7 @@ def test_questions_have_the_answer_that_most_people_gave(tmp_path: Path) -> None
         1.0,
         ("dog", "red ball"),
     )
-    assert (second.answer, second.agreement, second.objects) == ("yes", 1.0, ())
+    assert (second.answer, second.agreement, second.objects) == ("yes", 1.0, ("",))
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,13 @@ CASES = {
         "head_probabilities", {"text": TEXTS}, {"head": "cls"}, image=False, searches=False
     ),
     "summarize": Case("summarize", {"text": TEXTS}, SHORT, image=False),
+    "read": Case("read", {}, SHORT),
+    "read document": Case("read", {}, {"document": True, **SHORT}),
+    "judge": Case("judge", {"text": TEXTS}, {"task": "cola"}, image=False, searches=False),
+    "judge pair": Case("judge", {"text": TEXTS, "text2": TEXTS[::-1]}, {"task": "qqp"}, image=False, searches=False),
+    "matches": Case("matches", {"text": TEXTS}, searches=False),
+    "is_answer": Case("is_answer", {"question": TEXTS, "answer": TEXTS[::-1]}, searches=False),
+    "complete": Case("complete", {"text": [f"{text} <mask>" for text in TEXTS]}, SHORT, image=False),
     "generate": Case("generate", {"text": TEXTS}, SHORT),
     "generate text": Case("generate", {"text": TEXTS}, SHORT, image=False),
 }  # fmt: skip

@@ -91,7 +91,7 @@ def test_a_region_is_described_by_its_bins_in_the_convention_of_captions(
     asked = scripted(monkeypatch, [*ofa.tokenizer.encode(" a red circle"), EOS])
     found = ofa.describe_region(picture(0, **size), box)
     bin_start = len(ofa.tokenizer) - 1000
-    question = ofa.tokenizer.encode(" what does the region describe? region:")
+    question = ofa.tokenizer.encode("  what does the region describe? region:")
     assert asked[0].sources == [[BOS, *question, *(bin_start + number for number in bins), EOS]]
     assert type(found) is Text
     assert found.text == "a red circle"

@@ -304,26 +304,31 @@ def test_a_chinese_model_is_asked_in_chinese(
     assert calls[0].sources == [chinese_ids(asked)]
 
 
-#: Tasks without a Chinese prompt, and one that a user might give.
-NOT_IN_CHINESE: dict[str, Callable[..., Any]] = {
-    "answer": lambda ofa, **more: ofa.answer(picture(0), "a", **more),
-    "entails": lambda ofa, **more: ofa.entails(picture(0), "a", **more),
-    "entails_caption": lambda ofa, **more: ofa.entails(picture(0), "a", "a", **more),
-    "describe_region": lambda ofa, **more: ofa.describe_region(picture(0), (0, 0, 20, 20), **more),
-    "summarize": lambda ofa, **more: ofa.summarize("a", **more),
+#: Tasks that the original asks in English of a Chinese model too.
+IN_ENGLISH: dict[str, tuple[Callable[..., Any], str]] = {
+    "answer": (lambda ofa, **more: ofa.answer(picture(0), "a", **more), " a?"),
+    "entails": (lambda ofa, **more: ofa.entails(picture(0), "a", **more), ' does the image describe " a "?'),
+    "entails_caption": (
+        lambda ofa, **more: ofa.entails(picture(0), "a", "a", **more),
+        ' can image and text1 " a " imply text2 " a "?',
+    ),
+    "summarize": (lambda ofa, **more: ofa.summarize("a", **more), "a 请用一个句子简单总结上文："),
+    "read": (lambda ofa, **more: ofa.read(picture(0), **more), "图片上的文字是什么?"),
 }
 
 
-@pytest.mark.parametrize("name", NOT_IN_CHINESE)
-def test_a_task_without_a_chinese_prompt_needs_one(chinese: OFA, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize("name", IN_ENGLISH)
+def test_a_chinese_model_is_asked_as_the_original_asks_it(
+    chinese: OFA, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    ask, asked = IN_ENGLISH[name]
     calls = scripted(monkeypatch, [EOS])
-    with pytest.raises(OFAError, match=r"^this task has no prompt of its own for a bert vocabulary; pass prompt=$"):
-        NOT_IN_CHINESE[name](chinese)
-    assert calls == []
-    fields = {"answer": "{question}", "entails": "{hypothesis}", "entails_caption": "{hypothesis} {caption}"}
-    fields["summarize"] = "{text}"
-    NOT_IN_CHINESE[name](chinese, prompt=f"图片 是 什么? {fields.get(name, '')}")
-    assert calls[0].sources[0][:7] == chinese_ids("图片是什么?")[:7]
+    ask(chinese)
+    assert calls[0].sources == [chinese.pipeline.encode(asked)]
+    fields = "{question}" if name == "answer" else "{hypothesis} {caption}" if name == "entails_caption" else ""
+    fields = fields or {"entails": "{hypothesis}", "summarize": "{text}"}.get(name, "")
+    ask(chinese, prompt=f"红 {fields}")
+    assert calls[1].sources[0][:2] == chinese_ids("红")[:2]
 
 
 def test_a_chinese_model_answers(chinese: OFA) -> None:

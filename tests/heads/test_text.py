@@ -56,12 +56,18 @@ def test_a_summary_is_asked_for_as_in_training(
     assert call.options.model_dump(exclude_defaults=True) == changed
 
 
-def test_a_long_text_is_cut_to_512_words_with_a_warning(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_text_is_cut_to_512_words_and_with_its_prompt_to_512_tokens(
+    ofa: OFA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the end of the prompt is lost, as in training."""
     calls = scripted(monkeypatch, [EOS])
-    with pytest.warns(UserWarning, match="^a text to summarize of 600 words was cut to 512$"):
+    with (
+        pytest.warns(UserWarning, match="^a text to summarize of 600 words was cut to 512$"),
+        pytest.warns(UserWarning, match="^a text to summarize of 520 tokens was cut to 512$"),
+    ):
         ofa.summarize("a " * 600)
-    asked = ' what is the summary of article "' + " a" * 512 + ' "?'
-    assert calls[0].sources == [source_of(ofa, asked)]
+    asked = source_of(ofa, ' what is the summary of article "' + " a" * 512 + ' "?')
+    assert calls[0].sources == [[*asked[:513], EOS]]
 
 
 def test_a_summary_is_the_best_beam(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:

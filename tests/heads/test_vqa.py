@@ -76,10 +76,12 @@ def test_a_very_long_question_is_answered(ofa: OFA) -> None:
     [
         (["car", "traffic light"], " object: car traffic light"),
         ([f"o{number}" for number in range(40)], " object: " + " ".join(f"o{number}" for number in range(30))),
-        ([], ""),
+        ([], " object: "),
+        ([""], " object: "),
+        (["  dog ", "  cat", "", "Bird "], " object: dog    cat  Bird"),
         (None, ""),
     ],
-    ids=["two", "forty", "empty", "none"],
+    ids=["two", "forty", "empty", "one_empty", "spaces", "none"],
 )
 def test_names_of_objects_follow_the_question(
     ofa: OFA, monkeypatch: pytest.MonkeyPatch, objects: Any, appended: str

@@ -64,7 +64,7 @@ def test_a_batch_is_padded_and_begins_targets_with_bos() -> None:
     assert group.target.tolist() == [[*red, EOS, PAD, PAD], [*a_red_circle, EOS]]
     assert (group.tokens[:, 0] == BOS).all()
     assert group.pictures.tolist() == [-1, -1]
-    assert batch.pixels is None
+    assert batch.pixels == ()
 
 
 @pytest.mark.parametrize(("size", "groups"), [(None, [5]), (2, [2, 2, 1]), (8, [5])])
@@ -90,4 +90,4 @@ def test_a_prompt_is_given_and_not_learned() -> None:
 def test_a_batch_may_have_nothing_to_teach() -> None:
     batch = collate([], TOKENIZER, TRANSFORM)
     assert batch.groups == ()
-    assert batch.pixels is None
+    assert batch.pixels == ()

@@ -117,8 +117,8 @@ def test_examples_share_a_picture_or_have_none() -> None:
     red, blue = picture("red"), picture("blue")
     examples = [example(*PAIRS[0], red), example(*PAIRS[1], red), example(*PAIRS[0], blue), example(*PAIRS[0])]
     batch = collate(examples, TOKENIZER, TRANSFORM)
-    assert batch.pixels is not None
-    assert len(batch.pixels) == 2, "each picture goes through the stem once"
+    (pixels,) = batch.pixels
+    assert len(pixels) == 2, "each picture goes through the stem once"
     with torch.no_grad():
         together = float(module(batch)[0])
         alone = [float(module(collate([one], TOKENIZER, TRANSFORM))[0]) for one in examples]

@@ -16,11 +16,15 @@ from PIL import Image
 from reference import lively_ofa, scripted
 from training.made import TOKENIZER, picture
 
-from ofa_core import OFA, OFAError, TaskSettings
+from ofa_core import OFA, OFAError, TaskSettings, Tokenizer
 from ofa_core.data.rows import ShuffledRecords
 from ofa_core.heads.grounding import invig_codec, refcoco_codec
+from ofa_core.heads.tasks import TASKS
+from ofa_core.text import small_vocabulary_dir
 from ofa_core.training.batches import Source
-from ofa_core.training.settings import DataSettings
+from ofa_core.training.collate import answer_mask, collate
+from ofa_core.training.losses import LossModule
+from ofa_core.training.settings import DataSettings, LossSettings
 from ofa_core.training.sources import LESSONS, make_source
 
 BOX = (8.0, 16.0, 40.0, 48.0)
@@ -54,9 +58,31 @@ def data(tmp_path: Path) -> Path:
     (tmp_path / "refcoco.tsv").write_text(f"3\t1.png\tThe red dog\t8,16,40,48\t{inline}\n")
     (tmp_path / "caption.tsv").write_text("4\t1.png\ta red dog, lying (there).\tdog\t\n")
     (tmp_path / "vqa.tsv").write_text("5\t1.png\tWhat is it\t0.5|!+cat&&0.9|!+dog\tdog&&grass\t\n")
+    for format, cells in ROWS.items():
+        (tmp_path / f"{format}.tsv").write_text("\t".join(cells).format(inline=inline) + "\n")
     return tmp_path
 
 
+#: A row of each further format.
+ROWS: dict[str, tuple[str, ...]] = {
+    "snli_ve": ("6", "1.png", "", "A dog/cat", "a Red dog", "neutral"),
+    "image_classify": ("{inline}", "7", "red dog"),
+    "image_gen": ("8", "5 0 7", "a Red dog"),
+    "ocr": ("9", "{inline}", "Some  WORDS"),
+    "gigaword": ("The red-dog lies.", "Dog LIES"),
+    **dict.fromkeys(("cola", "sst2"), ("A dog", "1")),
+    **dict.fromkeys(("mnli", "rte", "mrpc", "qnli", "qqp"), ("A dog", "it is red", "1")),
+    "matching": ("10", "1.png", "", "a dog", "yes"),
+    "answer_matching": ("11", "1.png", "", "what is it?", "dog", "no"),
+    "pretrain": ("12", "{inline}", "A red-dog", "", "", "", "coco", "caption"),
+    "pretrain_text": ("The red dog lies on the small green lawn.",),
+    "pretrain_image": ("13", "{inline}", "5 0 7"),
+    "pretrain_detection": ("14", "{inline}", "8,16,40,48,1,dog&&0,0,64,64,2,lawn, green"),
+}
+
+
+#: Lessons in which something is drawn, or that no head asks: they are tested by themselves.
+DRAWN = ("image_gen", "pretrain_text", "pretrain_image", "pretrain_detection")
 FILES = {"guesswhat": "guesswhat.jsonl.gz", "invig": "invig.jsonl"}
 
 
@@ -97,9 +123,23 @@ ASKED: dict[str, Any] = {
         ofa.ask(image, TURNS[:3], style="invig"),
     ],
     "invig_agent": lambda ofa, image: [ofa.agent_turn(image, TURNS[:at]) for at in (1, 3, 5)],
+    "snli_ve": lambda ofa, image: [ofa.entails(image, "A dog/cat", "a Red dog")],
+    "snli_ve_without_caption": lambda ofa, image: [ofa.entails(image, "A dog/cat")],
+    "image_classify": lambda ofa, image: [ofa.classify(image, ["red dog", "cat"])],
+    "ocr": lambda ofa, image: [ofa.read(image)],
+    "ocr_document": lambda ofa, image: [ofa.read(image, document=True)],
+    "gigaword": lambda ofa, image: [ofa.summarize("The red-dog lies.")],
+    **{name: lambda ofa, image, name=name: [ofa.judge(name, "A dog")] for name in ("cola", "sst2")},
+    **{
+        name: lambda ofa, image, name=name: [ofa.judge(name, "A dog", "it is red")]
+        for name in ("mnli", "rte", "mrpc", "qnli", "qqp")
+    },
+    "image_text_matching": lambda ofa, image: [ofa.matches(image, "a dog")],
+    "answer_matching": lambda ofa, image: [ofa.is_answer(image, "what is it?", "dog")],
+    "pretrain": lambda ofa, image: [ofa.caption(image)],
 }
 ANSWERED: dict[str, list[str]] = {
-    "refcoco_caption": [" The red dog"],
+    "refcoco_caption": [" the red dog"],
     "caption": [" a red dog lying there"],
     "vqa": [" dog"],
     "guesswhat_grounding": [" region: {region}"],
@@ -109,15 +149,28 @@ ANSWERED: dict[str, list[str]] = {
     "invig_oracle": [" the red one.", " the left one.", " yes."],
     "invig_question": [" which one?", " sure?"],
     "invig_agent": [" not yet. which one?", " not yet. sure?", " sure. region: {region}"],
+    "snli_ve": [" maybe"],
+    "snli_ve_without_caption": [" maybe"],
+    "image_classify": [" red dog"],
+    "ocr": [" some words"],
+    "ocr_document": [" some words"],
+    "gigaword": ["dog lies"],
+    "image_text_matching": [" yes"],
+    "answer_matching": [" no"],
+    "pretrain": [" a red dog"],
+}
+#: Those whose target is one token, with nothing behind it.
+JUDGED = {"cola": " yes", "mnli": " yes", "rte": " yes", "mrpc": " yes", "qnli": " yes", "qqp": " yes"} | {
+    "sst2": " positive"
 }
 
 
 def test_every_lesson_is_tested() -> None:
-    assert ASKED.keys() == LESSONS.keys()
-    assert ANSWERED.keys() == LESSONS.keys() - {"refcoco_grounding"}
+    assert ASKED.keys() == LESSONS.keys() - set(DRAWN)
+    assert ANSWERED.keys() | JUDGED.keys() == ASKED.keys() - {"refcoco_grounding"}
 
 
-@pytest.mark.parametrize("task", LESSONS)
+@pytest.mark.parametrize("task", ASKED)
 def test_sources_are_those_that_the_head_feeds_the_model(
     task: str, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +193,134 @@ def test_targets_are_what_people_said(task: str, data: Path) -> None:
         assert TOKENIZER.decode(texts).strip() == words
         bins = [token for token in example.target if TOKENIZER.vocabulary.bin_of(token) is not None]
         assert bins == [token for token in whole if TOKENIZER.vocabulary.bin_of(token) is not None]
+
+
+@pytest.mark.parametrize("task", JUDGED)
+def test_a_judgement_is_learned_at_the_last_place_of_the_prompt(task: str, data: Path) -> None:
+    """The original's GLUE has one target token and no end behind it."""
+    ofa = ofa_with()
+    (example,) = source_of(task, data, ofa).examples(0)
+    assert list(example.target) == TOKENIZER.encode(JUDGED[task]), "nothing behind it"
+    assert list(example.prompt) == list(example.source), "src: the whole of it"
+    assert example.image is None
+    assert example.answers is not None
+    labels = {TOKENIZER.encode(f" {answer}")[0] for answer in TASKS[task].answers}
+    assert set(example.answers.allowed([])) == labels
+
+
+def test_a_label_that_is_none_of_the_tasks_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cola.tsv").write_text("a dog\t2\n")
+    source = make_source(DataSettings(task="cola", path=tmp_path / "cola.tsv"), ofa_with().pipeline, 1)
+    with pytest.raises(OFAError, match=r"cola.tsv:1: the label '2' is none of 1, 0, entailment, not_entailment"):
+        source.examples(0)
+
+
+def test_a_row_that_teaches_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "snli_ve.tsv").write_text("1\t\t" + base64.b64encode(shown()).decode() + "\ta dog\t\tneutral\n")
+    source = make_source(DataSettings(task="snli_ve", path=tmp_path / "snli_ve.tsv"), ofa_with().pipeline, 1)
+    with pytest.raises(OFAError, match=r"snli_ve\.tsv:1: the caption is empty: ''"):
+        source.examples(0)
+
+
+def test_a_row_is_masked_twice_and_its_whole_text_learned(data: Path) -> None:
+    ofa = ofa_with()
+    examples = source_of("pretrain_text", data, ofa).examples(0)
+    mask = TOKENIZER.vocabulary.mask
+    assert len(examples) == 2
+    for example in examples:
+        assert TOKENIZER.decode(example.target).strip() == "the red dog lies on the small green lawn."
+        assert mask in example.source
+        assert (example.weight, example.image, example.codes) == (2.0, None, False)
+    again = source_of("pretrain_text", data, ofa).examples(0)
+    assert [one.source for one in again] == [one.source for one in examples], "drawn by the row"
+
+
+def coded_ofa() -> OFA:
+    tokenizer = Tokenizer.from_dir(small_vocabulary_dir(), code_dict_size=8)
+    return lively_ofa(tokenizer=tokenizer, task=TaskSettings(image_size=64, max_image_size=64, code_dict_size=8))
+
+
+@pytest.mark.parametrize("task", ["image_gen", "pretrain_image"])
+def test_codes_are_learned_at_a_pictures_positions(task: str, data: Path) -> None:
+    ofa = coded_ofa()
+    (example,) = source_of(task, data, ofa).examples(0)
+    start = ofa.tokenizer.vocabulary.code_start
+    assert list(example.target) == [start + 5, start, start + 7, ofa.tokenizer.vocabulary.eos]
+    assert example.codes
+    batch = collate([example], ofa.tokenizer, ofa.pipeline.transform)
+    assert batch.groups[0].codes.tolist() == [True]
+    loss, _ = LossModule(ofa.model.requires_grad_(True), ofa.tokenizer.vocabulary, LossSettings())(batch)
+    assert bool(loss.isfinite())
+
+
+def test_codes_that_the_model_has_not_are_refused(data: Path) -> None:
+    with pytest.raises(OFAError, match=r"image_gen\.tsv:1: codes: 7 is none of the model's 0 codes"):
+        source_of("image_gen", data, ofa_with()).examples(0)
+
+
+def test_objects_on_a_piece_of_the_picture_are_learned_with_their_boxes(data: Path) -> None:
+    ofa = ofa_with()
+    (example,) = source_of("pretrain_detection", data, ofa).examples(0)
+    bins = TOKENIZER.vocabulary.bin_of
+    assert [bins(token) is not None for token in example.target[:4]] == [True] * 4
+    words = [token for token in example.target[:-1] if bins(token) is None]
+    assert TOKENIZER.decode(words).strip().endswith("lawn, green")
+    assert list(example.image.shape) == [3, 256, 256], "twice the side that codes describe"  # type: ignore[union-attr]
+    assert example.weight == 2.0
+
+
+def test_what_does_not_match_is_drawn_of_the_negatives(data: Path) -> None:
+    (data / "all_captions.txt").write_text("two cats\nA red-dog\n")
+    (data / "object.txt").write_text("dog\ncat\n")
+    (data / "type2ans.json").write_text(json.dumps({"other": ["cup"], "yes/no": ["yes", "no"]}))
+    settings = DataSettings(task="pretrain", path=data / "pretrain.tsv", images=data, negatives=data)
+    ofa = ofa_with()
+    source = make_source(settings, ofa.pipeline, 1)
+    asked = set()
+    for index in range(40):
+        caption, match = source.examples(index)
+        assert TOKENIZER.decode(caption.target).strip() == "a red dog"
+        said = TOKENIZER.decode(match.target).strip()
+        asked.add((TOKENIZER.decode(match.source).strip(), said))
+        assert match.image is caption.image
+    assert asked == {
+        ('does the image describe " a red dog "?', "yes"),
+        ('does the image describe " two cats "?', "no"),
+    }
+    (data / "type2ans.json").write_text("[]")
+    with pytest.raises(OFAError, match="should map kinds of question to lists of answers"):
+        make_source(settings, ofa.pipeline, 1)
+    with pytest.raises(OFAError, match="the training task 'vqa' draws nothing from negatives"):
+        make_source(DataSettings(task="vqa", path=data / "vqa.tsv", negatives=data), ofa.pipeline, 1)
+
+
+def test_a_source_may_have_answers_of_its_own(data: Path) -> None:
+    (data / "answers.txt").write_text("dog\ndark dog\ncat\n")
+    settings = DataSettings(task="vqa", path=data / "vqa.tsv", images=data, answers=data / "answers.txt")
+    ofa = ofa_with()
+    (example,) = make_source(settings, ofa.pipeline, 1).examples(0)
+    (free,) = source_of("caption", data, ofa).examples(0)
+    batch = collate([example, free], TOKENIZER, ofa.pipeline.transform)
+    (group,) = batch.groups
+    mask = answer_mask(group, len(TOKENIZER))
+    closed = group.closed.tolist().index(True)
+    first = len(example.prompt) - 1
+    assert mask[closed, first].nonzero()[:, 0].tolist() == sorted(
+        {TOKENIZER.encode(f" {text}")[0] for text in ("dog", "dark dog", "cat")}
+    )
+    assert not mask[closed, :first].any()
+    assert mask[1 - closed].all()
+
+
+def test_a_pretrained_model_learns_at_the_side_of_the_zero_shot_script(data: Path) -> None:
+    ofa = ofa_with(name="unify_task")
+    (example,) = source_of("vqa", data, ofa).examples(0)
+    assert list(example.image.shape) == [3, 480, 480]  # type: ignore[union-attr]
+    assert list(example.prompt) == [TOKENIZER.vocabulary.bos]
+    (kept,) = source_of("caption", data, ofa).examples(0)
+    batch = collate([example, kept], TOKENIZER, ofa.pipeline.transform)
+    assert [tuple(pixels.shape[1:]) for pixels in batch.pixels] == [(3, 480, 480), (3, 64, 64)]
+    assert [int(group.side) for group in batch.groups] == [0, 1]
 
 
 def test_a_phrase_has_its_box_in_the_originals_convention(data: Path) -> None:

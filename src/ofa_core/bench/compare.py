@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from .summary import Samples
 
 
 class Comparison(BaseModel):
-    """The difference of B from A over the samples that both have, matched by id."""
+    """The difference of B from A over the samples that both have, matched by id, and by row where an id repeats."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -29,11 +31,11 @@ class Comparison(BaseModel):
     samples: int
     only_first: int
     only_second: int
-    #: The score by which samples are gained and lost.
+    #: The task's score; by it samples are gained and lost, or by accuracy where it is one of all samples together.
     headline: str
     #: B - A of every score.
     differences: dict[str, Difference]
-    #: Ids that are right in B alone and in A alone, in A's order.
+    #: Ids that are right in B alone and in A alone, in A's order; with the row in the data where an id repeats.
     gained: tuple[str, ...]
     lost: tuple[str, ...]
     #: Samples for which the two models said different things.
@@ -47,49 +49,88 @@ class _Results:
         self.header, rows = read_results(path, task)
         samples = Samples(self.header.task)
         self.scores = samples.scores
-        #: Place of each id's sample.
-        self.places: dict[str, int] = {}
+        #: For each id the places of its samples, each with its row in the data where the file tells it.
+        self.places: dict[str, list[tuple[int, int | None]]] = {}
         self._outputs: list[int] = []
         for row in rows:
-            if row.id in self.places:
-                raise OFAError(f"{path}: the id {row.id!r} occurs twice, so samples cannot be matched by it")
-            self.places[row.id] = len(self.places)
+            self.places.setdefault(row.id, []).append((len(self._outputs), row.row))
             self._outputs.append(int.from_bytes(blake2b(row.output.encode(), digest_size=7).digest(), "big"))
             samples.add(row)
         self.columns = samples.columns()
 
-    def at(self, ids: Sequence[str]) -> tuple[dict[str, Floats], Floats]:
-        """The columns [N] and the digests of the outputs [N] of ``ids``."""
-        places = np.array([self.places[name] for name in ids], dtype=np.int64)
-        return {name: column[places] for name, column in self.columns.items()}, np.array(self._outputs)[places]
+    def __len__(self) -> int:
+        return len(self._outputs)
+
+    def at(self, places: Sequence[int]) -> tuple[dict[str, Floats], Floats]:
+        """The columns [N] and the digests of the outputs [N] of the samples at ``places``."""
+        index = np.array(places, dtype=np.int64)
+        return {name: column[index] for name, column in self.columns.items()}, np.array(self._outputs)[index]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One sample in both files."""
+
+    name: str
+    first: int
+    second: int
+
+
+def _pairs(left: _Results, right: _Results) -> list[_Pair]:
+    """The samples that both files have, in the order of the first.
+
+    An id that occurs once in each file is the same sample. Of one that repeats, samples are told apart by their rows in
+    the data; where a file does not tell these, by their order.
+    """
+    pairs = []
+    for name, places in left.places.items():
+        others = right.places.get(name, [])
+        if len(places) == len(others) == 1:
+            pairs.append(_Pair(name, places[0][0], others[0][0]))
+            continue
+        by_row = all(row is not None for _, row in (*places, *others))
+        other = {_name(name, at, row, by_row): place for at, (place, row) in enumerate(others, 1)}
+        for at, (place, row) in enumerate(places, 1):
+            key = _name(name, at, row, by_row)
+            if key in other:
+                pairs.append(_Pair(key, place, other[key]))
+    return sorted(pairs, key=lambda pair: pair.first)
+
+
+def _name(id: str, at: int, row: int | None, by_row: bool) -> str:
+    """The name of a sample whose id others have too: with its row in the data, or its place among the others."""
+    return f"{id} (row {row})" if by_row else f"{id} (number {at})"
 
 
 def compare(first: Path, second: Path, task: str | None = None) -> Comparison:
     """Compare two results files in either form.
 
     Raises:
-        OFAError: one cannot be read, their tasks differ, they share no sample, or an id occurs twice in one.
+        OFAError: one cannot be read, their tasks differ, or they share no sample.
     """
     left, right = _Results(first, task), _Results(second, task)
     if left.header.task != right.header.task:
         raise OFAError(f"{first} is of {left.header.task} and {second} of {right.header.task}: no two of one task")
-    ids = [name for name in left.places if name in right.places]
-    if not ids:
+    pairs = _pairs(left, right)
+    if not pairs:
         raise OFAError(f"{first} and {second} share no sample: no id occurs in both")
-    (before, said_before), (after, said_after) = left.at(ids), right.at(ids)
+    names = [pair.name for pair in pairs]
+    before, said_before = left.at([pair.first for pair in pairs])
+    after, said_after = right.at([pair.second for pair in pairs])
     headline = left.scores.headline
-    change = after[headline] - before[headline]
+    counted = "accuracy" if headline in metrics.DERIVED else headline  # a derived score has no value for one sample
+    change = after[counted] - before[counted]
     return Comparison(
         task=left.header.task,
         first=str(first),
         second=str(second),
-        samples=len(ids),
-        only_first=len(left.places) - len(ids),
-        only_second=len(right.places) - len(ids),
+        samples=len(pairs),
+        only_first=len(left) - len(pairs),
+        only_second=len(right) - len(pairs),
         headline=headline,
-        differences={name: metrics.paired_difference(before[name], after[name]) for name in before},
-        gained=_chosen(ids, change > 0),
-        lost=_chosen(ids, change < 0),
+        differences=metrics.paired_differences(before, after),
+        gained=_chosen(names, change > 0),
+        lost=_chosen(names, change < 0),
         outputs_changed=int((said_before != said_after).sum()),
     )
 
@@ -98,7 +139,13 @@ def _chosen(ids: Sequence[str], chosen: Booleans) -> tuple[str, ...]:
     return tuple(name for name, wanted in zip(ids, chosen.tolist(), strict=True) if wanted)
 
 
-def rows_of(path: Path, ids: Collection[str], task: str | None = None) -> dict[str, Row]:
-    """The rows of a few ids, from a second pass over the file."""
-    wanted = set(ids)
-    return {row.id: row for row in read_results(path, task)[1] if row.id in wanted}
+def rows_of(path: Path, names: Collection[str], task: str | None = None) -> dict[str, Row]:
+    """The rows of a few samples by the names of a :class:`Comparison`, from a second pass over the file."""
+    wanted = set(names)
+    found: dict[str, Row] = {}
+    seen: Counter[str] = Counter()
+    for row in read_results(path, task)[1]:
+        seen[row.id] += 1
+        own = (row.id, *(_name(row.id, seen[row.id], row.row, by_row) for by_row in (True, False)))
+        found |= {name: row for name in own if name in wanted}
+    return found

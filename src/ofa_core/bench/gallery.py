@@ -16,7 +16,7 @@ from ..errors import OFAError
 from ..text.dialog import AGENT, DIALOG_TASKS, HUMAN
 from ..vision.boxes import Box
 from . import metrics
-from .results import Header, Row
+from .results import NO_PICTURE, Header, Row
 from .summary import task_scores
 
 #: Longer side of a picture in the page, in pixels, and the quality of its JPEG.
@@ -52,7 +52,7 @@ def choose_samples(header: Header, rows: Iterable[Row], count: int, seed: int = 
     The best have the highest IoU, or the right answer; the worst the lowest, or a wrong one. Of equal ones those of
     the highest confidence come first, so the worst are the mistakes that the model was surest of.
     """
-    oracle = task_scores(header.task).kind == "oracle"
+    oracle = not task_scores(header.task).has_boxes
     best, worst = _Best(count), _Best(count)
     drawn: list[Row] = []
     generator = random.Random(seed)
@@ -85,7 +85,7 @@ def card(row: Row, header: Header, load_image: LoadImage) -> str:
     asked = "1 question" if row.questions == 1 else f"{row.questions} questions"
     played = f"<span>{asked}</span>" if row.questions is not None else ""
     category = f"<span>{escape(row.category)}</span>" if row.category else ""
-    missing = '<p class="missing">no box</p>' if row.found is None and scores.kind != "oracle" else ""
+    missing = '<p class="missing">no box</p>' if row.found is None and scores.has_boxes else ""
     return (
         f'<article class="card {"right" if right else "wrong"}" data-id="{escape(row.id)}">'
         f'<div class="shot">{_picture(row, load_image)}{missing}</div>'
@@ -106,6 +106,8 @@ def _picture(row: Row, load_image: LoadImage) -> str:
     except OFAError:  # a report comes after hours of work, and the message was told when the row was read
         picture = None
     width, height = row.size
+    if row.size == NO_PICTURE:
+        return ""
     if picture is None:
         shown = f'<div class="blank" style="aspect-ratio:{width}/{height}"><span>picture not at hand</span></div>'
     else:

@@ -128,7 +128,7 @@ def _row(path: Path, task: str, index: int, number: int, values: dict[str, objec
     turns = _turns(source)
     box = found = iou = None
     try:
-        if scores.kind != "oracle":
+        if scores.has_boxes:
             codec = BoxCodec(scores.convention)
             box, found = _box(codec, target), _box(codec, output)
             if box is None:

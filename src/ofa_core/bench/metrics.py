@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -121,6 +121,62 @@ def answer_label(text: str) -> str:
     return first if first in LABELS else OTHER_LABEL
 
 
+def character_accuracy(target: str, output: str) -> float:
+    """The share of characters that are right: 1 less the edits between two texts over the longer one's length."""
+    longest = max(len(target), len(output))
+    return 1 - edit_distance(target, output) / longest if longest else 1.0
+
+
+def edit_distance(first: str, second: str) -> int:
+    """Count the insertions, deletions and replacements of characters that turn one text into another (Levenshtein)."""
+    row = list(range(len(second) + 1))
+    for number, one in enumerate(first, 1):
+        before, row[0] = row[0], number
+        for place, other in enumerate(second, 1):
+            above = row[place]
+            row[place] = min(above + 1, row[place - 1] + 1, before + (one != other))
+            before = above
+    return row[-1]
+
+
+# Judgements: what can come of one, and the scores that are made of the shares of each
+
+#: A judgement is one of these.
+OUTCOMES = ("true_positive", "false_positive", "false_negative", "true_negative")
+
+
+def outcome(target: str, output: str, positive: str) -> str:
+    """The name of what came of a judgement, where one answer counts as positive."""
+    due, said = (same_answer(text, positive) for text in (target, output))
+    return OUTCOMES[(0 if due else 1) if said else (2 if due else 3)]
+
+
+def f1_score(shares: Floats) -> Floats:
+    """F1 [...] of the shares [..., 4] of outcomes; 0 where nothing is positive."""
+    right, wrong, missed, _ = np.moveaxis(shares, -1, 0)
+    return _divided(2 * right, 2 * right + wrong + missed)
+
+
+def matthews(shares: Floats) -> Floats:
+    """Matthews' correlation [...] of the shares [..., 4] of outcomes; 0 where one of its factors is."""
+    right, wrong, missed, rejected = np.moveaxis(shares, -1, 0)
+    product = (right + wrong) * (right + missed) * (rejected + wrong) * (rejected + missed)
+    return _divided(right * rejected - wrong * missed, np.sqrt(product))
+
+
+def _divided(above: Floats, below: Floats) -> Floats:
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+#: Scores of all samples together that are no mean of theirs, made of the shares of outcomes.
+DERIVED: dict[str, Callable[[Floats], Floats]] = {"f1": f1_score, "matthews": matthews}
+
+
+def inputs_of(name: str) -> tuple[str, ...]:
+    """The columns that a score is made of."""
+    return OUTCOMES if name in DERIVED else (name,)
+
+
 # Intervals
 
 
@@ -170,15 +226,44 @@ def _draws(count: int, resamples: int, seed: int) -> Iterator[Floats]:
 def scores_of(columns: dict[str, Floats], resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, Score]:
     """The mean of each column [N] with its percentile interval (Efron and Tibshirani, 1993, chapter 13).
 
+    Where the outcomes of judgements are among them, so are the scores of :data:`DERIVED`.
+
     Raises:
         OFAError: there is no sample.
     """
     values = np.stack(list(columns.values()), axis=1)
     if not len(values):
         raise OFAError("there is no sample to score")
-    low, high = _interval(resampled_means(values, resamples, seed))
-    rows = zip(columns, values.mean(0).tolist(), low.tolist(), high.tolist(), strict=True)
+    means, drawn = values.mean(0), resampled_means(values, resamples, seed)
+    names, means, drawn = _with_derived(list(columns), means, drawn)
+    low, high = _interval(drawn)
+    rows = zip(names, means.tolist(), low.tolist(), high.tolist(), strict=True)
     return {name: Score(value=value, low=least, high=most) for name, value, least, most in rows}
+
+
+def _with_derived(names: list[str], means: Floats, drawn: Floats) -> tuple[list[str], Floats, Floats]:
+    """Names, means [M] and resampled means [R, M], and with the outcomes those of the derived scores behind them."""
+    if not set(OUTCOMES) <= set(names):
+        return names, means, drawn
+    places = [names.index(name) for name in OUTCOMES]
+    more = [of(means[places]) for of in DERIVED.values()]
+    more_drawn = [of(drawn[:, places]) for of in DERIVED.values()]
+    return [*names, *DERIVED], np.append(means, more), np.column_stack([drawn, *more_drawn])
+
+
+def paired_differences(
+    first: dict[str, Floats], second: dict[str, Floats], resamples: int = RESAMPLES, seed: int = SEED
+) -> dict[str, Difference]:
+    """Compare the columns of two models over the same samples, and the derived scores as :func:`scores_of` has them."""
+    found = {name: paired_difference(first[name], second[name], resamples, seed) for name in first}
+    if set(OUTCOMES) <= set(first):
+        outcomes = [np.stack([columns[name] for name in OUTCOMES], axis=1) for columns in (first, second)]
+        means = resampled_means(np.concatenate(outcomes, axis=1), resamples, seed)
+        for name, of in DERIVED.items():
+            before, after = (of(columns.mean(0)) for columns in outcomes)
+            drawn = of(means[:, len(OUTCOMES) :]) - of(means[:, : len(OUTCOMES)])
+            found[name] = _difference(float(after - before), drawn[:, None], resamples)
+    return found
 
 
 def paired_difference(first: Floats, second: Floats, resamples: int = RESAMPLES, seed: int = SEED) -> Difference:
@@ -193,11 +278,15 @@ def paired_difference(first: Floats, second: Floats, resamples: int = RESAMPLES,
     changes = (second - first)[:, None]
     if not len(changes):
         raise OFAError("there is no sample to compare")
-    means = resampled_means(changes, resamples, seed)
+    return _difference(float(changes.mean()), resampled_means(changes, resamples, seed), resamples)
+
+
+def _difference(value: float, means: Floats, resamples: int) -> Difference:
+    """A difference with what resamples [R, 1] make of it."""
     low, high = _interval(means)
     rarer = min(int((means <= 0).sum()), int((means >= 0).sum()))
     p_value = min(2 * (rarer + 1) / (resamples + 1), 1.0)
-    return Difference(value=float(changes.mean()), low=float(low[0]), high=float(high[0]), p_value=p_value)
+    return Difference(value=value, low=float(low[0]), high=float(high[0]), p_value=p_value)
 
 
 def _interval(means: Floats) -> tuple[Floats, Floats]:

@@ -30,7 +30,7 @@ class Recount:
         """Header and rows of a results file in either form; see :func:`~.older.read_results`."""
         header, rows = read_results(path, task)
         scores = task_scores(header.task)
-        boxes = header.format != "lists" and scores.kind != "oracle"  # lists hold none but those their bins say
+        boxes = header.format != "lists" and scores.has_boxes  # lists hold none but those their bins say
         return header, (self._recounted(path, row, scores) for row in rows) if boxes else rows
 
     def _recounted(self, path: Path, row: Row, scores: TaskScores) -> Row:

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import get_args
 
 from ..utils.atomic_write import atomic_write_text
 from .gallery import LoadImage, card, choose_samples
 from .metrics import Score
 from .plots import Bar, bars, threshold_plot
 from .results import Header, Row
-from .summary import PLAIN_NUMBERS, TASK_SCORES, Group, Kind, Summary, format_score
+from .summary import PLAIN_NUMBERS, TASK_SCORES, WITH_BOXES, Group, Kind, Summary, format_score
 
 #: The page, with places for what is told; its style and its script stand in it.
 PAGE = Path(__file__).with_name("report.html")
@@ -33,7 +34,7 @@ _ANSWERS = _BOXES | {
     "best": "right answers, the most confident first",
     "worst": "wrong answers, the most confident first",
 }
-_MEANINGS: dict[Kind, dict[str, str]] = {"grounding": _BOXES, "selfplay": _BOXES, "oracle": _ANSWERS}
+_MEANINGS: dict[Kind, dict[str, str]] = {kind: _BOXES if kind in WITH_BOXES else _ANSWERS for kind in get_args(Kind)}
 
 
 def write_report(
@@ -72,9 +73,9 @@ def write_report(
 
 def _legend(task: str) -> dict[str, str]:
     """Meanings of the boxes on the pictures."""
-    if TASK_SCORES[task].kind == "oracle":
-        return {"target": "the region asked about"}
-    return {"target": "target", "found": "found by the model"}
+    if TASK_SCORES[task].has_boxes:
+        return {"target": "target", "found": "found by the model"}
+    return {"target": "the region asked about"} if TASK_SCORES[task].kind == "oracle" else {}
 
 
 def _facts(summary: Summary) -> str:

@@ -26,6 +26,10 @@ _RUN = re.compile(r"(\d{8}-\d{6})(\.rank\d+)?\.jsonl?")
 _NAME = "%Y%m%d-%H%M%S"
 
 
+#: The size of no picture.
+NO_PICTURE = (0, 0)
+
+
 class StrictModel(BaseModel):
     """Base of what is written to files: nothing is left out, added or not a number."""
 
@@ -69,10 +73,12 @@ class Row(StrictModel):
 
     #: Position of the sample in the run, from 0 without holes.
     index: int = Field(ge=0)
-    #: The record's id; ``<record id>/<question number>`` where a record has several samples.
+    #: The record's id, which others may have too; ``<record id>/<question number>`` where it has several samples.
     id: str
+    #: The record's row in the data, from 1; None in files of earlier versions.
+    row: int | None = Field(default=None, ge=1)
     image: str
-    #: Width and height of the picture in pixels.
+    #: Width and height of the picture in pixels; :data:`NO_PICTURE` for text alone.
     size: tuple[int, int]
     category: str = ""
     #: The source that the model read, as text; of several turns the last.

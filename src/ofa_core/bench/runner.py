@@ -29,6 +29,7 @@ from ..version import __version__
 from .gallery import THUMBNAIL, choose_samples
 from .inputs import data_inputs
 from .leaderboard import update_leaderboard
+from .metrics import DERIVED
 from .report import write_report
 from .result_shards import Plan, make_plan, merge, merged_rows, open_shard
 from .results import (
@@ -190,7 +191,7 @@ def _evaluate(
     missing = (batch for batch in own if not all(sample.index in done for sample in batch))
     with stop_at_safe_points(), _Progress(run, process, samples, done) as progress, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".* was cut to ")  # each row holds the source as it was read
-        for batch in load_images(missing, images, run.models.agent.pipeline, run.workers):
+        for batch in load_images(missing, images, run.task.pipeline(run.models.agent), run.workers):
             _report_failures(run, batch)
             rows = run.task.answer(run.models, batch.pictures, batch.samples, run.settings) if batch.samples else []
             new = [row for row in rows if row.index not in done]
@@ -236,6 +237,7 @@ class _Progress:
         """Take in the rows of a batch."""
         if rows and not self._bar.disable:
             headline = task_scores(self._task).headline
+            headline = "accuracy" if headline in DERIVED else headline
             samples = Samples(self._task)
             for row in rows:
                 samples.add(row)
@@ -274,12 +276,13 @@ def _finish(run: Run, process: Process, begun: RunState, plan: Plan, seconds: fl
 def _write_report(run: Run, path: Path, summary: Summary) -> None:
     """The page beside a results file; pictures that rows hold themselves are looked up in the data once more."""
     header, rows = iter_rows(path)
-    wanted = {row.id for some in choose_samples(header, rows, GALLERY).values() for row in some}
-    pictures: dict[str, Image.Image] = {}
+    wanted = {(row.id, row.row) for some in choose_samples(header, rows, GALLERY).values() for row in some}
+    pictures: dict[tuple[str, int | None], Image.Image] = {}
     with run.data.open_images() as images:
         for sample in read_samples(run.task, run.data, run.settings.limit, _ignore):
-            if sample.id in wanted:
-                pictures[sample.id] = images.load(sample.record)
-                pictures[sample.id].thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL))
+            name = (sample.id, sample.record.row)
+            if name in wanted and sample.record.has_picture:
+                pictures[name] = images.load(sample.record)
+                pictures[name].thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL))
     page = path.with_suffix(".html")
-    write_report(page, header, summary, iter_rows(path)[1], lambda row: pictures.get(row.id), count=GALLERY)
+    write_report(page, header, summary, iter_rows(path)[1], lambda row: pictures.get((row.id, row.row)), count=GALLERY)

@@ -12,11 +12,11 @@ from ..generation import GenerationOptions
 from ..generation.options import SearchOptions
 from ..heads.box_codec import BoxCodec
 from ..heads.grounding import NO_GROUNDING, Grounding, invig_codec, refcoco_codec
-from ..heads.oracle import OracleAnswer
 from ..heads.pipeline import EncodedImage, Pipeline, PreparedImage
 from ..heads.questioner import REGION
+from ..heads.results import Answer
 from .metrics import scored_iou
-from .results import Row
+from .results import NO_PICTURE, Row
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,7 @@ def region_row(
     return _row(sample, picture, pipeline, source, **(said | played))
 
 
-def answer_row(
-    sample: Sample, picture: SampleImage, pipeline: Pipeline, source: Sequence[int], answer: OracleAnswer
-) -> Row:
+def answer_row(sample: Sample, picture: SampleImage, pipeline: Pipeline, source: Sequence[int], answer: Answer) -> Row:
     """The row of a sample that a text was due for."""
     return _row(
         sample,
@@ -122,12 +120,20 @@ def answer_row(
     )
 
 
-def _row(sample: Sample, picture: SampleImage, pipeline: Pipeline, source: Sequence[int], **said: Any) -> Row:
+def text_row(
+    sample: Sample, picture: SampleImage | None, pipeline: Pipeline, source: Sequence[int], **said: Any
+) -> Row:
+    """The row of a sample that has no region, with or without a picture."""
+    return _row(sample, picture, pipeline, source, **said)
+
+
+def _row(sample: Sample, picture: SampleImage | None, pipeline: Pipeline, source: Sequence[int], **said: Any) -> Row:
     return Row(
         index=sample.index,
         id=sample.id,
+        row=sample.record.row,
         image=sample.record.image,
-        size=picture.size,
+        size=NO_PICTURE if picture is None else picture.size,
         category=sample.record.category,
         source=pipeline.source_text(source),
         **said,

@@ -20,7 +20,9 @@ from . import metrics
 from .metrics import Floats, Score
 from .results import SHARED_FACTS, Header, Row, RunFacts, StrictModel
 
-Kind = Literal["grounding", "oracle", "selfplay"]
+Kind = Literal["grounding", "oracle", "selfplay", "answer", "judgement", "reading"]
+#: Kinds of task whose answer is a box.
+WITH_BOXES: tuple[Kind, ...] = ("grounding", "selfplay")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,13 @@ class TaskScores:
     convention: Convention
     #: The score that stands for the task in tables.
     headline: str
+    #: Of judgements: the answer that counts as positive.
+    positive: str = "yes"
+
+    @property
+    def has_boxes(self) -> bool:
+        """True if the answer is a box."""
+        return self.kind in WITH_BOXES
 
 
 def accuracy_name(threshold: float) -> str:
@@ -49,6 +58,18 @@ TASK_SCORES: dict[str, TaskScores] = {
     "invig_oracle": TaskScores("oracle", "invig", "accuracy"),
     "guesswhat_grounding_end2end": TaskScores("selfplay", "invig", "success_rate"),
     "invig_grounding_end2end": TaskScores("selfplay", "invig", "success_rate"),
+    "snli_ve": TaskScores("answer", "refcoco", "accuracy"),
+    "image_text_matching": TaskScores("judgement", "refcoco", "accuracy"),
+    "answer_matching": TaskScores("judgement", "refcoco", "accuracy"),
+    "ocr": TaskScores("reading", "refcoco", "characters"),
+    "text_infilling": TaskScores("reading", "refcoco", "characters"),
+    "cola": TaskScores("judgement", "refcoco", "matthews"),
+    "mnli": TaskScores("answer", "refcoco", "accuracy"),
+    "rte": TaskScores("judgement", "refcoco", "accuracy"),
+    "mrpc": TaskScores("judgement", "refcoco", "f1"),
+    "qnli": TaskScores("judgement", "refcoco", "accuracy"),
+    "qqp": TaskScores("judgement", "refcoco", "f1"),
+    "sst2": TaskScores("judgement", "refcoco", "accuracy", "positive"),
 }
 
 #: Scores that are no shares, and so no percentages.
@@ -129,11 +150,16 @@ _NUMBERS: dict[str, Callable[[Row], float]] = {
     "accuracy": lambda row: metrics.same_answer(row.target, row.output),
     "first_letter": lambda row: metrics.same_first_letter(row.target, row.output),
     "mean_questions": lambda row: row.questions or 0,
+    "characters": lambda row: metrics.character_accuracy(row.target, row.output),
+    "exact": lambda row: row.target == row.output,
 }
 _KEPT: dict[Kind, tuple[str, ...]] = {
     "grounding": ("iou", "with_box"),
     "oracle": ("accuracy", "first_letter"),
     "selfplay": ("iou", "with_box", "mean_questions"),
+    "answer": ("accuracy",),
+    "judgement": ("accuracy", *metrics.OUTCOMES),
+    "reading": ("characters", "exact"),
 }
 
 
@@ -157,7 +183,12 @@ class Samples:
     def add(self, row: Row) -> None:
         """Take in one row."""
         for name, numbers in self._numbers.items():
-            numbers.append(_NUMBERS[name](row))
+            numbers.append(self._number(name, row))
+
+    def _number(self, name: str, row: Row) -> float:
+        if name in metrics.OUTCOMES:
+            return metrics.outcome(row.target, row.output, self.scores.positive) == name
+        return _NUMBERS[name](row)
 
     def columns(self) -> dict[str, Floats]:
         """Every score of the task, sample by sample: arrays [N]."""
@@ -186,7 +217,8 @@ class _Grouping:
 
     def groups(self, columns: dict[str, Floats], headline: str) -> dict[str, Group]:
         names = sorted(self._members, key=lambda name: (-len(self._members[name]), name))
-        wanted = {name: columns[name] for name in (headline, "mean_iou") if name in columns}
+        needed = (*metrics.inputs_of(headline), "mean_iou")
+        wanted = {name: columns[name] for name in needed if name in columns}
         groups = {}
         for name in names:
             members = np.array(self._members[name], dtype=np.int64)
@@ -203,13 +235,13 @@ def summarize(header: Header, rows: Iterable[Row], *, bad_rows: int = 0, seconds
     """
     samples, categories, sizes = Samples(header.task), _Grouping(), _Grouping()
     confusion: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    oracle = samples.scores.kind == "oracle"
+    labelled = samples.scores.kind == "oracle"
     count = 0
     for count, row in enumerate(rows, 1):  # noqa: B007
         samples.add(row)
         categories.add(row.category)
         sizes.add("" if row.box is None or header.format == "lists" else metrics.size_class(row.box))
-        if oracle:
+        if labelled:
             confusion[metrics.answer_label(row.target)][metrics.answer_label(row.output)] += 1
     columns = samples.columns()
     scores = metrics.scores_of(columns)
@@ -222,7 +254,7 @@ def summarize(header: Header, rows: Iterable[Row], *, bad_rows: int = 0, seconds
         scores=scores,
         by_category=_named(categories.groups(columns, headline)),
         by_size=_in_order(_named(sizes.groups(columns, headline)), metrics.SIZES),
-        confusion=_matrix(confusion) if oracle else {},
+        confusion=_matrix(confusion) if labelled else {},
         seconds=seconds,
         samples_per_second=count / seconds if seconds else None,
     )

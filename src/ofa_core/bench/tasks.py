@@ -6,20 +6,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from typing import Any
 
+from ..api import OFA
 from ..data.loading import DataFiles
 from ..data.readers import read_records
 from ..data.records import BadRow, Format, Record
-from ..heads.grounding import DIALOG_OPTIONS, OPTIONS, Grounding, caption_sources, dialog_sources, ground, ground_dialog
+from ..heads.grounding import DIALOG_OPTIONS, SPEC, Grounding, caption_sources, dialog_sources, ground, ground_dialog
 from ..heads.oracle import oracle, oracle_sources
+from ..heads.pipeline import Pipeline
+from ..heads.tasks import TaskSpec
 from ..text import pre_caption
 from ..text.dialog import Style
 from .results import Row
 from .samples import Models, Sample, SampleImage, Settings, answer_row, region_row
 from .self_play import play
+from .text_tasks import TEXT_TASKS
 
 #: A function from the samples of one batch to a row for each, in their order.
-Answer = Callable[[Models, Sequence[SampleImage], Sequence[Sample], Settings], list[Row]]
+Answer = Callable[[Models, Sequence[Any], Sequence[Sample], Settings], list[Row]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,12 @@ class Task:
     answer: Answer
     #: Protocols of its games, the usual one first; empty where nothing is played.
     protocols: tuple[str, ...] = ()
+    #: The original's task, whose picture side counts; None: the model's own.
+    spec: TaskSpec | None = None
+
+    def pipeline(self, ofa: OFA) -> Pipeline:
+        """The pipeline that takes pictures as this task does."""
+        return ofa.pipeline if self.spec is None else ofa.pipeline.for_task(self.spec)
 
 
 def read_samples(
@@ -107,11 +118,11 @@ def _invig_questions(record: Record) -> list[Sample]:
 def _ground_phrases(
     models: Models, pictures: Sequence[SampleImage], samples: Sequence[Sample], settings: Settings
 ) -> list[Row]:
-    pipeline = models.agent.pipeline
+    pipeline = models.agent.pipeline.for_task(SPEC)
     phrases = [sample.record.text for sample in samples]
-    found = ground(pipeline, pictures, phrases, settings.options(OPTIONS), batch_size=len(samples))
+    found = ground(pipeline, pictures, phrases, settings.options(pipeline.options(SPEC)), batch_size=len(samples))
     sources = caption_sources(pipeline, phrases)
-    return _region_rows(models, pictures, samples, sources, found, refcoco=True)
+    return _region_rows(pipeline, pictures, samples, sources, found, refcoco=True)
 
 
 def _ground_dialogs(
@@ -121,7 +132,7 @@ def _ground_dialogs(
     dialogs = [sample.turns for sample in samples]
     options = settings.options(DIALOG_OPTIONS)
     found = ground_dialog(pipeline, pictures, dialogs, style, options, batch_size=len(samples))
-    return _region_rows(models, pictures, samples, dialog_sources(pipeline, dialogs, style), found)
+    return _region_rows(pipeline, pictures, samples, dialog_sources(pipeline, dialogs, style), found)
 
 
 def _answer_questions(
@@ -144,7 +155,7 @@ def _answer_questions(
 
 
 def _region_rows(
-    models: Models,
+    pipeline: Pipeline,
     pictures: Sequence[SampleImage],
     samples: Sequence[Sample],
     sources: Sequence[Sequence[int]],
@@ -153,7 +164,7 @@ def _region_rows(
     refcoco: bool = False,
 ) -> list[Row]:
     return [
-        region_row(sample, picture, models.agent.pipeline, source, grounding, refcoco=refcoco)
+        region_row(sample, picture, pipeline, source, grounding, refcoco=refcoco)
         for sample, picture, source, grounding in zip(samples, pictures, sources, found, strict=True)
     ]
 
@@ -162,12 +173,13 @@ def _region_rows(
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task("refcoco_grounding", "refcoco", _phrase, _ground_phrases),
+        Task("refcoco_grounding", "refcoco", _phrase, _ground_phrases, spec=SPEC),
         Task("guesswhat_grounding", "guesswhat", _dialog, partial(_ground_dialogs, "guesswhat")),
         Task("guesswhat_oracle", "guesswhat", _guesswhat_questions, partial(_answer_questions, "guesswhat")),
         Task("invig_grounding", "invig", _dialog, partial(_ground_dialogs, "invig")),
         Task("invig_oracle", "invig", _invig_questions, partial(_answer_questions, "invig")),
         Task("guesswhat_grounding_end2end", "guesswhat", _game, play, ("open", "closed")),
         Task("invig_grounding_end2end", "invig", _game, play, ("open",)),
+        *(Task(name, text.format, text.samples, text.answer, spec=text.spec) for name, text in TEXT_TASKS.items()),
     )
 }

@@ -16,6 +16,7 @@ from ..bench.self_play import PROTOCOLS
 from ..bench.tasks import TASKS, Task, read_samples
 from ..checkpoint.model_dir import weights_sha256
 from ..data.loading import DataFiles
+from ..data.readers import COLUMNS
 from ..data.records import Format
 from ..errors import OFAError
 from ..utils.distributed import Process, process_group
@@ -55,7 +56,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         help="directory, zip or tar of the pictures, unless rows hold them",
     )
     add_allow_outside(parser)
-    parser.add_argument("--columns", metavar="NAMES", help="order of a RefCOCO file's columns, separated by commas")
+    parser.add_argument("--columns", metavar="NAMES", help="order of a TSV file's columns, separated by commas")
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="samples at once (16)")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first samples of each task only")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="how games of GuessWhat?! are played (open)")
@@ -99,7 +100,7 @@ def _data(args: argparse.Namespace) -> dict[Format, DataFiles]:
             raise OFAError(f"images {path} does not exist; it should be a directory, a .zip, .tar or .tar.gz archive")
     columns = tuple(args.columns.split(",")) if args.columns else None
     return {
-        format: DataFiles(path, images.get(format), columns if format == "refcoco" else None, args.allow_outside)
+        format: DataFiles(path, images.get(format), columns if format in COLUMNS else None, args.allow_outside)
         for format, path in paths.items()
     }
 
@@ -135,8 +136,9 @@ def _tasks(names: Sequence[str], data: dict[Format, DataFiles]) -> list[Task]:
     formats = {task.format for task in wanted}
     paths = {data[format].path for format in formats}
     if len(paths) < len(formats):
-        told = " ".join(f"{format}=PATH" for format in FORMATS if format in formats)
-        raise OFAError(f"these tasks read rows of {len(formats)} formats: pass --data {told}")
+        told = [f"{format}=PATH" for format in FORMATS if format in formats]
+        shown = " ".join([*told[:4], *(["..."] if len(told) > 4 else [])])
+        raise OFAError(f"these tasks read rows of {len(formats)} formats: pass --data {shown}")
     return wanted
 
 
@@ -145,7 +147,7 @@ def _check_special_options(args: argparse.Namespace, tasks: Sequence[Task]) -> N
     uses: dict[str, Callable[[Task], bool]] = {
         f"--protocol {args.protocol}": lambda task: args.protocol in task.protocols,
         "--oracle": lambda task: bool(task.protocols),
-        "--columns": lambda task: task.format == "refcoco",
+        "--columns": lambda task: task.format in COLUMNS,
     }
     given = (args.protocol, args.oracle, args.columns)
     for value, (option, used) in zip(given, uses.items(), strict=True):

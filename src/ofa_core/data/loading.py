@@ -60,7 +60,7 @@ class Batch(Generic[Item]):
     """Samples and their pictures; those of one picture share one object, so that the image stem runs once for it."""
 
     samples: list[Item]
-    pictures: list[PreparedImage]
+    pictures: list[PreparedImage | None]  # None for text alone
     #: Errors of the samples that are left out.
     failures: list[OFAError]
 
@@ -113,9 +113,11 @@ def _groups(samples: Sequence[Item]) -> list[list[Item]]:
 
 
 def _group(images: Images, pipeline: Pipeline, samples: Sequence[Item]) -> _Group[Item]:
-    """Open the picture once; a row that is wrong about it spoils no other."""
+    """Open the picture once; a row that is wrong about it spoils no other. Rows of text alone have none."""
     picture: PreparedImage | None = None
     outcomes: dict[int, Item | OFAError] = {}
+    if not samples[0].record.has_picture:
+        return _Group(None, {sample.index: sample for sample in samples})
     for sample in samples:
         try:
             if picture is None:
@@ -138,7 +140,7 @@ def _batch(samples: Sequence[Item], groups: Sequence[_Group[Item]]) -> Batch[Ite
         outcome, picture = of[sample.index]
         if isinstance(outcome, OFAError):
             batch.failures.append(outcome)
-        elif picture is not None:
+        else:
             batch.samples.append(outcome)
             batch.pictures.append(picture)
     return batch

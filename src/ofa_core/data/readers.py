@@ -7,23 +7,38 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
-from ..errors import OFAError, shown
+from ..errors import OFAError
+from ..heads.glue import takes_two
+from ..heads.tasks import GLUE, TASKS
 from ..utils.input_files import MAX_LINE, check_regular, open_stream, parse_json, read_text_file
 from .archives import GZIP_MAGIC
-from .records import FIELDS, BadRow, Format, Record, parse_record
+from .formats import FIELDS, parse_record
+from .records import BadRow, Format, Record
 
 #: The columns of OFA's tab-separated files in their usual order.
 COLUMNS: Mapping[Format, tuple[str, ...]] = {
     "refcoco": ("uniq-id", "image-id", "text", "region-coord", "image"),
     "caption": ("uniq-id", "image-id", "text", "-", "image"),
     "vqa": ("uniq-id", "image-id", "text", "answer", "objects", "image"),
+    "snli_ve": ("uniq-id", "image-id", "image", "text", "caption", "label"),
+    "image_classify": ("image", "-", "label"),
+    "image_gen": ("uniq-id", "codes", "text"),
+    "ocr": ("uniq-id", "image", "text"),
+    "gigaword": ("text", "summary"),
+    **{name: ("text", "text2", "label") if takes_two(TASKS[name]) else ("text", "label") for name in GLUE},
+    "matching": ("uniq-id", "image-id", "image", "text", "label"),
+    "answer_matching": ("uniq-id", "image-id", "image", "text", "answer", "label"),
+    "pretrain": ("uniq-id", "image", "caption", "question", "refs", "objects", "dataset", "type"),
+    "pretrain_text": ("text",),
+    "pretrain_image": ("-", "image", "codes"),
+    "pretrain_detection": ("-", "image", "label"),
 }
-#: Columns that a file must have, besides a picture or its name.
-NEEDED = {"uniq-id", "text", "region-coord", "answer"}
+#: Columns that a file may lack, besides a picture or its name, of which one must be there.
+OPTIONAL = {"objects", "caption", "image", "image-id"}
 #: The name of a column that is skipped.
 SKIPPED = "-"
 
@@ -41,23 +56,23 @@ def read_records(
     columns: Sequence[str] | None = None,
     on_bad: Callable[[BadRow], None] | None = None,
 ) -> Iterator[Record]:
-    """The records of a file or directory in their order, one at a time; of what was read only the ids are kept.
+    """The records of a file or directory in their order, one at a time; nothing of what was read is kept.
 
     GuessWhat?! and InViG: .jsonl, .jsonl.gz, .parquet, .arrow (what ``datasets`` writes), a directory of parquet shards
-    or one of ``Dataset.save_to_disk``. RefCOCO, captions and VQA: .tsv or .tsv.gz. Parquet and Arrow need the extra
+    or one of ``Dataset.save_to_disk``. All other formats: .tsv or .tsv.gz. Parquet and Arrow need the extra
     ``bench``. Of GuessWhat?! only successful games are given. Empty lines are skipped.
 
     Args:
         format: what the rows hold.
         path: where they are.
-        columns: for .tsv, the names of the file's columns in their order, from :data:`COLUMNS`, with those of
-            :data:`NEEDED` at least; ``-`` for one that is skipped.
+        columns: for .tsv, the names of the file's columns in their order, from :data:`COLUMNS`, without none but those
+            of :data:`OPTIONAL`; ``-`` for one that is skipped.
         on_bad: is called with every row that cannot be used, which is then skipped.
 
     Raises:
         OFAError: at once: no such file or directory, or of a kind or with columns that the format does not have.
             While reading: the file is damaged.
-        BadRow: while reading, without ``on_bad``: a row is not what it should be, or has the id of an earlier one.
+        BadRow: while reading, without ``on_bad``: a row is not what it should be.
     """
     if format not in get_args(Format):
         raise OFAError(f"a format of rows is {', '.join(get_args(Format))}, not {format!r}")
@@ -77,21 +92,17 @@ def _records(
     columns: Sequence[str],
     on_bad: Callable[[BadRow], None] | None,
 ) -> Iterator[Record]:
-    seen: set[str] = set()
-    for file in files:
-        for place, content in container.rows(file, FIELDS[format]):
-            try:
-                record = parse_record(format, container.parse(content, place, columns), place)
-                if record is not None and record.id in seen:
-                    raise BadRow(place, f"id: {shown(record.id)} is that of an earlier row")
-            except BadRow as bad:
-                if on_bad is None:
-                    raise
-                on_bad(bad)
-                continue
-            if record is not None:
-                seen.add(record.id)
-                yield record
+    rows = (row for file in files for row in container.rows(file, FIELDS[format]))
+    for number, (place, content) in enumerate(rows, 1):
+        try:
+            record = parse_record(format, container.parse(content, place, columns), place)
+        except BadRow as bad:
+            if on_bad is None:
+                raise
+            on_bad(bad)
+            continue
+        if record is not None:
+            yield replace(record, row=number)
 
 
 # Lines
@@ -151,11 +162,12 @@ def _checked_columns(format: Format, columns: Sequence[str] | None) -> Sequence[
         return COLUMNS.get(format, ())
     if format not in COLUMNS:
         raise OFAError(f"columns have an order in {', '.join(COLUMNS)} rows alone; {format} rows have names")
-    known = [name for name in COLUMNS[format] if name != SKIPPED]
+    usual = [name for name in COLUMNS[format] if name != SKIPPED]
+    known = [*usual, *sorted(FIELDS[format] - set(usual))]
     names = [name for name in columns if name != SKIPPED]
     wrong = [name for name in names if name not in known or names.count(name) > 1]
-    missing = [name for name in known if name in NEEDED and name not in names]
-    if not {"image", "image-id"} & set(names):
+    missing = [name for name in known if name not in OPTIONAL and name not in names]
+    if "image" in known and not {"image", "image-id"} & set(names):
         missing.append("image or image-id")
     if wrong or missing:
         problem = f"{wrong[0]!r} is none of them or comes twice" if wrong else f"{missing[0]} is missing"

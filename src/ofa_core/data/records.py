@@ -13,7 +13,31 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ..errors import OFAError, first_problem, shortened
 from ..vision.boxes import Box
 
-Format = Literal["guesswhat", "invig", "refcoco", "caption", "vqa"]
+Format = Literal[
+    "guesswhat",
+    "invig",
+    "refcoco",
+    "caption",
+    "vqa",
+    "snli_ve",
+    "image_classify",
+    "image_gen",
+    "ocr",
+    "gigaword",
+    "cola",
+    "mnli",
+    "rte",
+    "mrpc",
+    "qnli",
+    "qqp",
+    "sst2",
+    "matching",
+    "answer_matching",
+    "pretrain",
+    "pretrain_text",
+    "pretrain_image",
+    "pretrain_detection",
+]
 
 #: The box of records in formats that have none.
 NO_BOX: Box = (0.0, 0.0, 0.0, 0.0)
@@ -26,7 +50,7 @@ BOX_TOLERANCE = 1.0
 class Record:
     """One valid row of any format."""
 
-    #: Unique in the file: the game's id, InViG's id, RefCOCO's uniq-id.
+    #: The id in the row, which others of the file may have too; where rows have none, their number.
     id: str
     #: Name or path of the picture as the row has it; "" where the picture is only inline.
     image: str
@@ -36,11 +60,22 @@ class Record:
     turns: tuple[str, ...] = ()
     #: The phrase (RefCOCO) or the question (VQA), else the first caption or "".
     text: str = ""
-    #: The answer to a question that people agree on most (VQA), and how many do, from 0 to 1.
+    #: A second text: the caption beside a hypothesis (SNLI-VE), the second of two texts (GLUE), the summary of an
+    #: article, the answer to be judged.
+    text2: str = ""
+    #: The answer to a question that people agree on most (VQA), as it is written, or the label of a class.
     answer: str = ""
+    #: The share of people who agree on it, from 0 to 1.
     agreement: float = 1.0
-    #: Names of what a detector saw, of some VQA files.
-    objects: tuple[str, ...] = ()
+    #: Names of what a detector saw (VQA), or of what a caption names (pre-training); None: the row has no such column.
+    objects: tuple[str, ...] | None = None
+    #: The kind of a pre-training row, and the data set that it is of.
+    kind: str = ""
+    dataset: str = ""
+    #: Image codes: of the picture, or of what is missing in it.
+    codes: tuple[int, ...] = ()
+    #: Everything in the picture, each with its name (detection).
+    things: tuple[tuple[Box, str], ...] = ()
     category: str = ""
     #: Width and height of the picture in pixels, where the row tells.
     size: tuple[int, int] | None = None
@@ -48,6 +83,13 @@ class Record:
     inline: bytes | None = field(default=None, repr=False)
     #: "file:line", or "file:row" where there are no lines, counted from 1; for messages.
     place: str = ""
+    #: Its number among all rows of the data, from 1; with the id it tells it from all others.
+    row: int | None = field(default=None, compare=False)
+
+    @property
+    def has_picture(self) -> bool:
+        """True if the row names a picture or holds one."""
+        return bool(self.image) or self.inline is not None
 
     def fit_to(self, size: tuple[int, int]) -> Record:
         """This record on a picture that turned out to be of ``size`` (width, height), its box clipped to it.
@@ -60,6 +102,9 @@ class Record:
             raise BadRow(
                 self.place, f"picture {shortened(self.image or self.id)} is {found} pixels, the row says {told}"
             )
+        if self.things:
+            fitted = tuple((check_box(box, size, self.place, "label"), name) for box, name in self.things)
+            return replace(self, things=fitted, size=size)
         if self.box == NO_BOX:
             return replace(self, size=size)
         return replace(self, box=check_box(self.box, size, self.place, "box"), size=size)
@@ -157,32 +202,34 @@ Identifier = Annotated[NonEmptyText, BeforeValidator(_identifier)]
 Coordinates = Annotated[list[float], Field(min_length=4, max_length=4), BeforeValidator(_coordinates)]
 
 
-class _Part(BaseModel):
+class RowPart(BaseModel):
+    """Base of what rows must hold; other fields of a row are ignored."""
+
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
-class _Status(_Part):
+class _Status(RowPart):
     status: Literal["success", "failure", "incomplete"]
 
 
-class _GameImage(_Part):
+class _GameImage(RowPart):
     file_name: NonEmptyText
     width: Annotated[int, Field(gt=0)]
     height: Annotated[int, Field(gt=0)]
 
 
-class _GameObject(_Part):
+class _GameObject(RowPart):
     id: int
     category: Text
     bbox: Annotated[list[float], Field(min_length=4, max_length=4)]  # x, y, width, height
 
 
-class _Asked(_Part):
+class _Asked(RowPart):
     question: NonEmptyText
     answer: Annotated[Text, AfterValidator(_answer)]
 
 
-class _Game(_Part):
+class _Game(RowPart):
     """A successful game of GuessWhat?!, as it was released."""
 
     id: Identifier
@@ -192,14 +239,14 @@ class _Game(_Part):
     qas: Annotated[list[_Asked], Field(min_length=1)]
 
 
-class _InlineImage(_Part):
+class _InlineImage(RowPart):
     """A picture as the library ``datasets`` stores it."""
 
     encoded: Annotated[bytes | None, Field(alias="bytes")] = None
     path: Text | None = None
 
 
-class _Dialog(_Part):
+class _Dialog(RowPart):
     """A row of InViG."""
 
     id: Identifier
@@ -212,13 +259,18 @@ class _Dialog(_Part):
     captions: Text | list[Text] | None = None
 
 
-class _Caption(_Part):
-    """A row of OFA's caption files, its columns by name; others have more of them."""
+class PicturedRow(RowPart):
+    """A tab-separated row of OFA about a picture, its columns by name."""
+
+    image_id: Annotated[Text, Field(alias="image-id")] = ""
+    image: Annotated[bytes | None, BeforeValidator(_encoded_picture)] = None
+
+
+class _Caption(PicturedRow):
+    """A row of OFA's caption files; others have more columns."""
 
     id: Annotated[Identifier, Field(alias="uniq-id")]
-    image_id: Annotated[Text, Field(alias="image-id")] = ""
     text: NonEmptyText
-    image: Annotated[bytes | None, BeforeValidator(_encoded_picture)] = None
 
 
 class _Phrase(_Caption):
@@ -238,23 +290,41 @@ def _weighed_answers(value: object) -> object:
         raise ValueError(f"it should be weight|!+answer&&..., not {value[:60]!r}") from None
 
 
+WeighedAnswers = Annotated[
+    list[tuple[Annotated[float, Field(ge=0, le=1)], NonEmptyText]],
+    BeforeValidator(_weighed_answers),
+    Field(min_length=1),
+]
+
+
+def best_answer(answers: Sequence[tuple[float, str]]) -> tuple[float, str]:
+    """The weight and the text of the answer with the largest weight.
+
+    Of one that is given twice the later weight counts, of equal weights the first.
+    """
+    weights = {answer: weight for weight, answer in answers}
+    answer = max(weights, key=lambda one: weights[one])
+    return weights[answer], answer
+
+
 class _Question(_Caption):
     """A row of OFA's VQA files, its columns by name."""
 
-    answers: Annotated[
-        list[tuple[Annotated[float, Field(ge=0, le=1)], NonEmptyText]],
-        BeforeValidator(_weighed_answers),
-        Field(min_length=1, alias="answer"),
-    ]
-    objects: Text = ""
+    answers: Annotated[WeighedAnswers, Field(alias="answer")]
+    objects: Text | None = None
 
 
 # From rows to records.
 
-P = TypeVar("P", bound=_Part)
+P = TypeVar("P", bound=RowPart)
 
 
-def _parsed(model: type[P], row: Mapping[str, Any], place: str) -> P:
+def parsed(model: type[P], row: Mapping[str, Any], place: str) -> P:
+    """The fields of a row.
+
+    Raises:
+        BadRow: one is missing or not what it should be.
+    """
     try:
         return model.model_validate(row)
     except ValidationError as error:
@@ -263,9 +333,9 @@ def _parsed(model: type[P], row: Mapping[str, Any], place: str) -> P:
 
 def _guesswhat(row: Mapping[str, Any], place: str) -> Record | None:
     """Successful games alone, as the published results take them; what others lack is no error."""
-    if _parsed(_Status, row, place).status != "success":
+    if parsed(_Status, row, place).status != "success":
         return None
-    game = _parsed(_Game, row, place)
+    game = parsed(_Game, row, place)
     found = [thing for thing in game.objects if thing.id == game.object_id]
     if len(found) != 1:
         ids = ", ".join(str(thing.id) for thing in game.objects[:8])
@@ -284,7 +354,7 @@ def _guesswhat(row: Mapping[str, Any], place: str) -> Record | None:
 
 
 def _invig(row: Mapping[str, Any], place: str) -> Record:
-    data = _parsed(_Dialog, row, place)
+    data = parsed(_Dialog, row, place)
     inline = data.image.encoded if isinstance(data.image, _InlineImage) else data.image
     named = data.image.path if isinstance(data.image, _InlineImage) else data.image
     paths = [path for path in (data.image_path, named) if isinstance(path, str) and path.strip()]
@@ -325,33 +395,45 @@ def _alternating(texts: Sequence[str], place: str) -> tuple[str, ...]:
 
 
 def _refcoco(row: Mapping[str, Any], place: str) -> Record:
-    data = _parsed(_Phrase, row, place)
-    return replace(_with_picture(data, place), box=check_box(data.box, None, place, "region-coord"))
+    data = parsed(_Phrase, row, place)
+    return replace(with_picture(data, place), box=check_box(data.box, None, place, "region-coord"))
 
 
 def _caption(row: Mapping[str, Any], place: str) -> Record:
-    return _with_picture(_parsed(_Caption, row, place), place)
+    return with_picture(parsed(_Caption, row, place), place)
 
 
 def _vqa(row: Mapping[str, Any], place: str) -> Record:
-    data = _parsed(_Question, row, place)
-    weight, answer = max(data.answers, key=lambda pair: pair[0])
-    objects = tuple(name for name in data.objects.split("&&") if name.strip())
-    return replace(_with_picture(data, place), answer=answer.strip(), agreement=weight, objects=objects)
+    data = parsed(_Question, row, place)
+    weight, answer = best_answer(data.answers)
+    return replace(with_picture(data, place), answer=answer, agreement=weight, objects=names_in(data.objects))
 
 
-def _with_picture(data: _Caption, place: str) -> Record:
+def names_in(cell: str | None) -> tuple[str, ...] | None:
+    """The names of "man&&tree", of which some may be empty; no space is dropped within."""
+    return None if cell is None else tuple(cell.strip().split("&&"))
+
+
+def with_picture(data: PicturedRow, place: str) -> Record:
     """The record of a tab-separated row with the fields that all such formats share."""
     if not data.image and not data.image_id.strip():
         raise BadRow(place, "image-id: the row names no picture and holds none")
-    return Record(id=data.id, image=data.image_id.strip(), text=data.text, inline=data.image or None, place=place)
+    text = getattr(data, "text", "")
+    return Record(_id(data, place), data.image_id.strip(), text=text, inline=data.image or None, place=place)
 
 
-def _fields(*models: type[BaseModel]) -> frozenset[str]:
+def _id(data: RowPart, place: str) -> str:
+    """The row's own id, or the number of its line."""
+    return getattr(data, "id", None) or place.rpartition(":")[2]
+
+
+def fields_of(*models: type[BaseModel]) -> frozenset[str]:
+    """The names, in a row, of all fields of ``models``."""
     return frozenset(info.alias or name for model in models for name, info in model.model_fields.items())
 
 
-_RECORDS: Mapping[Format, Callable[[Mapping[str, Any], str], Record | None]] = {
+#: The record of a row by its format; :mod:`~ofa_core.data.formats` has them all.
+RECORDS: Mapping[Format, Callable[[Mapping[str, Any], str], Record | None]] = {
     "guesswhat": _guesswhat,
     "invig": _invig,
     "refcoco": _refcoco,
@@ -361,20 +443,9 @@ _RECORDS: Mapping[Format, Callable[[Mapping[str, Any], str], Record | None]] = {
 
 #: The fields of a row that are looked at.
 FIELDS: Mapping[Format, frozenset[str]] = {
-    "guesswhat": _fields(_Status, _Game),
-    "invig": _fields(_Dialog),
-    "refcoco": _fields(_Phrase),
-    "caption": _fields(_Caption),
-    "vqa": _fields(_Question),
+    "guesswhat": fields_of(_Status, _Game),
+    "invig": fields_of(_Dialog),
+    "refcoco": fields_of(_Phrase),
+    "caption": fields_of(_Caption),
+    "vqa": fields_of(_Question),
 }
-
-
-def parse_record(format: Format, row: object, place: str) -> Record | None:
-    """The record of a row, or None where the row is right but no part of the benchmark (a game that was not won).
-
-    Raises:
-        BadRow: a field is missing or not what it should be.
-    """
-    if not isinstance(row, Mapping):
-        raise BadRow(place, f"a row is an object with fields, not {type(row).__name__}")
-    return _RECORDS[format](row, place)

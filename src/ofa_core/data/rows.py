@@ -63,8 +63,8 @@ class ShuffledRecords:
     def __len__(self) -> int:
         return len(self._records)
 
-    def row(self, index: int) -> tuple[Record, Image.Image]:
-        """A record and its picture, RGB at its own size; its box lies within the picture.
+    def row(self, index: int) -> tuple[Record, Image.Image | None]:
+        """A record and its picture, RGB at its own size, in which its box lies; None for text alone.
 
         With ``skip_bad``, the next row takes the place of one whose picture cannot be used: a batch is as large as
         ever, and the same whenever it is made.
@@ -84,13 +84,15 @@ class ShuffledRecords:
         failures, self._failures = self._failures, []
         return failures
 
-    def _row(self, index: int) -> tuple[Record, Image.Image]:
+    def _row(self, index: int) -> tuple[Record, Image.Image | None]:
         epoch, place = divmod(index, len(self))
         if epoch != self._epoch:
             order = torch.randperm(len(self), generator=torch.Generator().manual_seed(self.seed + epoch))
             self._epoch, self._order = epoch, order.tolist()
         number = self._order[place]
         record = replace(self._records[number], inline=self._inline.read(*self._places[number]) or None)
+        if not record.has_picture:
+            return record, None
         image = self.images.load(record)
         return record.fit_to(image.size), image
 

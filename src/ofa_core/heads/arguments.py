@@ -96,6 +96,19 @@ def text_list(texts: Any) -> Any:
     return texts if found is None else found
 
 
+def one_per_text(value: Any, count: int, single: bool) -> list[str]:
+    """``value`` for a single text, or a list of as many texts as there are texts that they go with."""
+    values = listed(value)
+    if values is None and single:
+        values = [value]
+    if values is None or len(values) != count:
+        raise OFAError(f"{count} texts need a list of {count} other texts, one for each")
+    for other in values:
+        if not isinstance(other, str):
+            raise OFAError(f"a text must be a string, not {type(other).__name__}")
+    return list(values)
+
+
 def unwrap(results: Sequence[Any], single: bool) -> Any:
     """The only result, or the list of them."""
     return results[0] if single else list(results)

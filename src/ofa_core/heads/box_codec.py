@@ -67,12 +67,13 @@ class BoxCodec:
         if problem:
             given = getattr(box, "tolist", lambda: box)()  # arrays and tensors as plain numbers
             raise OFAError(f"box {tuple(given)} {problem}")
-        values = torch.tensor([x0, y0, x1, y1], dtype=torch.float64)
-        sides = torch.tensor([width, height, width, height], dtype=torch.float64)
         if self.convention == "refcoco":
-            fractions = values * (self.image_size / sides) / self.max_image_size
+            # float32 and this order of operations are the original's, and decide some halves
+            ratios = torch.tensor([self.image_size / width, self.image_size / height] * 2, dtype=torch.float32)
+            fractions = torch.tensor([x0, y0, x1, y1], dtype=torch.float32) * ratios / self.max_image_size
         else:
-            fractions = (values / sides).clamp(*INVIG_RANGE)
+            sides = torch.tensor([width, height, width, height], dtype=torch.float64)
+            fractions = (torch.tensor([x0, y0, x1, y1], dtype=torch.float64) / sides).clamp(*INVIG_RANGE)
         bins = (fractions * (self.num_bins - 1)).round().long().tolist()  # half to even, as Python and torch do
         if max(bins) >= self.num_bins:
             self.check_image_size()

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..generation import GenerationOptions
+from ..text.normalize import references_without_punctuation, without_punctuation
 from ..text.vocabulary import EOS
 from .grounding import refcoco_codec
 from .pipeline import Picture, Pipeline
 from .results import Text, to_text
+from .tasks import TASKS
 
-PROMPTS = {"gpt2": " what does the image describe?", "bert": "图片描述了什么内容?"}
-REGION_PROMPTS = {"gpt2": " what does the region describe? region:"}
-OPTIONS = GenerationOptions(num_beams=5, max_new_tokens=16, no_repeat_ngram_size=3)
-
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+SPEC, REGION_SPEC = TASKS["caption"], TASKS["region_caption"]
 
 
 @dataclass(frozen=True)
@@ -32,14 +29,15 @@ class Caption(Text):
 def caption(
     pipeline: Pipeline,
     images: Sequence[Picture],
-    options: GenerationOptions = OPTIONS,
+    options: GenerationOptions | None = None,
     prompt: str | None = None,
     batch_size: int = 16,
 ) -> list[Caption]:
     """A caption of each picture; see :meth:`ofa_core.OFA.caption`."""
+    pipeline = pipeline.for_task(SPEC)
     pictures = pipeline.open(images)
     sources = caption_sources(pipeline, len(pictures), prompt)
-    found = pipeline.run(pictures, sources, options, batch_size=batch_size)
+    found = pipeline.run(pictures, sources, options or pipeline.options(SPEC), batch_size=batch_size)
     return [Caption(**vars(to_text(pipeline.tokenizer, beams))) for beams in found]
 
 
@@ -47,20 +45,27 @@ def describe_region(
     pipeline: Pipeline,
     images: Sequence[Picture],
     boxes: Sequence[Sequence[float]],
-    options: GenerationOptions = OPTIONS,
+    options: GenerationOptions | None = None,
     prompt: str | None = None,
     batch_size: int = 16,
 ) -> list[Text]:
     """A description of each box; see :meth:`ofa_core.OFA.describe_region`."""
+    pipeline = pipeline.for_task(REGION_SPEC)
     pictures = pipeline.open(images)
     sources = region_sources(pipeline, [picture.size for picture in pictures], boxes, prompt)
-    found = pipeline.run(pictures, sources, options, batch_size=batch_size)
+    found = pipeline.run(pictures, sources, options or pipeline.options(REGION_SPEC), batch_size=batch_size)
     return [to_text(pipeline.tokenizer, beams) for beams in found]
 
 
 def caption_sources(pipeline: Pipeline, count: int, prompt: str | None = None) -> list[list[int]]:
     """The ids, ``<s>`` to ``</s>``, that :func:`caption` reads for each of ``count`` pictures."""
-    return [pipeline.encode(pipeline.prompt(PROMPTS, prompt))] * count
+    return [pipeline.encode(pipeline.prompt(SPEC, prompt))] * count
+
+
+def reference_ids(pipeline: Pipeline, captions: str) -> list[int]:
+    """The ids of a picture's captions, separated by ``&&``, as evaluation and training on scores hold them: whole."""
+    text = SPEC.target.form.format(references_without_punctuation(captions))
+    return [*pipeline.tokenizer.encode(text), EOS]
 
 
 def region_sources(
@@ -68,11 +73,6 @@ def region_sources(
 ) -> list[list[int]]:
     """The ids, ``<s>`` to ``</s>``, that :func:`describe_region` reads for each box on a picture of (width, height)."""
     codec = refcoco_codec(pipeline)
-    question = pipeline.encode(pipeline.prompt(REGION_PROMPTS, prompt))[:-1]
+    question = pipeline.encode(pipeline.prompt(REGION_SPEC, prompt))[:-1]
     bins_to_ids = pipeline.tokenizer.vocabulary.bins_to_ids
     return [[*question, *bins_to_ids(codec.encode(box, size)), EOS] for box, size in zip(boxes, sizes, strict=True)]
-
-
-def without_punctuation(text: str) -> str:
-    """The form of a caption that models are trained on and benchmarks score."""
-    return text.translate(_NO_PUNCTUATION).strip()

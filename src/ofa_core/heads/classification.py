@@ -8,11 +8,11 @@ import torch
 
 from ..errors import OFAError
 from ..generation.scoring import DecoderPrompt, decoder_prompt_ids
-from .caption import PROMPTS
 from .pipeline import Picture, Pipeline
 from .results import Answer, to_answer
+from .tasks import TASKS
 
-DECODER_PROMPT: DecoderPrompt = "none"
+SPEC = TASKS["image_classify"]
 
 
 def classify(
@@ -20,16 +20,23 @@ def classify(
     images: Sequence[Picture],
     labels: Sequence[str],
     *,
+    decoder_prompt: DecoderPrompt | None = None,
     prompt: str | None = None,
     batch_size: int = 16,
 ) -> list[Answer]:
     """The most probable of ``labels`` for each picture; see :meth:`ofa_core.OFA.classify`."""
     candidates = pipeline.candidate_ids(labels)
+    pipeline = pipeline.for_task(SPEC)
     pictures = pipeline.open(images)
-    sources = [pipeline.encode(pipeline.prompt(PROMPTS, prompt))] * len(pictures)
-    kind = pipeline.decoder_prompt(None, DECODER_PROMPT)
+    sources = class_sources(pipeline, len(pictures), prompt)
+    kind = pipeline.decoder_prompt(SPEC, decoder_prompt)
     scores = pipeline.score(pictures, sources, candidates, kind, batch_size)
     return [to_answer(labels, probabilities) for probabilities in scores]
+
+
+def class_sources(pipeline: Pipeline, count: int, prompt: str | None = None) -> list[list[int]]:
+    """The ids, ``<s>`` to ``</s>``, that :func:`classify` reads for each of ``count`` pictures."""
+    return [pipeline.encode(pipeline.prompt(SPEC, prompt))] * count
 
 
 @torch.inference_mode()
@@ -43,7 +50,7 @@ def head_probabilities(
     batch_size: int = 16,
 ) -> list[list[float]]:
     """Probabilities of a classification head's classes; see :meth:`ofa_core.OFA.head_probabilities`."""
-    kind = pipeline.decoder_prompt(decoder_prompt, DECODER_PROMPT)
+    kind = decoder_prompt or pipeline.model.config.task.prompt_type or "none"
     if any(not text.strip() for text in texts):
         raise OFAError("a text to classify is empty")
     sources = [pipeline.encode(text) for text in texts]

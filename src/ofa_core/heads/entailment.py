@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..generation.scoring import DecoderPrompt
-from ..text import pre_caption
 from .pipeline import Picture, Pipeline, fill_prompt, normalize_text
 from .results import Answer, to_answer
+from .tasks import TASKS
 
-PROMPTS = {"gpt2": ' does the image describe " {hypothesis} "?'}
-CAPTION_PROMPTS = {"gpt2": ' can image and text1 " {caption} " imply text2 " {hypothesis} "?'}
-ANSWERS = ("yes", "no", "maybe")
-DECODER_PROMPT: DecoderPrompt = "prev_output"
+SPEC, CAPTION_SPEC = TASKS["snli_ve"], TASKS["snli_ve_caption"]
 
 
 def entails(
@@ -26,14 +23,25 @@ def entails(
     batch_size: int = 16,
 ) -> list[Answer]:
     """Yes, no or maybe for each text; see :meth:`ofa_core.OFA.entails`."""
-    words = pipeline.model.config.task.max_source_tokens
-    template = pipeline.prompt(PROMPTS if captions is None else CAPTION_PROMPTS, prompt)
+    spec = SPEC if captions is None else CAPTION_SPEC
+    pipeline = pipeline.for_task(spec)
+    sources = entailment_sources(pipeline, hypotheses, captions, prompt)
+    kind = pipeline.decoder_prompt(spec, decoder_prompt)
+    scores = pipeline.score(pipeline.open(images), sources, pipeline.candidate_ids(spec.answers), kind, batch_size)
+    return [to_answer(spec.answers, probabilities) for probabilities in scores]
+
+
+def entailment_sources(
+    pipeline: Pipeline, hypotheses: Sequence[str], captions: Sequence[str] | None = None, prompt: str | None = None
+) -> list[list[int]]:
+    """The ids, ``<s>`` to ``</s>``, that :func:`entails` reads for each text, with its caption where there are some."""
+    spec = SPEC if captions is None else CAPTION_SPEC
+    words = pipeline.settings(spec).max_source_tokens
+    template = pipeline.prompt(spec, prompt)
     sources = []
     for index, text in enumerate(hypotheses):
-        fields = {"hypothesis": normalize_text(text, pre_caption, words, "hypothesis")}
+        fields = {"hypothesis": normalize_text(text, spec.rule, words, "hypothesis")}
         if captions is not None:
-            fields["caption"] = normalize_text(captions[index], pre_caption, words, "caption")
+            fields["caption"] = normalize_text(captions[index], spec.rule, words, "caption")
         sources.append(pipeline.encode(fill_prompt(template, **fields)))
-    kind = pipeline.decoder_prompt(decoder_prompt, DECODER_PROMPT)
-    scores = pipeline.score(pipeline.open(images), sources, pipeline.candidate_ids(ANSWERS), kind, batch_size)
-    return [to_answer(ANSWERS, probabilities) for probabilities in scores]
+    return sources

@@ -12,18 +12,14 @@ from torch import Tensor
 from ..errors import OFAError
 from ..generation import AllowedRange, GenerationOptions, Hypothesis, LogitsProcessor
 from ..generation.logits_processors import NEVER, Stage, Step
-from ..text import pre_caption
 from ..text.dialog import Dialog, Style, dialog_source, dialog_task, flatten_dialog
 from ..vision.boxes import Box, box_iou
 from .box_codec import BoxCodec
 from .pipeline import Picture, Pipeline, fill_prompt, normalize_text
 from .results import confidence
+from .tasks import TASKS
 
-PROMPTS = {
-    "gpt2": ' which region does the text " {caption} " describe?',
-    "bert": '这段文字" {caption} "描述的是哪个区域？',
-}
-OPTIONS = GenerationOptions(num_beams=5, min_new_tokens=4, max_new_tokens=4, no_repeat_ngram_size=3)
+SPEC = TASKS["refcoco"]
 DIALOG_OPTIONS = GenerationOptions(num_beams=5, max_new_tokens=1024)
 #: Of two alternatives that overlap more than this, the better one is kept.
 SAME_BOX_IOU = 0.9
@@ -74,7 +70,7 @@ def ground(
     pipeline: Pipeline,
     images: Sequence[Picture],
     captions: Sequence[str],
-    options: GenerationOptions = OPTIONS,
+    options: GenerationOptions | None = None,
     *,
     bins_only: bool = False,
     threshold: float = 0.0,
@@ -82,9 +78,11 @@ def ground(
     batch_size: int = 16,
 ) -> list[Grounding]:
     """The box of each caption in the picture at the same place; see :meth:`ofa_core.OFA.ground`."""
+    pipeline = pipeline.for_task(SPEC)
     codec = refcoco_codec(pipeline)
     sources = caption_sources(pipeline, captions, prompt)
     pictures = pipeline.open(images)
+    options = options or pipeline.options(SPEC)
     constraints: list[LogitsProcessor] = []
     if bins_only:
         vocabulary = pipeline.tokenizer.vocabulary
@@ -121,9 +119,9 @@ def ground_dialog(
 
 def caption_sources(pipeline: Pipeline, captions: Sequence[str], prompt: str | None = None) -> list[list[int]]:
     """The ids, ``<s>`` to ``</s>``, that :func:`ground` reads for each caption."""
-    words = pipeline.model.config.task.max_source_tokens
-    template = pipeline.prompt(PROMPTS, prompt)
-    texts = [normalize_text(caption, pre_caption, words, "text to ground") for caption in captions]
+    words = pipeline.settings(SPEC).max_source_tokens
+    template = pipeline.prompt(SPEC, prompt)
+    texts = [normalize_text(caption, SPEC.rule, words, "text to ground") for caption in captions]
     return [pipeline.encode(fill_prompt(template, caption=text)) for text in texts]
 
 
@@ -140,13 +138,13 @@ def dialog_sources(pipeline: Pipeline, dialogs: Sequence[Dialog], style: Style =
 
 
 def refcoco_codec(pipeline: Pipeline) -> BoxCodec:
-    """Boxes as OFA's own tasks write them.
+    """Boxes as OFA's own tasks write them, on pictures of the side that the pipeline takes.
 
     Raises:
         OFAError: the model's pictures are resized to more than there are bins for.
     """
-    task = pipeline.model.config.task
-    codec = BoxCodec("refcoco", num_bins=task.num_bins, image_size=task.image_size, max_image_size=task.max_image_size)
+    task, side = pipeline.model.config.task, pipeline.transform.size
+    codec = BoxCodec("refcoco", num_bins=task.num_bins, image_size=side, max_image_size=task.max_image_size)
     codec.check_image_size()
     return codec
 

@@ -84,6 +84,12 @@ class AnswerOptions(SearchOptions, ClosedSetOptions, total=False):
     box: Any
 
 
+class ReadOptions(SearchOptions, PromptOptions, total=False):
+    """Options of :meth:`~ofa_core.OFA.read`."""
+
+    document: bool
+
+
 class HeadOptions(BatchOptions, total=False):
     """Options of :meth:`~ofa_core.OFA.head_probabilities`."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from string import Formatter
 from typing import Any, TypeAlias
 
@@ -13,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..config import TaskSettings
 from ..errors import OFAError
 from ..generation import GenerationOptions, Hypothesis, LogitsProcessor, generate, score_candidates
 from ..generation.logits_processors import MaxNewTokens
@@ -24,6 +27,7 @@ from ..text import Tokenizer
 from ..utils.progress import progress
 from ..vision.images import ImageLike, check_image, image_size, readable_again
 from ..vision.transform import ImageTransform
+from .tasks import TaskSpec
 
 
 class OpenedImage:
@@ -35,7 +39,7 @@ class OpenedImage:
     """
 
     def __init__(self, source: ImageLike, transform: ImageTransform) -> None:
-        self._source = source
+        self.source = source
         self._transform = transform
         self._size: tuple[int, int] | None = None
 
@@ -43,7 +47,7 @@ class OpenedImage:
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         if self._size is None:
-            self._size = image_size(self._source, like_original=self._transform.like_original)
+            self._size = image_size(self.source, like_original=self._transform.like_original)
         return self._size
 
     @property
@@ -53,7 +57,7 @@ class OpenedImage:
 
     def open(self) -> Image.Image:
         """Read the picture in RGB at its own size."""
-        return self._transform.open(self._source)
+        return self._transform.open(self.source)
 
     def pixels(self) -> Tensor:
         """Pixels [3, side, side] in uint8, read anew."""
@@ -116,8 +120,25 @@ class Pipeline:
     model: OFAModel
     tokenizer: Tokenizer
     transform: ImageTransform
+    #: True if pictures are taken at another side than the model's own, so that a look at one is of no use.
+    other_side: bool = False
     #: True for a bar that tells how far a call has come.
     progress: bool = False
+
+    def settings(self, spec: TaskSpec) -> TaskSettings:
+        """The settings under which this model does a task."""
+        return spec.settings(self.model.config.task)
+
+    def for_task(self, spec: TaskSpec) -> Pipeline:
+        """This pipeline with pictures of the side that the task takes with this model."""
+        side = self.settings(spec).image_size
+        if side == self.model.config.task.image_size:
+            return self
+        return replace(self, transform=_of_side(self.transform, side, self.transform.like_original), other_side=True)
+
+    def options(self, spec: TaskSpec) -> GenerationOptions:
+        """The task's search with this model."""
+        return spec.options(self.model.config.task, self.tokenizer.kind, self.model.config.embed_dim)
 
     def open(self, images: Sequence[Picture]) -> list[OpenedImage | EncodedImage | PreparedImage]:
         """The pictures, to be read when their turn comes; one that is missing or none is an error before any work."""
@@ -132,12 +153,16 @@ class Pipeline:
 
     def _opened(self, image: Picture) -> OpenedImage | EncodedImage | PreparedImage:
         if isinstance(image, EncodedImage):
-            return self._checked(image)
+            return self._at_own_side(image.picture) if self.other_side else self._checked(image)
         if isinstance(image, PreparedImage):
             return image
         image = readable_again(image)
         check_image(image)
         return OpenedImage(image, self.transform)
+
+    def _at_own_side(self, picture: OpenedImage | PreparedImage) -> OpenedImage | PreparedImage:
+        """A picture that was looked at, to be read at the side of this pipeline."""
+        return OpenedImage(picture.source, self.transform) if isinstance(picture, OpenedImage) else picture
 
     def keep(self, image: Any) -> Any:
         """Reduce a picture of a generator to what is kept: its name or bytes, or its pixels as this model takes them.
@@ -180,17 +205,13 @@ class Pipeline:
             features |= self._features(pictures[start : start + batch_size], features)
         return [p if isinstance(p, EncodedImage) else EncodedImage(features[id(p)], p) for p in pictures]
 
-    def prompt(self, prompts: Mapping[str, str], given: str | None) -> str:
-        """The ``given`` prompt, or the one the model's language was trained with."""
-        if given is not None:
-            return given
-        if self.tokenizer.kind not in prompts:
-            raise OFAError(f"this task has no prompt of its own for a {self.tokenizer.kind} vocabulary; pass prompt=")
-        return prompts[self.tokenizer.kind]
+    def prompt(self, spec: TaskSpec, given: str | None) -> str:
+        """The ``given`` prompt, or the task's in the model's language."""
+        return spec.prompt(self.tokenizer.kind) if given is None else given
 
-    def decoder_prompt(self, given: DecoderPrompt | None, usual: DecoderPrompt) -> DecoderPrompt:
-        """The decoder prompt ``given``, or the one the checkpoint was trained with, or the task's ``usual`` one."""
-        return given or self.model.config.task.prompt_type or usual
+    def decoder_prompt(self, spec: TaskSpec, given: DecoderPrompt | None = None) -> DecoderPrompt:
+        """The decoder prompt ``given``, or the one the checkpoint was trained with, or the task's."""
+        return given or self.settings(spec).prompt_type or spec.decoder_prompt
 
     def encode(self, text: str) -> list[int]:
         """Source ids of plain text, ``<s>`` to ``</s>``."""
@@ -317,6 +338,14 @@ class Pipeline:
         parts = [absent if picture is None else features[id(picture)].patches for picture in pictures]
         mask = torch.tensor([picture is not None for picture in pictures], device=absent.device)
         return ImageFeatures(torch.cat(parts), present[0].grid), None if mask.all() else mask
+
+
+@lru_cache(maxsize=16)  # one object, so that what it prepared is known again
+def _of_side(transform: ImageTransform, side: int, like_original: bool) -> ImageTransform:
+    """``transform`` as it reads files now, for pictures of another side in pixels."""
+    other = copy.copy(transform)
+    other.size, other.like_original = side, like_original
+    return other
 
 
 def _not_kept() -> Image.Image:

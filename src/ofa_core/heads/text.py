@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 from ..errors import OFAError
 from ..generation import GenerationOptions
-from ..text import pre_caption
 from ..text.vocabulary import BOS, EOS
 from .pipeline import Picture, Pipeline, fill_prompt, normalize_text
 from .results import Text, to_text
+from .tasks import TASKS
 
-SUMMARY_PROMPTS = {"gpt2": ' what is the summary of article " {text} "?'}
-SUMMARY_OPTIONS = GenerationOptions(num_beams=6, max_new_tokens=32, length_penalty=0.7, no_repeat_ngram_size=3)
-SUMMARY_MAX_WORDS = 512
+SUMMARY_SPEC = TASKS["gigaword"]
 
 
 def summarize(
     pipeline: Pipeline,
     texts: Sequence[str],
-    options: GenerationOptions = SUMMARY_OPTIONS,
+    options: GenerationOptions | None = None,
     prompt: str | None = None,
     batch_size: int = 16,
 ) -> list[Text]:
     """A summary of each text; see :meth:`ofa_core.OFA.summarize`."""
-    template = pipeline.prompt(SUMMARY_PROMPTS, prompt)
-    cleaned = [normalize_text(text, pre_caption, SUMMARY_MAX_WORDS, "text to summarize") for text in texts]
-    sources = [pipeline.encode(fill_prompt(template, text=text.replace("<unk>", "unk"))) for text in cleaned]
-    found = pipeline.run([None] * len(sources), sources, options, batch_size=batch_size)
+    sources = summary_sources(pipeline, texts, prompt)
+    changed = options or pipeline.options(SUMMARY_SPEC)
+    found = pipeline.run([None] * len(sources), sources, changed, batch_size=batch_size)
     return [to_text(pipeline.tokenizer, beams) for beams in found]
+
+
+def summary_sources(pipeline: Pipeline, texts: Sequence[str], prompt: str | None = None) -> list[list[int]]:
+    """The ids, ``<s>`` to ``</s>``, that :func:`summarize` reads for each text; a long one loses the prompt's end."""
+    template = pipeline.prompt(SUMMARY_SPEC, prompt)
+    most = pipeline.settings(SUMMARY_SPEC).max_source_tokens  # words of a text, and tokens of the filled prompt
+    cleaned = [normalize_text(text, SUMMARY_SPEC.rule, most, "text to summarize") for text in texts]
+    filled = [fill_prompt(template, text=text) for text in cleaned]
+    sources = []
+    for text in filled:
+        ids = pipeline.tokenizer.encode(text)
+        if len(ids) > most:
+            warnings.warn(f"a text to summarize of {len(ids)} tokens was cut to {most}", stacklevel=3)
+        sources.append([BOS, *ids[:most], EOS])
+    return sources
 
 
 def generate_text(
@@ -44,7 +57,7 @@ def generate_text(
     for text in texts:
         if not isinstance(text, str) or not text.strip():
             raise OFAError(f"the text is {text!r}; it should be a string that is not empty")
-    encode = pipeline.tokenizer.encode_prompt if symbols else pipeline.tokenizer.encode
+    encode = pipeline.tokenizer.encode_prompt if symbols else pipeline.tokenizer.encode_typed
     sources = [[BOS, *encode(text), EOS] for text in texts]
     present = [image for image in images if image is not None]
     opened = iter(pipeline.open(present) if present else ())

@@ -9,19 +9,14 @@ from typing import Literal
 from ..errors import OFAError
 from ..generation import AnswerTrie, GenerationOptions
 from ..generation.scoring import DecoderPrompt, decoder_prompt_ids
-from ..text import pre_question
 from ..text.vocabulary import EOS
 from .grounding import refcoco_codec
 from .pipeline import EncodedImage, OpenedImage, Picture, Pipeline, PreparedImage, fill_prompt, normalize_text
 from .results import Answer, to_answer, to_text
+from .tasks import OBJECTS, TASKS
 
-PROMPTS = {"gpt2": " {question}"}
-OBJECTS = " object: {objects}"
-MAX_OBJECTS = 30
+SPEC = TASKS["vqa"]
 REGION = " region:"
-OPTIONS = GenerationOptions(num_beams=5, normalize_scores=False)
-#: The decoder's prompt unless the checkpoint says otherwise.
-DECODER_PROMPT: DecoderPrompt = "prev_output"
 #: The way to decide a closed set: ``score`` gives every answer its probability, ``beam`` searches the tree of answers.
 Method = Literal["score", "beam"]
 
@@ -31,7 +26,7 @@ def answer(
     images: Sequence[Picture],
     questions: Sequence[str],
     candidates: Sequence[str] | None = None,
-    options: GenerationOptions = OPTIONS,
+    options: GenerationOptions | None = None,
     *,
     method: Method = "score",
     objects: Sequence[Sequence[str] | None] | None = None,
@@ -43,8 +38,9 @@ def answer(
     """The answer to each question; see :meth:`ofa_core.OFA.answer`."""
     if method not in ("score", "beam"):
         raise OFAError(f"method is 'score' or 'beam', not {method!r}")
-    kind = pipeline.decoder_prompt(decoder_prompt, DECODER_PROMPT)
-    if objects is None and pipeline.model.config.task.add_object:
+    pipeline = pipeline.for_task(SPEC)
+    kind = pipeline.decoder_prompt(SPEC, decoder_prompt)
+    if objects is None and pipeline.settings(SPEC).add_object:
         warnings.warn("this model was trained with the names of detected objects; pass objects=", stacklevel=3)
     sources = question_sources(pipeline, questions, objects or [None] * len(questions), prompt)
     pictures = pipeline.open(images)
@@ -56,6 +52,7 @@ def answer(
         return [to_answer(candidates, probabilities) for probabilities in scores]
     prefixes = [decoder_prompt_ids(source, kind)[1:] for source in sources]  # the search itself puts <s> first
     constraints = [] if ids is None else [AnswerTrie(ids)]
+    options = options or pipeline.options(SPEC)
     found = pipeline.run(pictures, sources, options, constraints, prefixes=prefixes, batch_size=batch_size)
     texts = [to_text(pipeline.tokenizer, *pair) for pair in zip(found, map(len, prefixes), strict=True)]
     return [Answer(text.text, text.score, alternatives=text.alternatives) for text in texts]
@@ -80,12 +77,14 @@ def question_sources(
 
 
 def _source(pipeline: Pipeline, question: str, objects: Sequence[str] | None, prompt: str | None) -> list[int]:
-    """Source ids of a question, followed by the names of the objects seen in the picture if there are any."""
-    text = normalize_text(question, pre_question, pipeline.model.config.task.max_source_tokens, "question")
+    """Source ids of a question, followed by the names of the objects seen in the picture; None: without a list."""
+    text = normalize_text(question, SPEC.rule, pipeline.settings(SPEC).max_source_tokens, "question")
     text = text if text.endswith("?") else f"{text}?"
-    ids = pipeline.tokenizer.encode(fill_prompt(pipeline.prompt(PROMPTS, prompt), question=text))
+    ids = pipeline.tokenizer.encode(fill_prompt(pipeline.prompt(SPEC, prompt), question=text))
     if objects is not None and (isinstance(objects, str) or not all(isinstance(name, str) for name in objects)):
         raise OFAError(f"objects are a list of texts, not {objects!r}")
-    if objects:
-        ids += pipeline.tokenizer.encode(OBJECTS.format(objects=" ".join(objects[:MAX_OBJECTS])))
+    if objects is not None:
+        names = list(objects) or [""]
+        names[0], names[-1] = names[0].lstrip(), names[-1].rstrip()  # no space around the list, any within it
+        ids += pipeline.tokenizer.encode(OBJECTS.format(objects=" ".join(names[: pipeline.settings(SPEC).max_objects])))
     return [pipeline.tokenizer.vocabulary.bos, *ids, EOS]

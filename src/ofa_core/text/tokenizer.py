@@ -159,9 +159,23 @@ class Tokenizer:
         start = 0
         for match in _PROMPT_SYMBOL.finditer(text):
             if match[0] in self.vocabulary:
-                ids += [*self._encode_plain(text[start : match.start()].rstrip()), self.vocabulary.id_of(match[0])]
+                ids += [*self.encode_typed(text[start : match.start()].rstrip()), self.vocabulary.id_of(match[0])]
                 start = match.end()
-        return ids + self._encode_plain(text[start:])
+        return ids + self.encode_typed(text[start:])
+
+    def encode_typed(self, text: str) -> list[int]:
+        """Return the ids of a raw prompt: plain text, in which a bert vocabulary reads `[MASK]` and such as one."""
+        own = self.bpe.encode_typed(text) if isinstance(self.bpe, WordPiece) else self.bpe.encode(text)
+        return [self._token_of.get(token, self.vocabulary.unk) for token in own]
+
+    def begins_word(self, token: int) -> bool:
+        """Tell whether a token begins a word: it has a space in front, continues no piece, or is no text at all."""
+        own = self._own_of.get(token)
+        if own is None:
+            return True
+        if isinstance(self.bpe, WordPiece):
+            return not self.bpe.continues_word(own)
+        return self.bpe.decode([own]).startswith(" ")
 
     def encode_symbols(self, text: str) -> list[int]:
         """Return the ids of whole symbols separated by white space, `<unk>` for what is none."""

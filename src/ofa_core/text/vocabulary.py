@@ -74,7 +74,8 @@ class Vocabulary:
         """Read dict.txt.
 
         Args:
-            path: the file, one `symbol count` a line; the counts are not used.
+            path: the file, one `symbol count` a line; the counts are not used. One symbol may be empty, as in the
+                dictionary of the Chinese models; it has an id like any other.
             code_dict_size: number of image codes behind the symbols.
             num_bins: number of bins behind the codes.
             extra_tokens: names of tokens behind the bins.
@@ -91,7 +92,7 @@ class Vocabulary:
             if number == len(lines) and not line:
                 continue
             symbol, _, count = line.rstrip("\r").rpartition(" ")
-            if not symbol or not count.isdecimal():
+            if (not symbol and not line.startswith(" ")) or not count.isdecimal():
                 raise OFAError(f"{path}:{number}: expected a symbol, a space and a count, found {shown(line)}")
             if symbols.setdefault(symbol, number) != number:
                 raise OFAError(f"{path}:{number}: symbol {shown(symbol)} stands on line {symbols[symbol]} already")

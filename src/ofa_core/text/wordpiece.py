@@ -6,6 +6,7 @@ longest pieces that fit, from the left. Case, accents and white space do not com
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -16,6 +17,8 @@ from ..errors import OFAError, shown
 from ..utils.input_files import read_text_file
 
 _UNKNOWN = "[UNK]"
+#: Tokens that stand for no text; in raw prompts they may be typed.
+_SPECIAL = re.compile(r"\[(?:PAD|UNK|CLS|SEP|MASK)\]")
 _CONTINUES = "##"
 _MAX_WORD_LENGTH = 100
 
@@ -78,9 +81,26 @@ class WordPiece:
         """Name each token as dict.txt does: by itself."""
         return dict(enumerate(self._tokens))
 
+    def continues_word(self, token: int) -> bool:
+        """Tell whether a piece stands within a word."""
+        return self._tokens[token].startswith(_CONTINUES)
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, by line of vocab.txt; a word that cannot be spelled is one `[UNK]`."""
         return [token for word in bert_words(text) for token in self._spell(word)]
+
+    def encode_typed(self, text: str) -> list[int]:
+        """Return the ids of a text in which a typed `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]` or `[MASK]` is that token.
+
+        So do the original's raw prompts; texts that were lower-cased before hold none.
+        """
+        ids: list[int] = []
+        start = 0
+        for match in _SPECIAL.finditer(text):
+            if match[0] in self._ids:
+                ids += [*self.encode(text[start : match.start()]), self._ids[match[0]]]
+                start = match.end()
+        return ids + self.encode(text[start:])
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids.

@@ -11,7 +11,7 @@ from ..generation.trie import Trie
 from ..model.encoder import ImageFeatures
 from ..model.ofa import OFAModel
 from ..text.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
-from .collate import Batch, Group
+from .collate import Batch, Group, answer_mask
 from .settings import LossSettings
 
 CONTROL_IDS = (BOS, PAD, EOS, UNK)
@@ -77,11 +77,12 @@ class LossModule(nn.Module):
 
         ``step`` says whether dropping the worst losses has begun.
         """
-        features = None if batch.pixels is None else self.model.image_features(batch.pixels)
+        features = [self.model.image_features(pixels) for pixels in batch.pixels]
         loss = self.model.token_embedding.weight.new_zeros(())
         counts = torch.zeros(3, dtype=torch.long, device=loss.device)
         for group in batch.groups:
-            group_loss, group_counts = self._group(group, features, step)
+            own = features[int(group.side)] if features else None
+            group_loss, group_counts = self._group(group, own, step)
             loss, counts = loss + group_loss, counts + group_counts
         return loss, counts
 
@@ -108,7 +109,9 @@ class LossModule(nn.Module):
             images = features.select(group.pictures.clamp(min=0))
             mask = None if bool((group.pictures >= 0).all()) else group.pictures >= 0
         memory = self.model.encode(group.tokens, images, mask)
-        logits = self.model.logits(self.model.decode_states(memory, group.prefix)[real]).float()
+        codes = group.codes if bool(group.codes.any()) else None
+        states = self.model.decode_states(memory, group.prefix, code_mask=codes)
+        logits = self.model.logits(states[real]).float()
         if allowed is not None:
             logits = logits.masked_fill(~allowed, -torch.inf)
         return logits.log_softmax(-1)
@@ -123,7 +126,16 @@ class LossModule(nn.Module):
         return torch.where(is_bin, losses * self.settings.bin_weight, losses)
 
     def _allowed(self, group: Group, real: Tensor) -> Tensor | None:
-        """Mask of the tokens that may follow: [V] for a range of ids, [L, V] for a trie of answers, None for all."""
+        """Mask of the tokens that may follow: [V] for a range of ids, [L, V] for sets of answers, None for all."""
+        usual = self._usually_allowed(group, real)
+        if not bool(group.closed.any()):
+            return usual
+        own = answer_mask(group, self.model.config.vocab_size)[real]
+        closed = group.closed[:, None].expand_as(real)[real]
+        return torch.where(closed[:, None], own, own if usual is None else usual)
+
+    def _usually_allowed(self, group: Group, real: Tensor) -> Tensor | None:
+        """Mask of the tokens that the settings allow to a target without a set of answers of its own."""
         if self.answers is None:
             return None if self.allowed is None else self.allowed.to(group.target.device)
         allowed = torch.zeros(*group.target.shape, self.model.config.vocab_size, dtype=torch.bool)

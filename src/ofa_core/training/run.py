@@ -10,6 +10,7 @@ from ..config import merged
 from ..errors import OFAError
 from ..generation.trie import Trie
 from ..heads.pipeline import Pipeline
+from ..heads.tasks import fine_tuned_settings
 from ..model.ofa import OFAModel
 from ..text import Tokenizer
 from ..utils.distributed import Process, process_group
@@ -21,7 +22,7 @@ from .init import make_config, make_model
 from .losses import LossModule
 from .optim import freeze
 from .settings import TrainingSettings
-from .sources import make_source
+from .sources import answers_in, make_source
 from .trainer import Trainer
 
 
@@ -66,6 +67,9 @@ def _begin(settings: TrainingSettings) -> tuple[OFAModel, Tokenizer]:
         return make_model(settings.new_model, settings.config)
     directory = model_directory(settings.model)  # type: ignore[arg-type]  # one of both is there
     model = load_model(directory, dtype=torch.float32)
+    if settings.task is not None:
+        task = fine_tuned_settings(settings.task, model.config.task)
+        model.config = model.config.model_copy(update={"task": task})
     if settings.config:
         changed = OFAModel(make_config(merged(model.config.model_dump(), settings.config)))
         _take_over(changed, model)
@@ -85,11 +89,4 @@ def _take_over(changed: OFAModel, model: OFAModel) -> None:
 
 def _answers(settings: TrainingSettings, tokenizer: Tokenizer) -> Trie | None:
     """The tree of allowed answers."""
-    path = settings.loss.answers
-    if path is None:
-        return None
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise OFAError(f"{path} cannot be read: {error}") from None
-    return Trie([tokenizer.encode(f" {line.strip()}") for line in lines if line.strip()])
+    return None if settings.loss.answers is None else answers_in(settings.loss.answers, tokenizer)

@@ -46,6 +46,10 @@ class DataSettings(_Settings):
     columns: tuple[str, ...] | None = None
     #: Skip rows that are wrong instead of stopping at the first.
     skip_bad: bool = False
+    #: A text file of answers, one a line: each target of this source is one of them, whatever other sources have.
+    answers: Path | None = None
+    #: A directory with all_captions.txt, object.txt and type2ans.json, of which pre-training draws what does not match.
+    negatives: Path | None = None
     #: Settings that only this task has.
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -138,6 +142,9 @@ class TrainingSettings(_Settings):
     new_model: NewModelSettings | None = None
     #: The run's directory: ``log.jsonl``, ``loss.svg``, ``state.safetensors``, the models ``last`` and ``best``.
     out: Path
+    #: A task whose fine-tuning settings the model takes on (picture side, cuts, decoder prompt): a name of
+    #: :data:`ofa_core.heads.tasks.TASKS`; None keeps those that it has.
+    task: str | None = None
     data: tuple[DataSettings, ...] = Field(min_length=1)
     evaluation: tuple[EvaluationSettings, ...] = ()
     loss: LossSettings = LossSettings()
