@@ -62,8 +62,8 @@ def exactly(*tasks: str) -> list[Any]:
 
 
 @cache
-def tokenizer(kind: str) -> Tokenizer:
-    return Tokenizer.from_dir(_vocabulary(kind))
+def tokenizer(kind: str, code_dict_size: int = 8192, num_bins: int = 1000) -> Tokenizer:
+    return Tokenizer.from_dir(_vocabulary(kind), code_dict_size=code_dict_size, num_bins=num_bins)
 
 
 @cache
@@ -106,7 +106,7 @@ def pipeline_of(name: str, settings: Mapping[str, Any], kind: str) -> Pipeline:
 
 
 def make_pipeline(task: TaskSettings, kind: str = "gpt2", **dims: Any) -> Pipeline:
-    words = tokenizer(kind)
+    words = tokenizer(kind, task.code_dict_size, task.num_bins)
     config = quick_config(task=task, vocab_size=len(words), **dims)
     return Pipeline(empty_model(config), words, ImageTransform(task.image_size, task.imagenet_normalization))
 
@@ -276,8 +276,9 @@ def test_a_tree_of_answers_allows_what_it_allows_in_the_original(entry: Entry) -
     if refusal(entry):
         pytest.skip("the row is refused")
     example = teach(entry)
-    (group,) = collate([replace(example, image=None)], tokenizer(entry["bpe"]), ImageTransform(64)).groups
-    (mask,) = answer_mask(group, len(tokenizer(entry["bpe"])))
+    words = pipeline_for(entry).tokenizer
+    (group,) = collate([replace(example, image=None)], words, ImageTransform(64)).groups
+    (mask,) = answer_mask(group, len(words))
     allowed = [row.nonzero()[:, 0].tolist() for row in mask]
     expected = entry["constraint"]
     if entry["task"] in GLUE:  # the one position behind the prompt
@@ -376,7 +377,7 @@ def test_a_batch_is_put_together_as_the_originals_collater_does(entry: Entry) ->
     if any(map(refusal, entries)):
         pytest.skip("a row is refused")
     examples = [teach(one) for one in entries]
-    words = tokenizer(entries[0]["bpe"])
+    words = pipeline_for(entries[0]).tokenizer
     small = ImageTransform(64)
     batch = collate(examples, words, small)
     (group,) = batch.groups
