@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,19 @@ def test_a_pretrained_model_is_asked_without_the_caption(ofa: OFA, monkeypatch: 
         ' can image and text1 " a cat " imply text2 " the red dog "?',
         ' does the image describe " the red dog "?',
     ]
+
+
+def test_records_with_and_without_a_caption_keep_their_order(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = scripted(monkeypatch)
+    records = [record("snli_ve", id=str(number), text2="a cat" * (number % 2)) for number in range(5)]
+    samples = [
+        replace(sample, index=index) for index, one in enumerate(records) for sample in TASKS["snli_ve"].samples(one)
+    ]
+    pictures = [ofa.pipeline.prepare(picture(seed)) for seed in range(5)]
+    rows = TASKS["snli_ve"].answer(Models(ofa, ofa), pictures, samples, Settings())
+    assert [row.id for row in rows] == list("01234")
+    assert [" text1 " in row.source for row in rows] == [False, True, False, True, False]
+    assert [len(call.sources) for call in calls] == [2, 3]
 
 
 @pytest.mark.parametrize("task", [name for name, task in TEXT_TASKS.items() if task.spec.answers])

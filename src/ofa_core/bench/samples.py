@@ -101,12 +101,12 @@ def region_row(
         "score": grounding.score,
         "turns": sample.turns,
     }
-    return _row(sample, picture, pipeline, source, **(said | played))
+    return text_row(sample, picture, pipeline, source, **(said | played))
 
 
 def answer_row(sample: Sample, picture: SampleImage, pipeline: Pipeline, source: Sequence[int], answer: Answer) -> Row:
     """The row of a sample that a text was due for."""
-    return _row(
+    return text_row(
         sample,
         picture,
         pipeline,
@@ -123,11 +123,7 @@ def answer_row(sample: Sample, picture: SampleImage, pipeline: Pipeline, source:
 def text_row(
     sample: Sample, picture: SampleImage | None, pipeline: Pipeline, source: Sequence[int], **said: Any
 ) -> Row:
-    """The row of a sample that has no region, with or without a picture."""
-    return _row(sample, picture, pipeline, source, **said)
-
-
-def _row(sample: Sample, picture: SampleImage | None, pipeline: Pipeline, source: Sequence[int], **said: Any) -> Row:
+    """The row of a sample with or without a picture; ``said`` is what was due and what the model made of it."""
     return Row(
         index=sample.index,
         id=sample.id,

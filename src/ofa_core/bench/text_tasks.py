@@ -71,14 +71,21 @@ def _there(pictures: Sequence[Shown]) -> list[SampleImage]:
 
 
 def _entail(models: Models, pictures: Sequence[Shown], samples: Sequence[Sample], settings: Settings) -> list[Row]:
-    """With its caption where each record has one, as the fine-tuned models are asked; without them the others."""
+    """With the caption where a record has one, as the fine-tuned models are asked; others are asked without."""
     pipeline = models.agent.pipeline
-    texts = [sample.record.text for sample in samples]
-    asked = not entailment.CAPTION_SPEC.is_strange_to(pipeline.model.config.task)
-    captions = [sample.record.text2 for sample in samples] if asked else None
-    found = entailment.entails(pipeline, _there(pictures), texts, captions, batch_size=len(samples))
-    sources = entailment.entailment_sources(pipeline, texts, captions)
-    return _closed_rows(pipeline, pictures, samples, sources, found)
+    strange = entailment.CAPTION_SPEC.is_strange_to(pipeline.model.config.task)
+    with_caption = [bool(sample.record.text2.strip()) and not strange for sample in samples]
+    rows: list[Row] = []
+    for kind in (True, False):
+        part = [index for index, has in enumerate(with_caption) if has == kind]
+        if part:
+            chosen, shown = [samples[index] for index in part], [pictures[index] for index in part]
+            texts = [sample.record.text for sample in chosen]
+            captions = [sample.record.text2 for sample in chosen] if kind else None
+            found = entailment.entails(pipeline, _there(shown), texts, captions, batch_size=len(part))
+            sources = entailment.entailment_sources(pipeline, texts, captions)
+            rows += _closed_rows(pipeline, shown, chosen, sources, found)
+    return sorted(rows, key=lambda row: row.index)
 
 
 def _judge(

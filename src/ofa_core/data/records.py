@@ -266,52 +266,17 @@ class PicturedRow(RowPart):
     image: Annotated[bytes | None, BeforeValidator(_encoded_picture)] = None
 
 
-class _Caption(PicturedRow):
+class CaptionRow(PicturedRow):
     """A row of OFA's caption files; others have more columns."""
 
     id: Annotated[Identifier, Field(alias="uniq-id")]
     text: NonEmptyText
 
 
-class _Phrase(_Caption):
+class _Phrase(CaptionRow):
     """A row of OFA's RefCOCO files, its columns by name."""
 
     box: Annotated[Coordinates, Field(alias="region-coord")]
-
-
-def _weighed_answers(value: object) -> object:
-    """The answers of "1.0|!+yes&&0.3|!+maybe" with their weights; a text without weights is one answer."""
-    if not isinstance(value, str):
-        return value
-    pairs = [part.split("|!+", 1) if "|!+" in part else ["1", part] for part in value.split("&&")]
-    try:
-        return [(float(weight), answer) for weight, answer in pairs]
-    except ValueError:
-        raise ValueError(f"it should be weight|!+answer&&..., not {value[:60]!r}") from None
-
-
-WeighedAnswers = Annotated[
-    list[tuple[Annotated[float, Field(ge=0, le=1)], NonEmptyText]],
-    BeforeValidator(_weighed_answers),
-    Field(min_length=1),
-]
-
-
-def best_answer(answers: Sequence[tuple[float, str]]) -> tuple[float, str]:
-    """The weight and the text of the answer with the largest weight.
-
-    Of one that is given twice the later weight counts, of equal weights the first.
-    """
-    weights = {answer: weight for weight, answer in answers}
-    answer = max(weights, key=lambda one: weights[one])
-    return weights[answer], answer
-
-
-class _Question(_Caption):
-    """A row of OFA's VQA files, its columns by name."""
-
-    answers: Annotated[WeighedAnswers, Field(alias="answer")]
-    objects: Text | None = None
 
 
 # From rows to records.
@@ -400,18 +365,7 @@ def _refcoco(row: Mapping[str, Any], place: str) -> Record:
 
 
 def _caption(row: Mapping[str, Any], place: str) -> Record:
-    return with_picture(parsed(_Caption, row, place), place)
-
-
-def _vqa(row: Mapping[str, Any], place: str) -> Record:
-    data = parsed(_Question, row, place)
-    weight, answer = best_answer(data.answers)
-    return replace(with_picture(data, place), answer=answer, agreement=weight, objects=names_in(data.objects))
-
-
-def names_in(cell: str | None) -> tuple[str, ...] | None:
-    """The names of "man&&tree", of which some may be empty; no space is dropped within."""
-    return None if cell is None else tuple(cell.strip().split("&&"))
+    return with_picture(parsed(CaptionRow, row, place), place)
 
 
 def with_picture(data: PicturedRow, place: str) -> Record:
@@ -438,7 +392,6 @@ RECORDS: Mapping[Format, Callable[[Mapping[str, Any], str], Record | None]] = {
     "invig": _invig,
     "refcoco": _refcoco,
     "caption": _caption,
-    "vqa": _vqa,
 }
 
 #: The fields of a row that are looked at.
@@ -446,6 +399,5 @@ FIELDS: Mapping[Format, frozenset[str]] = {
     "guesswhat": fields_of(_Status, _Game),
     "invig": fields_of(_Dialog),
     "refcoco": fields_of(_Phrase),
-    "caption": fields_of(_Caption),
-    "vqa": fields_of(_Question),
+    "caption": fields_of(CaptionRow),
 }

@@ -5,7 +5,7 @@ Texts alone have no picture; rows without an id of their own are known by the nu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,7 @@ from ..heads.tasks import GLUE, TASKS
 from ..vision.boxes import Box
 from .records import (
     BadRow,
+    CaptionRow,
     Coordinates,
     Format,
     Identifier,
@@ -24,11 +25,8 @@ from .records import (
     Record,
     RowPart,
     Text,
-    WeighedAnswers,
-    best_answer,
     check_box,
     fields_of,
-    names_in,
     parsed,
     with_picture,
 )
@@ -45,6 +43,41 @@ def _numbers(value: object) -> object:
 
 
 Codes = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_numbers), Field(min_length=1)]
+
+
+def _weighed_answers(value: object) -> object:
+    """The answers of "1.0|!+yes&&0.3|!+maybe" with their weights; a text without weights is one answer."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.split("|!+", 1) if "|!+" in part else ["1", part] for part in value.split("&&")]
+    try:
+        return [(float(weight), answer) for weight, answer in pairs]
+    except ValueError:
+        raise ValueError(f"it should be weight|!+answer&&..., not {value[:60]!r}") from None
+
+
+WeighedAnswers = Annotated[
+    list[tuple[Annotated[float, Field(ge=0, le=1)], NonEmptyText]],
+    BeforeValidator(_weighed_answers),
+    Field(min_length=1),
+]
+
+
+def best_answer(answers: Sequence[tuple[float, str]]) -> tuple[float, str]:
+    """The weight and the text of the answer with the largest weight.
+
+    Of one that is given twice the later weight counts, of equal weights the first.
+    """
+    weights = {answer: weight for weight, answer in answers}
+    answer = max(weights, key=lambda one: weights[one])
+    return weights[answer], answer
+
+
+class _Question(CaptionRow):
+    """A row of OFA's VQA files, its columns by name."""
+
+    answers: Annotated[WeighedAnswers, Field(alias="answer")]
+    objects: Text | None = None
 
 
 class _Hypothesis(PicturedRow):
@@ -174,6 +207,17 @@ class _Things(PicturedRow):
     ]
 
 
+def _vqa(row: Mapping[str, Any], place: str) -> Record:
+    data = parsed(_Question, row, place)
+    weight, answer = best_answer(data.answers)
+    return replace(with_picture(data, place), answer=answer, agreement=weight, objects=names_in(data.objects))
+
+
+def names_in(cell: str | None) -> tuple[str, ...] | None:
+    """The names of "man&&tree", of which some may be empty; no space is dropped within."""
+    return None if cell is None else tuple(cell.strip().split("&&"))
+
+
 def _hypothesis(row: Mapping[str, Any], place: str) -> Record:
     data = parsed(_Hypothesis, row, place)
     return replace(with_picture(data, place), text2=data.caption, answer=data.label.strip())
@@ -251,6 +295,7 @@ def _detection(row: Mapping[str, Any], place: str) -> Record:
 
 
 RECORDS: Mapping[Format, Callable[[Mapping[str, Any], str], Record | None]] = {
+    "vqa": _vqa,
     "snli_ve": _hypothesis,
     "image_classify": _class,
     "image_gen": _drawing,
@@ -266,6 +311,7 @@ RECORDS: Mapping[Format, Callable[[Mapping[str, Any], str], Record | None]] = {
 }
 
 FIELDS: Mapping[Format, frozenset[str]] = {
+    "vqa": fields_of(_Question),
     "snli_ve": fields_of(_Hypothesis),
     "image_classify": fields_of(_Class),
     "image_gen": fields_of(_Drawing),

@@ -10,14 +10,15 @@ from ..errors import OFAError
 from ..heads import caption as captions
 from ..heads import grounding, oracle, questioner, vqa
 from ..heads.pipeline import Pipeline
+from ..heads.tasks import TASKS
 from ..text.dialog import Dialog
 from ..text.vocabulary import EOS
 from ..vision.boxes import Box
 from . import dialogs, language
 from .world import Scene, Split, Thing, draw, make_scene
 
-#: The prompt of the listing task, which supervises every shape of a picture at once.
-LISTING = " what are the objects in the image?"
+#: The task that supervises every shape of a picture at once.
+LISTING = TASKS["detection"]
 
 #: Kinds of phrase that come first.
 NAMED = ("name", "partial")
@@ -52,7 +53,7 @@ def listing(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
     target: list[int] = []
     for thing in language.from_left_to_right(scene):
         target += region_target(pipeline, codec, thing.box, scene.size, thing.name)[:-1]
-    return pipeline.encode(LISTING), [*target, EOS]
+    return pipeline.encode(pipeline.prompt(LISTING, None)), [*target, EOS]
 
 
 def region(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
