@@ -28,7 +28,7 @@ lint: $(VENV)/installed
 fuzz: $(VENV)/installed
 	$(BIN)/python scripts/fuzz.py $(FUZZ)
 
-# Training runs and benchmarks, killed at 20 random moments each, that go on: as in docs/reliability-kills.md.
+# Training runs and benchmarks, killed at 20 random moments each, that go on: as in docs/reliability.md.
 kill: $(VENV)/installed
 	$(BIN)/python scripts/kill_runs.py --kills 20
 

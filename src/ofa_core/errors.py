@@ -21,7 +21,8 @@ class OFAError(ValueError):
     """Base of every error this project raises about its input."""
 
     def __str__(self) -> str:
-        return shortened(super().__str__(), MAX_MESSAGE)
+        message = super().__str__()
+        return message if len(message) <= MAX_MESSAGE else shortened(message, MAX_MESSAGE)
 
 
 class CheckpointError(OFAError):
