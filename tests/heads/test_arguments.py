@@ -381,7 +381,7 @@ def test_what_cannot_be_answered_is_skipped_where_that_is_asked(
         assert found[1] is None
         assert_same([found[0], found[2]], [expected[0], expected[2]])
     if "text" in case.each:
-        texts = {**case.each, "text": [TEXTS[0], " ", TEXTS[2]]}
+        texts = {**case.each, "text": [case.each["text"][0], " ", case.each["text"][2]]}
         given = {"image": images} if case.image else {}
         with pytest.warns(UserWarning, match="^sample 1 was skipped: "):
             found = getattr(ofa, case.method)(**given, **texts, **case.same, on_error="skip")

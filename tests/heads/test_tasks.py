@@ -64,7 +64,7 @@ def test_what_a_user_asks_for_counts_before_the_table(monkeypatch: pytest.Monkey
 )
 def test_a_pretrained_model_sees_at_the_side_of_the_zero_shot_script(method: str, side: int) -> None:
     """A look that was made at the model's own side is taken anew at the other."""
-    ofa = ofa_of(PRETRAINING)
+    ofa = ofa_of(PRETRAINING, max_image_size=512)
     sides = []
     whole = ofa.model.image_features
 

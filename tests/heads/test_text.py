@@ -8,7 +8,7 @@ import pytest
 from reference import assert_same, picture, scripted
 
 from ofa_core import OFA, OFAError, Text, Tokenizer
-from ofa_core.heads.caption import REGION_PROMPTS
+from ofa_core.heads.caption import REGION_SPEC
 from ofa_core.heads.grounding import refcoco_codec
 from ofa_core.text import small_vocabulary_dir
 
@@ -182,7 +182,7 @@ def test_symbols_that_stand_alone_are_read_as_the_original_reads_its_prompts(
     box, size = (10, 12, 40, 30), (90, 60)
     ofa.describe_region(picture(0, *size[::-1]), box)
     bins = refcoco_codec(ofa.pipeline).encode(box, size)
-    prompt = REGION_PROMPTS["gpt2"]
+    prompt = REGION_SPEC.prompt("gpt2")
     for space in (" ", "  ", "\n"):
         ofa.generate(prompt + "".join(f"{space}<bin_{number}>" for number in bins), picture(0))
     assert all(call.sources == calls[0].sources for call in calls)

@@ -93,7 +93,8 @@ def source_of(task: str, data: Path, ofa: OFA) -> Source:
 
 
 def ofa_with(**task: Any) -> OFA:
-    return lively_ofa(task=TaskSettings(image_size=64, max_image_size=64, code_dict_size=0, **task))
+    settings: dict[str, Any] = {"image_size": 64, "max_image_size": 64, "code_dict_size": 0} | task
+    return lively_ofa(task=TaskSettings(**settings))
 
 
 def region(ofa: OFA) -> str:
@@ -259,7 +260,7 @@ def test_codes_that_the_model_has_not_are_refused(data: Path) -> None:
 
 
 def test_objects_on_a_piece_of_the_picture_are_learned_with_their_boxes(data: Path) -> None:
-    ofa = ofa_with()
+    ofa = ofa_with(max_image_size=512)
     (example,) = source_of("pretrain_detection", data, ofa).examples(0)
     bins = TOKENIZER.vocabulary.bin_of
     assert [bins(token) is not None for token in example.target[:4]] == [True] * 4
