@@ -25,7 +25,7 @@ from ofa_core.text.bpe import ByteLevelBPE, byte_symbols, read_merges
 from ofa_core.text.vocabulary import UNK, Vocabulary
 from ofa_core.utils.input_files import parse_json, read_text_file
 
-from .infer_config import UNUSED, arguments_of, task_of
+from .infer_config import PROMPTS, UNUSED, arguments_of, task_of
 from .names import DROPPED, FAIRSEQ, TIED, NameMap
 
 # --- names of the state dict -----------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def arguments_from_huggingface(config: Mapping[str, Any]) -> tuple[dict[str, Any
                 f"config.json has {name}={shown(told[name])}, which is not supported; OFA has {value!r}"
             )
     args = {argument: told[name] for name, those in _SETTINGS.items() if name in told for argument in those}
-    args |= {name: told[name] for name in _SAME if name in told}
+    args |= {name: told[name] for name in (*_SAME, PROMPTS) if name in told}
     if "scale_embedding" in told:
         args["no_scale_embedding"] = not told["scale_embedding"]
     # Here the decoder adds positions only where the encoder does; fairseq's looks at disable_entangle alone.
@@ -176,7 +176,7 @@ def config_to_huggingface(config: OFAConfig) -> dict[str, Any]:
         )
     args = arguments_of(config)
     settings = {name: args[those[0]] for name, those in _SETTINGS.items() if len({args[a] for a in those}) == 1}
-    settings |= {name: args[name] for name in (*_SAME, "disable_entangle")}
+    settings |= {name: args.get(name) for name in (*_SAME, "disable_entangle", PROMPTS)}
     task = task_of(config)
     settings |= {name: task[name] for name in _TASK} | {"task": task["_name"]}
     ids = {"bos_token_id": Vocabulary.bos, "pad_token_id": Vocabulary.pad, "eos_token_id": Vocabulary.eos}

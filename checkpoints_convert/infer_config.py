@@ -99,6 +99,9 @@ UNUSED: dict[str, Any] = {
     "offload_activations": False,
 }
 
+#: The argument of ours that holds :attr:`TaskSettings.prompts`, where a model has any.
+PROMPTS = "prompts"
+
 #: Stored task settings -> our field. A value of None means that the task leaves it at its default.
 _TASK: dict[str, str] = {
     "_name": "name",
@@ -143,7 +146,8 @@ def config_from_fairseq(
                     raise CheckpointError(
                         f"the stored argument {argument}={shown(args[argument])} makes no sense"
                     ) from None
-        config = OFAConfig(**fields, task=task_settings(args if task is None else task))
+        settings = task_settings(args if task is None else task).model_dump() | {PROMPTS: args.get(PROMPTS) or {}}
+        config = OFAConfig(**fields, task=TaskSettings.model_validate(settings))
     except ValidationError as error:
         problem = first_problem(error, "sizes do not fit together", show_input=True)
         raise CheckpointError(f"the checkpoint's {problem}") from None
@@ -172,16 +176,20 @@ def arguments_of(config: OFAConfig) -> dict[str, Any]:
             args[f"{side}_prompt_length"] = prompt.length
             args[f"{side}_prompt_projection"] = prompt.projection_dim is not None
             args[f"{side}_prompt_dim"] = prompt.projection_dim
-    return args | {
-        "arch": "ofa_base",
-        "decoder_input_dim": config.embed_dim,
-        "decoder_output_dim": config.embed_dim,
-        "resnet_type": depths.get(config.stem_depths),
-        "adapter_dim": config.adapter_dim,
-        "pooler_classifier": "mlp",
-        "max_source_positions": config.max_source_positions,
-        "max_target_positions": config.max_target_positions,
-    }
+    return (
+        args
+        | {
+            "arch": "ofa_base",
+            "decoder_input_dim": config.embed_dim,
+            "decoder_output_dim": config.embed_dim,
+            "resnet_type": depths.get(config.stem_depths),
+            "adapter_dim": config.adapter_dim,
+            "pooler_classifier": "mlp",
+            "max_source_positions": config.max_source_positions,
+            "max_target_positions": config.max_target_positions,
+        }
+        | ({PROMPTS: config.task.prompts} if config.task.prompts else {})
+    )
 
 
 def task_of(config: OFAConfig) -> dict[str, Any]:

@@ -170,6 +170,8 @@ class TaskSettings(_Frozen):
     #: Text tokens kept of a source and of a target.
     max_source_tokens: int = Field(default=128, gt=0)
     max_target_tokens: int = Field(default=30, gt=0)
+    #: Prompts that it was trained with instead of the original's, by the names of tasks.
+    prompts: dict[str, str] = Field(default_factory=dict)
 
 
 class TaskChanges(TypedDict, total=False):
@@ -187,6 +189,7 @@ class TaskChanges(TypedDict, total=False):
     imagenet_normalization: bool
     max_source_tokens: int
     max_target_tokens: int
+    prompts: dict[str, str]
 
 
 class OFAConfig(_Frozen):

@@ -170,6 +170,7 @@ SWITCHED: dict[str, dict[str, Any]] = {
             imagenet_normalization=True,
             max_source_tokens=80,
             max_target_tokens=20,
+            prompts={"caption": " what is it?"},
         )
     },
 }

@@ -223,6 +223,20 @@ def test_the_way_there_and_back_is_exact(tmp_path: Path, to: str, dtype: torch.d
     assert load_config(tmp_path / "back").model_dump(exclude={"task"}) == CONFIG.model_dump(exclude={"task"})
 
 
+@pytest.mark.parametrize("to", ["fairseq", "hf"])
+def test_prompts_of_its_own_go_there_and_back(tmp_path: Path, to: str) -> None:
+    directory = tmp_path / "first"
+    converted(without_average(tmp_path), directory, bpe_dir=small_vocabulary_dir())
+    config = load_config(directory)
+    prompts = {"caption": " what is it?"}
+    own = config.model_copy(update={"task": config.task.model_copy(update={"prompts": prompts})})
+    (directory / "config.json").write_text(own.model_dump_json())
+    (directory / "SHA256SUMS").unlink()
+    export(directory, tmp_path / "there", to)
+    converted(tmp_path / "there", tmp_path / "back", bpe_dir=None if to == "hf" else small_vocabulary_dir())
+    assert load_config(tmp_path / "back").task.prompts == prompts
+
+
 def test_an_export_writes_over_nothing(tmp_path: Path, capsys: Any) -> None:
     directory = our_directory(tmp_path)
     assert main([str(directory), str(tmp_path / "x.pt"), "--to", "fairseq"]) == 2

@@ -15,7 +15,6 @@ from ofa_core.cli.main import main
 from ofa_core.demo.dialogs import closed_dialog
 from ofa_core.demo.language import PHRASES, phrase, region_caption
 from ofa_core.demo.world import draw, make_scene
-from ofa_core.heads.caption import REGION_SPEC
 from ofa_core.vision.boxes import box_iou
 
 #: The least shares that must be right: well below the published figures, far above chance.
@@ -64,9 +63,8 @@ def test_it_finds_what_phrases_describe(demo: OFA, kinds: tuple[str, ...], least
 
 def test_it_names_what_regions_show(demo: OFA) -> None:
     things = [Random(number).choice(scene.things) for number, scene in enumerate(SCENES)]
-    prompt = REGION_SPEC.prompts["gpt2"].replace("  ", " ")  # it was trained with one space at the start
     pictures, boxes = [draw(scene) for scene in SCENES], [thing.box for thing in things]
-    said = demo.describe_region(pictures, boxes, num_beams=1, prompt=prompt)
+    said = demo.describe_region(pictures, boxes, num_beams=1)
     right = [text.text == region_caption(thing) for text, thing in zip(said, things, strict=True)]
     assert sum(right) / len(right) >= REGIONS
 

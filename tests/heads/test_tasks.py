@@ -131,3 +131,19 @@ def test_known_names_are_those_of_the_table() -> None:
     assert PRETRAINING in KNOWN_NAMES
     assert {"vqa_gen", "refcoco", "caption", "snli_ve", "gigaword", "ocr", *GLUE} <= KNOWN_NAMES
     assert "ofa" not in KNOWN_NAMES
+
+
+def test_a_model_may_have_prompts_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = scripted(monkeypatch, [EOS])
+    ofa = ofa_of("refcoco", prompts={"caption": " what is this?", "refcoco": " find {caption}"})
+    encode = ofa.tokenizer.encode
+    ofa.caption(picture(0))
+    ofa.ground(picture(0), "It")
+    ofa.caption(picture(0), prompt=" given")
+    asked = [" what is this?", " find it", " given"]
+    assert [call.sources[0][1:-1] for call in calls] == [encode(text) for text in asked]
+
+
+def test_prompts_of_no_task_are_refused() -> None:
+    with pytest.raises(OFAError, match=r"^there is no task 'captions'; there are .*caption"):
+        ofa_of("refcoco", prompts={"captions": " what is this?"})

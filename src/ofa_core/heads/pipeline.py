@@ -27,7 +27,7 @@ from ..text import Tokenizer
 from ..utils.progress import progress
 from ..vision.images import ImageLike, check_image, image_size, readable_again
 from ..vision.transform import ImageTransform
-from .tasks import TaskSpec
+from .tasks import TaskSpec, spec_of
 
 
 class OpenedImage:
@@ -125,6 +125,11 @@ class Pipeline:
     #: True for a bar that tells how far a call has come.
     progress: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse prompts of tasks that there are not."""
+        for name in self.model.config.task.prompts:
+            spec_of(name)
+
     def settings(self, spec: TaskSpec) -> TaskSettings:
         """The settings under which this model does a task."""
         return spec.settings(self.model.config.task)
@@ -206,8 +211,10 @@ class Pipeline:
         return [p if isinstance(p, EncodedImage) else EncodedImage(features[id(p)], p) for p in pictures]
 
     def prompt(self, spec: TaskSpec, given: str | None) -> str:
-        """The ``given`` prompt, or the task's in the model's language."""
-        return spec.prompt(self.tokenizer.kind) if given is None else given
+        """The ``given`` prompt, or that of the model's settings, or the task's in the model's language."""
+        if given is not None:
+            return given
+        return self.model.config.task.prompts.get(spec.name) or spec.prompt(self.tokenizer.kind)
 
     def decoder_prompt(self, spec: TaskSpec, given: DecoderPrompt | None = None) -> DecoderPrompt:
         """The decoder prompt ``given``, or the one the checkpoint was trained with, or the task's."""

@@ -25,7 +25,8 @@ def check_files(settings: TrainingSettings) -> None:
         OFAError: a file is missing, of another kind or damaged, or holds nothing that can be used.
     """
     new = settings.new_model
-    for path in (settings.loss.answers, None if new is None else new.stem):
+    of_data = [path for data in settings.data for path in (data.answers, data.negatives)]
+    for path in (settings.loss.answers, None if new is None else new.stem, *of_data):
         if path is not None and not path.exists():
             raise OFAError(f"{path} does not exist")
     for data in settings.data:
@@ -42,7 +43,7 @@ def _check_source(data: DataSettings) -> None:
     on_bad = bad.append if data.skip_bad else None
     with Images.open(data.images, data.allow_outside) as images:
         records = read_records(lesson.format, path, columns=data.columns, on_bad=on_bad)
-        if not _has_picture(images, records, bad, skip_bad=data.skip_bad):
+        if not _holds_one(images, records, bad, skip_bad=data.skip_bad):
             raise _nothing(path, "holds no rows to learn from", bad)
 
 
@@ -53,18 +54,19 @@ def _check_benchmark(benchmark: EvaluationSettings) -> None:
     data = DataFiles(benchmark.path, benchmark.images)
     with Images.open(benchmark.images, benchmark.allow_outside) as images:
         samples = read_samples(TASKS[benchmark.task], data, benchmark.limit, bad.append)
-        found = _has_picture(images, (sample.record for sample in samples), bad, skip_bad=True)
+        found = _holds_one(images, (sample.record for sample in samples), bad, skip_bad=True)
         for _ in samples:  # a file that is damaged further on
             pass
     if not found:
         raise _nothing(benchmark.path, f"holds no sample of {benchmark.task} that can be used", bad)
 
 
-def _has_picture(images: Images, records: Iterator[Record], bad: list[OFAError], *, skip_bad: bool) -> bool:
-    """Read on until a picture can be used; the first must be, unless bad ones are skipped."""
+def _holds_one(images: Images, records: Iterator[Record], bad: list[OFAError], *, skip_bad: bool) -> bool:
+    """Read on until a row and its picture can be used; the first must be, unless bad ones are skipped."""
     for record in records:
         try:
-            images.load(record)
+            if record.has_picture:
+                images.load(record)
         except OFAError as error:
             if not skip_bad:
                 raise
