@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import OFAError, shown
-from ..metrics import Floats
+from ..metrics import Booleans, Floats
 
 
 def box_array(boxes: npt.ArrayLike, name: str) -> Floats:
@@ -41,7 +41,7 @@ def number_array(numbers: npt.ArrayLike, count: int, name: str) -> Floats:
     return array
 
 
-def in_order(boxes: Floats) -> npt.NDArray[np.bool_]:
+def in_order(boxes: Floats) -> Booleans:
     """Tell which boxes [N, 4] have no corner on the wrong side of the other."""
-    ordered: npt.NDArray[np.bool_] = (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
-    return ordered
+    ordered: Booleans = np.asarray(boxes[:, 2:] >= boxes[:, :2])
+    return ordered[:, 0] & ordered[:, 1]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ...heads.box_codec import INVIG_RANGE
@@ -41,7 +41,7 @@ def boxes_of_text(text: str, *, strict: bool = False) -> Floats:
     return np.clip(np.array(bins, dtype=np.float64).reshape(-1, 4) / NUM_BINS, *INVIG_RANGE)
 
 
-def text_of_box(box: npt.ArrayLike) -> str:
+def text_of_box(box: Sequence[float]) -> str:
     """Spell a box (x0, y0, x1, y1) in fractions of the sides, as models are taught to.
 
     Raises:

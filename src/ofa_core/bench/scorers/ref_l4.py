@@ -29,8 +29,8 @@ class RefL4Scorer:
     Args:
         class_names: new names for some of the classes, under which several may fall together. The published evaluation
             renames the classes that come from RefCOCO (``refcoco_17``) to those of Objects365 that they equal
-            (``o365_140``); its 80 names stand in the benchmark's repository (JierunChen/Ref-L4, ``ref_l4/evaluation.py``)
-            and are handed in. Without them there is no class mean, since it would not be the published one.
+            (``o365_140``); its 80 names stand in the benchmark's repository (JierunChen/Ref-L4, ``evaluation.py``) and
+            are handed in. Without them there is no class mean, since it would not be the published one.
     """
 
     def __init__(self, class_names: Mapping[str, str] | None = None) -> None:
