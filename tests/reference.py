@@ -59,6 +59,12 @@ def golden(name: str) -> Any:
     return json.loads(golden_path(name).read_text())
 
 
+def metric_golden(name: str) -> Any:
+    """References of a published scorer, which stand in a folder of their own or beside the others."""
+    places = (GOLDEN / "metrics" / name, GOLDEN / name, OWN_GOLDEN / "metrics" / name)
+    return json.loads(next(path for path in places if path.is_file()).read_text(encoding="utf-8"))
+
+
 def golden_arrays(name: str) -> dict[str, Tensor]:
     with np.load(golden_path(name)) as file:
         return {key: torch.from_numpy(file[key]) for key in file.files}

@@ -1,0 +1,216 @@
+"""COCO's average precision and recall of detected boxes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import OFAError, shown
+from ..metrics import Booleans, Floats
+from .box_arrays import box_array, number_array
+
+#: IoU from which a detection counts, and recalls at which precision is read.
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+#: Areas in pixels, both ends included.
+AREAS = {"": (0.0, 1e10), "s": (0.0, 1024.0), "m": (1024.0, 9216.0), "l": (9216.0, 1e10)}
+#: Detections of a picture and class that are looked at, those of the highest scores.
+MAX_DETECTIONS = 100
+#: Numbers of detections at which recall is reported.
+RECALL_AT = (1, 10, 100)
+
+# A perfect overlap may be rounded down.
+_LEAST = np.minimum(THRESHOLDS, 1 - 1e-10)
+_LOW, _HIGH = np.array(list(AREAS.values())).T
+#: The class of everything where classes are ignored.
+_ANY = 0
+
+
+@dataclass(frozen=True)
+class _Matched:
+    """The detections of one picture and class, the best first, and how many truths there were to find."""
+
+    scores: Floats
+    #: By area and threshold, [A, T, D]: found a truth; counts neither way.
+    found: Booleans
+    ignored: Booleans
+    #: Truths that count, by area, [A].
+    truths: npt.NDArray[np.int64]
+
+
+class DetectionScorer:
+    """COCO's twelve numbers, AP to ARl.
+
+    Boxes are (left, top, width, height) in pixels, as COCO's files have them; areas of corners would be rounded.
+
+    Args:
+        classes: the classes that count; None counts all. A class that no truth is of never counts.
+        ignore_class: take all boxes for one class, to see how well things are found whatever they are called.
+    """
+
+    def __init__(self, classes: Collection[int] | None = None, *, ignore_class: bool = False) -> None:
+        self._classes = None if classes is None else frozenset(classes)
+        self._ignore_class = ignore_class
+        self._matched: dict[int, dict[int, _Matched]] = defaultdict(dict)
+        self._pictures: set[int] = set()
+
+    def add(
+        self,
+        picture: int,
+        truths: npt.ArrayLike,
+        truth_classes: Sequence[int],
+        found: npt.ArrayLike,
+        found_classes: Sequence[int],
+        scores: npt.ArrayLike,
+        areas: npt.ArrayLike | None = None,
+        crowd: Sequence[bool] | None = None,
+    ) -> None:
+        """Take in a picture.
+
+        Args:
+            picture: its number, which orders detections of equal scores; given once.
+            truths: boxes [N, 4] to be found.
+            truth_classes: their classes [N].
+            found: detected boxes [M, 4].
+            found_classes: their classes [M].
+            scores: their scores [M].
+            areas: the truths' areas [N] in pixels, such as those of their outlines; by default those of the boxes.
+            crowd: which truths [N] are groups: many detections may lie in one, and none has to.
+
+        Raises:
+            OFAError: these are no boxes, not one number a box, or the picture was given before.
+        """
+        if picture in self._pictures:
+            raise OFAError(f"picture {picture} was given before")
+        wanted, boxes = box_array(truths, "truths"), box_array(found, "found boxes")
+        sizes = wanted[:, 2] * wanted[:, 3] if areas is None else number_array(areas, len(wanted), "areas")
+        groups = np.zeros(len(wanted)) if crowd is None else number_array(crowd, len(wanted), "crowd flags")
+        certainties = number_array(scores, len(boxes), "scores")
+        truth_kinds = _classes(truth_classes, len(wanted), "truth classes")
+        found_kinds = _classes(found_classes, len(boxes), "found classes")
+        self._pictures.add(picture)
+        for label, (those, these) in self._places(truth_kinds, found_kinds).items():
+            these = these[np.argsort(-certainties[these], kind="stable")][:MAX_DETECTIONS]
+            self._matched[label][picture] = _match(
+                wanted[those], sizes[those], groups[those] > 0, boxes[these], certainties[these]
+            )
+
+    def _places(self, truths: npt.NDArray[np.int64], found: npt.NDArray[np.int64]) -> _Places:
+        """The places of each class's truths and detections, in the order of the lists."""
+        labels = sorted({*truths.tolist(), *found.tolist()})
+        labels = [label for label in labels if self._classes is None or label in self._classes]
+        places = {label: (np.flatnonzero(truths == label), np.flatnonzero(found == label)) for label in labels}
+        if not self._ignore_class or not places:
+            return places
+        those, these = zip(*places.values(), strict=True)
+        return {_ANY: (np.concatenate(those), np.concatenate(these))}  # one class behind the other
+
+    def result(self) -> dict[str, float]:
+        """COCO's twelve numbers by their names; -1 where there was nothing to find, as published."""
+        precision, recall = self._curves()
+        scores = {"AP": _mean(precision[:, 0]), "AP50": _mean(precision[:, 0, 0]), "AP75": _mean(precision[:, 0, 5])}
+        scores |= {f"AP{area}": _mean(precision[:, place]) for place, area in enumerate(AREAS) if area}
+        scores |= {f"AR{count}": _mean(recall[:, 0, :, place]) for place, count in enumerate(RECALL_AT)}
+        return scores | {f"AR{area}": _mean(recall[:, place, :, -1]) for place, area in enumerate(AREAS) if area}
+
+    def by_class(self) -> dict[int, dict[str, float]]:
+        """``AP`` and ``AP50`` of each class that a truth is of."""
+        labels = sorted(self._matched)
+        precision, _ = self._curves()
+        rows = {label: precision[place, 0] for place, label in enumerate(labels)}
+        return {
+            label: {"AP": _mean(row), "AP50": _mean(row[0])} for label, row in rows.items() if row.max(initial=-1) > -1
+        }
+
+    def _curves(self) -> tuple[Floats, Floats]:
+        """Precision [K, A, T, R] and recall [K, A, T, numbers of detections] of each class, -1 without a truth."""
+        shape = (len(self._matched), len(AREAS), len(THRESHOLDS))
+        precision, recall = np.full((*shape, len(RECALLS)), -1.0), np.full((*shape, len(RECALL_AT)), -1.0)
+        for place, label in enumerate(sorted(self._matched)):
+            pictures = [matched for _, matched in sorted(self._matched[label].items())]
+            for last, count in enumerate(RECALL_AT):
+                precision[place], recall[place, ..., last] = _curve(pictures, count)
+        return precision, recall  # the precision at the most detections
+
+
+#: By class: places of its truths and of its detections.
+_Places = dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
+
+
+def _classes(labels: Sequence[int], count: int, name: str) -> npt.NDArray[np.int64]:
+    array = number_array(labels, count, name)
+    if (array != np.round(array)).any():
+        raise OFAError(f"{name} are whole numbers, not {shown(labels)}")
+    return array.astype(np.int64)
+
+
+def coco_iou(found: Floats, truths: Floats, crowd: Booleans) -> Floats:
+    """Overlaps [M, N] of boxes (left, top, width, height); with a crowd, over the area of the detection."""
+    ends, others = found[:, None, :2] + found[:, None, 2:], truths[None, :, :2] + truths[None, :, 2:]
+    sides = np.minimum(ends, others) - np.maximum(found[:, None, :2], truths[None, :, :2])
+    shared = np.where((sides > 0).all(axis=-1), sides[..., 0] * sides[..., 1], 0.0)
+    area, other = (found[:, 2] * found[:, 3])[:, None], (truths[:, 2] * truths[:, 3])[None]
+    whole = np.where(crowd[None], area, area + other - shared)
+    return np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0)
+
+
+def _match(truths: Floats, areas: Floats, crowd: Booleans, found: Floats, scores: Floats) -> _Matched:
+    """Give each detection, the best first, the truth that it overlaps most: [A, T, ...] at once."""
+    outside = (areas[None] < _LOW[:, None]) | (areas[None] > _HIGH[:, None])
+    optional = outside | crowd[None]  # [A, N]: may be found, need not be
+    shape = (len(AREAS), len(THRESHOLDS), len(found))
+    hit, ignored = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    if len(truths):
+        free = np.ones((*shape[:2], len(truths)), dtype=bool)
+        for place, overlaps in enumerate(coco_iou(found, truths, crowd)):
+            if not (overlaps >= _LEAST[0]).any():
+                continue
+            fits = free & (overlaps >= _LEAST[:, None])
+            due = fits & ~optional[:, None]
+            fits = np.where(due.any(axis=-1, keepdims=True), due, fits)  # one that has to be found comes first
+            best = _last_largest(np.where(fits, overlaps, -1.0))
+            hit[..., place] = fits.any(axis=-1)
+            ignored[..., place] = hit[..., place] & np.take_along_axis(optional, best, axis=-1)
+            area, threshold = np.nonzero(hit[..., place])
+            taken = best[area, threshold]
+            free[area, threshold, taken] = crowd[taken]
+    size = found[:, 2] * found[:, 3]
+    wrong_size = (size[None] < _LOW[:, None]) | (size[None] > _HIGH[:, None])
+    return _Matched(scores, hit, ignored | (~hit & wrong_size[:, None]), (~optional).sum(axis=-1))
+
+
+def _last_largest(values: Floats) -> npt.NDArray[np.int64]:
+    """Places of the largest values along the last axis; of equal ones, the last."""
+    places: npt.NDArray[np.int64] = values.shape[-1] - 1 - np.argmax(values[..., ::-1], axis=-1)
+    return places
+
+
+def _curve(pictures: Sequence[_Matched], count: int) -> tuple[Floats, Floats]:
+    """Precision [A, T, R] and recall [A, T] of one class by the ``count`` best detections of each picture."""
+    truths = np.sum([picture.truths for picture in pictures], axis=0)
+    scores = np.concatenate([picture.scores[:count] for picture in pictures])
+    order = np.argsort(-scores, kind="stable")
+    hit = np.concatenate([picture.found[..., :count] for picture in pictures], axis=-1)[..., order]
+    counted = ~np.concatenate([picture.ignored[..., :count] for picture in pictures], axis=-1)[..., order]
+    right, wrong = np.cumsum(hit & counted, axis=-1), np.cumsum(~hit & counted, axis=-1)
+    precision = np.full((*hit.shape[:2], len(RECALLS)), -1.0)
+    recall = np.full(hit.shape[:2], -1.0)
+    for area in np.flatnonzero(truths):
+        recalls = right[area] / truths[area]
+        shares = right[area] / (right[area] + wrong[area] + np.spacing(1))
+        envelope = np.maximum.accumulate(shares[:, ::-1], axis=-1)[:, ::-1]
+        recall[area] = recalls[:, -1] if len(scores) else 0.0
+        for row, (reached, best) in enumerate(zip(recalls, envelope, strict=True)):
+            places = np.searchsorted(reached, RECALLS, side="left")
+            precision[area, row] = np.append(best, 0.0)[places]  # 0 beyond what is reached
+    return precision, recall
+
+
+def _mean(values: Floats) -> float:
+    """The mean of what there was something to find for."""
+    present = values[values > -1]
+    return float(present.mean()) if present.size else -1.0
