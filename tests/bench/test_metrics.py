@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from reference import metric_golden
 
 from ofa_core import BoxCodec, OFAError
 from ofa_core.bench import metrics
@@ -22,6 +23,7 @@ from ofa_core.bench.metrics import (
     scores_of,
     size_class,
 )
+from ofa_core.bench.scorers.invig import InvigScorer, boxes_of_text
 from ofa_core.heads.box_codec import Box
 
 # Boxes
@@ -83,7 +85,9 @@ def test_invig_compares_with_what_the_bins_of_the_target_say() -> None:
     read = codec.decode(codec.encode(box, size), size)
     assert read is not None
     assert scored_iou(box, read, size, "invig") == 1.0
-    assert scored_iou(box, box, size, "invig") == pair_iou(read, box, "invig") < 1.0
+    in_pixels = pair_iou(read, box, "invig")
+    assert in_pixels < 1.0
+    assert scored_iou(box, box, size, "invig") == pytest.approx(in_pixels, abs=1e-12)  # computed in fractions
     assert scored_iou(box, box, size, "refcoco") == pytest.approx(1.0)
 
 
@@ -277,3 +281,27 @@ def test_a_better_model_has_a_better_f1() -> None:
     change = metrics.paired_differences(*columns)
     assert change["f1"].significant
     assert change["matthews"].low > 0.2
+
+
+#: Sizes of pictures whose sides are no powers of two, so that fractions are rounded on their way through pixels.
+SIZES_OF_PICTURES = [(640, 480), (333, 500), (1024, 683), (97, 1361)]
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("size", SIZES_OF_PICTURES, ids=str)
+def test_invig_boxes_in_pixels_are_scored_as_the_published_texts_are_on_ties_too(size: tuple[int, int]) -> None:
+    codec, sides = BoxCodec("invig"), np.array(size * 2)
+    ious, published = [], []
+    for found, target in metric_golden("tio_boxes.json")["grounding"]["pairs_predicted_target"]:
+        wanted, said = boxes_of_text(target), boxes_of_text(found)[-1]
+        bins = (wanted[0] * 1000).round()
+        box = tuple((bins / 999 * sides).tolist())
+        if len(wanted) > 1 or bins.max() > 998 or not (wanted[0, 2:] > wanted[0, :2]).all():
+            continue  # no row of a benchmark is like it
+        assert codec.encode(box, size) == bins.tolist()
+        ious.append(scored_iou(box, tuple((said * sides).tolist()), size, "invig"))
+        published.append(InvigScorer().add(target, found))
+    assert len(ious) > 100
+    assert ious == published
+    scorer_hits = [[iou > limit for iou in published] for limit in metrics.TIO_THRESHOLDS]
+    assert [hits(np.array(ious), limit, "invig").tolist() for limit in metrics.THRESHOLDS] == scorer_hits

@@ -12,7 +12,7 @@ from ..errors import OFAError
 from ..heads.box_codec import BoxCodec
 from ..text.dialog import AGENT
 from ..vision.boxes import Box
-from .metrics import LABELS, pair_iou
+from .metrics import LABELS, UNIT, pair_iou
 from .results import Header, Row, iter_rows
 from .summary import task_scores
 
@@ -133,7 +133,7 @@ def _row(path: Path, task: str, index: int, number: int, values: dict[str, objec
             box, found = _box(codec, target), _box(codec, output)
             if box is None:
                 raise OFAError(f"text_output is {target!r}; it should hold four bins for the task {task}")
-            iou = pair_iou(box, found, scores.convention)
+            iou = _iou(codec, target, output)
     except OFAError as error:
         raise OFAError(f"{path}:{number}: {error}") from None
     return Row(
@@ -152,8 +152,15 @@ def _row(path: Path, task: str, index: int, number: int, values: dict[str, objec
     )
 
 
-def _box(codec: BoxCodec, text: str) -> Box | None:
-    return codec.decode(bins_of(text), UNKNOWN_SIZE)
+def _box(codec: BoxCodec, text: str, size: tuple[int, int] = UNKNOWN_SIZE) -> Box | None:
+    return codec.decode(bins_of(text), size)
+
+
+def _iou(codec: BoxCodec, target: str, output: str) -> float:
+    """IoU of the boxes in two texts, of which the first has one; in fractions where the published scorer has those."""
+    size = UNIT if codec.convention == "invig" else UNKNOWN_SIZE
+    box = _box(codec, target, size)
+    return 0.0 if box is None else pair_iou(box, _box(codec, output, size), codec.convention)
 
 
 def _pairs(source: object) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,8 @@ Booleans: TypeAlias = npt.NDArray[np.bool_]
 
 #: IoU above which a box counts, for the curve that papers print.
 THRESHOLDS = tuple(tenths / 10 for tenths in range(1, 10))
+#: The same as TiO's scorer has them, ``numpy.arange(0.1, 1.0, 0.1)``: 0.3 and 0.7 are a bit more, which decides ties.
+TIO_THRESHOLDS = tuple(np.arange(0.1, 1.0, 0.1).tolist())
 #: The threshold of the headline figure.
 HEADLINE_THRESHOLD = 0.5
 
@@ -29,6 +31,10 @@ RESAMPLES, SEED = 1000, 0
 CONFIDENCE = 0.95
 #: Samples drawn at a time: 32 MB of indices.
 _DRAWN_AT_ONCE = 1 << 22
+
+_TIO_THRESHOLD = dict(zip(THRESHOLDS, TIO_THRESHOLDS, strict=True))
+#: The size of a picture whose boxes are in fractions, and the rounding of a fraction that was pixels in between.
+UNIT, ROUNDING = (1, 1), 1e-12
 
 #: Upper bounds of a box's area in pixels of the original picture, as in COCO; larger ones are ``large``.
 SIZE_LIMITS = {"small": 32.0**2, "medium": 96.0**2}
@@ -76,23 +82,36 @@ def scored_iou(
 ) -> float:
     """IoU of the target ``box`` with what was ``found`` (or None), in pixels of a picture of ``size``, as it is scored.
 
-    ``refcoco`` compares with the box itself. ``invig`` compares with what the target's bins say: the published code
-    reads both boxes from text.
+    ``refcoco`` compares with the box itself. ``invig`` compares with what the target's bins say, in fractions of the
+    sides: the published code reads both boxes from text, and on pixels an exact tie would be rounded to either side.
 
     Raises:
         OFAError: ``box`` has no area or is not inside the picture.
     """
     if convention == "invig":
         codec = BoxCodec("invig", num_bins=num_bins)
-        box = codec.decode(codec.encode(box, size), size) or box
+        box = codec.decode(codec.encode(box, size), UNIT) or box
+        found = None if found is None else _fractions(found, size, num_bins)
     return pair_iou(box, found, convention)
+
+
+def _fractions(box: Box, size: tuple[int, int], num_bins: int) -> Box:
+    """A box in fractions of the picture's sides, to the last bit those of its bins where it was said in bins."""
+    parts = (value / side for value, side in zip(box, size * 2, strict=True))
+    x0, y0, x1, y1 = (_nearest_bin(part, num_bins) for part in parts)
+    return (x0, y0, x1, y1)
+
+
+def _nearest_bin(fraction: float, num_bins: int) -> float:
+    said = round(fraction * num_bins) / num_bins
+    return said if abs(said - fraction) < ROUNDING else fraction
 
 
 def hits(ious: Floats, threshold: float, convention: Convention) -> Booleans:
     """Tell which of ``ious`` [N] count as found at ``threshold``."""
     if IOU_RULES[convention].inclusive:
         return ious.astype(np.float32) >= np.float32(threshold)
-    return ious > threshold
+    return ious > _TIO_THRESHOLD.get(threshold, threshold)
 
 
 def size_class(box: Box) -> str:

@@ -40,9 +40,8 @@ class Recount:
             iou = scored_iou(row.box, row.found, row.size, scores.convention)
         except OFAError as error:
             raise OFAError(f"{path}: sample {row.id!r}: {error}") from None
-        if row.iou is not None and abs(iou - row.iou) <= _SAME_IOU:
-            return row
-        self.differing += 1
+        if row.iou is None or abs(iou - row.iou) > _SAME_IOU:
+            self.differing += 1
         return row.model_copy(update={"iou": iou})
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from functools import cache
+from typing import Any
 
 import pytest
 from reference import metric_golden
@@ -89,10 +90,12 @@ def test_a_caption_that_is_its_only_reference_has_the_best_scores() -> None:
     assert scorer.result()["ROUGE-L"] == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("references", ["a dog", []], ids=["text", "none"])
-def test_references_are_those_of_several_people(references: list[str]) -> None:
+@pytest.mark.parametrize("references", ["a dog", [], [None]], ids=["text", "none", "nothing"])
+def test_references_are_those_of_several_people(references: Any) -> None:
     scorer = CaptionScorer()
     with pytest.raises(OFAError, match="references are the captions of several people"):
         scorer.add("a dog", references)
+    with pytest.raises(OFAError, match="a caption is a text, not None"):
+        scorer.add(None, ["a dog"])  # type: ignore[arg-type]
     assert scorer.result() == {}
     assert scorer.by_picture() == []

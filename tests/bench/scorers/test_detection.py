@@ -131,8 +131,10 @@ def test_classes_that_do_not_count_are_left_out() -> None:
         (([], [], [BOX], [1], []), "scores are one finite number a box"),
         (([], [], [BOX[:3]], [1], [0.5]), "found boxes are rows of four"),
         (([BOX], ["cat"], [], [], []), "truth classes are one finite number"),
+        (([], [], [[5, 5, -1, 2]], [1], [0.5]), "found boxes are .* no side of which is negative"),
+        (([[], []], [], [], [], []), "truths are rows of four finite numbers"),
     ],
-    ids=["no-class", "half-class", "no-score", "three", "text"],
+    ids=["no-class", "half-class", "no-score", "three", "text", "negative", "empty-rows"],
 )
 def test_what_is_ill_formed_is_refused_in_a_line(arguments: Any, message: str) -> None:
     scorer = DetectionScorer()

@@ -70,4 +70,4 @@ def test_hostile_texts_take_no_long_time() -> None:
     started = time.perf_counter()
     for text in ("a" * 5000, "a." * 2500, "<a " + " " * 3000, "a-" * 2500, "1,2-" * 1250, "'" * 5000, "a@" * 2500):
         ptb_tokens(text)
-    assert time.perf_counter() - started < 30
+    assert time.perf_counter() - started < 15

@@ -101,5 +101,7 @@ def test_every_target_needs_a_prediction_and_ids_are_unique() -> None:
 def test_ill_formed_boxes_are_refused() -> None:
     with pytest.raises(OFAError, match="positive sides"):
         RefL4Scorer().add((0.0, 0.0, 0.0, 5.0), None)
+    with pytest.raises(OFAError, match="no side of which is negative"):
+        RefL4Scorer().add((0.0, 0.0, -1.0, 5.0), None)
     with pytest.raises(OFAError, match="found boxes are rows of four"):
         RefL4Scorer().add(BOX, (1.0, 2.0, np.nan, 4.0))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from reference import metric_golden
 
@@ -81,9 +83,11 @@ def test_types_have_scores_of_their_own() -> None:
     assert scorer.result() == {"accuracy": 0.5, "answer: other": 0.0, "answer: yes/no": 1.0, "question: is the": 0.0}
 
 
-@pytest.mark.parametrize("answers", ["yes", []], ids=["text", "none"])
-def test_answers_are_those_of_several_people(answers: list[str]) -> None:
+@pytest.mark.parametrize("answers", ["yes", [], [1, 2]], ids=["text", "none", "numbers"])
+def test_answers_are_those_of_several_people(answers: Any) -> None:
     scorer = VqaScorer()
     with pytest.raises(OFAError, match="answers are the texts of several people"):
         scorer.add("yes", answers)
+    with pytest.raises(OFAError, match="an answer is a text, not 3"):
+        scorer.add(3, PEOPLE)  # type: ignore[arg-type]
     assert scorer.result() == {}

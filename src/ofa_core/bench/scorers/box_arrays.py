@@ -1,4 +1,4 @@
-"""Boxes as arrays, looked at once: every box is (x0, y0, x1, y1)."""
+"""Boxes and their numbers as arrays, looked at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...errors import OFAError, shown
 from ..metrics import Booleans, Floats
 
 
-def box_array(boxes: npt.ArrayLike, name: str) -> Floats:
+def box_array(boxes: npt.ArrayLike, name: str, form: str = "x0, y0, x1, y1") -> Floats:
     """Boxes as an array [N, 4]; an empty list is [0, 4].
 
     Raises:
@@ -19,10 +19,10 @@ def box_array(boxes: npt.ArrayLike, name: str) -> Floats:
         array = np.array(boxes, dtype=np.float64, order="C")
     except (TypeError, ValueError):
         array = np.zeros(())
-    if array.size == 0 and array.ndim in (1, 2):
+    if array.shape in ((0,), (0, 4)):
         return np.zeros((0, 4))
     if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
-        raise OFAError(f"{name} are rows of four finite numbers (x0, y0, x1, y1), not {shown(boxes)}")
+        raise OFAError(f"{name} are rows of four finite numbers ({form}), not {shown(boxes)}")
     return array
 
 
@@ -38,6 +38,18 @@ def number_array(numbers: npt.ArrayLike, count: int, name: str) -> Floats:
         array = np.zeros(())
     if array.shape != (count,) or not np.isfinite(array).all():
         raise OFAError(f"{name} are one finite number a box, {count} here, not {shown(numbers)}")
+    return array
+
+
+def xywh_array(boxes: npt.ArrayLike, name: str) -> Floats:
+    """Boxes (left, top, width, height) as an array [N, 4]; an empty list is [0, 4].
+
+    Raises:
+        OFAError: these are no rows of four finite numbers, or a side is negative.
+    """
+    array = box_array(boxes, name, "left, top, width, height")
+    if (array[:, 2:] < 0).any():
+        raise OFAError(f"{name} are (left, top, width, height), no side of which is negative, not {shown(boxes)}")
     return array
 
 

@@ -182,10 +182,12 @@ class CaptionScorer:
         """Take in the caption of a picture and what people wrote about it.
 
         Raises:
-            OFAError: there is no reference, or one text instead of several.
+            OFAError: there is no reference, one text instead of several, or something else than texts.
         """
-        if isinstance(references, str) or not references:
+        if isinstance(references, str) or not references or not all(isinstance(text, str) for text in references):
             raise OFAError(f"references are the captions of several people, not {shown(references)}")
+        if not isinstance(candidate, str):
+            raise OFAError(f"a caption is a text, not {shown(candidate)}")
         self._candidates.append(candidate)
         self._references.append(tuple(references))
         self._counted = None

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...errors import OFAError, shown
 from ..metrics import Booleans, Floats
-from .box_arrays import box_array, number_array
+from .box_arrays import number_array, xywh_array
 
 #: IoU from which a detection counts, and recalls at which precision is read.
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -86,7 +86,7 @@ class DetectionScorer:
         """
         if picture in self._pictures:
             raise OFAError(f"picture {picture} was given before")
-        wanted, boxes = box_array(truths, "truths"), box_array(found, "found boxes")
+        wanted, boxes = xywh_array(truths, "truths"), xywh_array(found, "found boxes")
         sizes = wanted[:, 2] * wanted[:, 3] if areas is None else number_array(areas, len(wanted), "areas")
         groups = np.zeros(len(wanted)) if crowd is None else number_array(crowd, len(wanted), "crowd flags")
         certainties = number_array(scores, len(boxes), "scores")

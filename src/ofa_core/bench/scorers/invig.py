@@ -10,13 +10,13 @@ import torch
 
 from ...heads.box_codec import INVIG_RANGE
 from ...vision.boxes import box_iou
-from ..metrics import Floats
+from ..metrics import TIO_THRESHOLDS, Floats
 from .box_arrays import box_array
 
 #: Bins of a side: a text says them times one less, and is read by dividing by all of them.
 NUM_BINS = 1000
 #: IoU above which a box counts, to the last bit (0.30000000000000004, 0.7000000000000001): ties are decided by it.
-THRESHOLDS = (*np.arange(0.1, 1.0, 0.1).tolist(), 0.99)
+THRESHOLDS = (*TIO_THRESHOLDS, 0.99)
 
 _BIN = re.compile(r"<bin_(\d+)>")  # digits of any script, as the published code reads them
 

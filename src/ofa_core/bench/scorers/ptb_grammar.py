@@ -38,7 +38,7 @@ _STARTERS = """
 # What files are called behind their last full stop.
 _EXTENSIONS = """
     bat bmp c class cgi cpp dll doc docx exe gif gz h htm html jar java jpeg jpg mov mp3 pdf php pl png ppt ps py sql
-    tar txt wav x xml zip wmv
+    tar txt wav x xml zip
 """
 
 

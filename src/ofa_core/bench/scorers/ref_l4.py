@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ...errors import OFAError, shown
 from ...vision.boxes import Box
 from ..metrics import Booleans
-from .box_arrays import box_array
+from .box_arrays import box_array, xywh_array
 
 #: IoU above which a box counts: 0.50, 0.55 … 0.95 in float32, in which overlaps are computed too.
 THRESHOLDS = np.array([hundredths / 100 for hundredths in range(50, 100, 5)], dtype=np.float32)
@@ -49,8 +49,8 @@ class RefL4Scorer:
         Raises:
             OFAError: a box is not four finite numbers, or the target's sides are not positive.
         """
-        x, y, width, height = box_array([target], "targets")[0].tolist()
-        if width <= 0 or height <= 0:
+        x, y, width, height = xywh_array([target], "targets")[0].tolist()
+        if width == 0 or height == 0:
             raise OFAError(f"a target is (left, top, width, height) of positive sides, not {shown(target)}")
         corners = np.array([x, y, x + width, y + height], dtype=np.float32)
         iou = np.float32(0) if found is None else float32_iou(corners, box_array([found], "found boxes")[0])

@@ -84,10 +84,12 @@ def answer_accuracy(answer: str, answers: Sequence[str], *, distinct: bool = Tru
         A share of 1.
 
     Raises:
-        OFAError: there are no answers, or one text instead of several.
+        OFAError: there are no answers, one text instead of several, or something else than texts.
     """
-    if isinstance(answers, str) or not answers:
+    if isinstance(answers, str) or not answers or not all(isinstance(text, str) for text in answers):
         raise OFAError(f"answers are the texts of several people, not {shown(answers)}")
+    if not isinstance(answer, str):
+        raise OFAError(f"an answer is a text, not {shown(answer)}")
     given, people = strip_answer(answer), [strip_answer(text) for text in answers]
     if len(set(people)) > 1:
         given, people = normalize_answer(given), [normalize_answer(text) for text in people]
@@ -129,7 +131,7 @@ class VqaScorer:
             distinct: as in :func:`answer_accuracy`.
 
         Raises:
-            OFAError: there are no answers, or one text instead of several.
+            OFAError: there are no answers, one text instead of several, or something else than texts.
         """
         accuracy = answer_accuracy(answer, answers, distinct=distinct)
         types = [("answer", answer_type), ("question", question_type)]
