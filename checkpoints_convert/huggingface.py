@@ -262,7 +262,10 @@ def vocabulary_settings(directory: str | PathLike[str]) -> dict[str, Any]:
 
 
 def vocabulary_to_huggingface(tokenizer: Tokenizer) -> dict[str, bytes]:
-    """vocab.json and merges.txt, name to content, with the ids of ``tokenizer``.
+    """vocab.json, added_tokens.json and merges.txt, name to content, with the ids of ``tokenizer``.
+
+    vocab.json ends at ``<mask>``. Codes, bins and extra tokens stand in added_tokens.json, since a tokenizer of that
+    style finds in a text, as whole symbols, only what was added.
 
     Raises:
         CheckpointError: a tokenizer of another kind, with tokens of text that have no id, or with two tokens that
@@ -289,7 +292,13 @@ def vocabulary_to_huggingface(tokenizer: Tokenizer) -> dict[str, bytes]:
             raise CheckpointError(
                 f"{shown(token)} would stand twice in {VOCAB_FILE}, with ids {ids[token]} and {number}"
             )
-    return {VOCAB_FILE: json.dumps(ids, ensure_ascii=False).encode(), MERGES_FILE: merges}
+    of_text = {token: number for token, number in ids.items() if number <= vocabulary.mask}
+    added = {token: number for token, number in ids.items() if number > vocabulary.mask}
+    return {
+        VOCAB_FILE: json.dumps(of_text, ensure_ascii=False).encode(),
+        ADDED_FILE: json.dumps(added, ensure_ascii=False).encode(),
+        MERGES_FILE: merges,
+    }
 
 
 def _vocabulary(directory: Path) -> Vocabulary:

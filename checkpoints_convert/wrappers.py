@@ -59,8 +59,8 @@ def state_in(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
             return content[key]
     found = ", ".join(map(str, content)) or "nothing"
     raise CheckpointError(
-        f"{path}: this is not a checkpoint of OFA: it is no state dict and has no 'model' with tensors "
-        f"(it holds {found[:200]})"
+        f"{path}: this is not a checkpoint of OFA: it has no 'model' with tensors "
+        f"(it holds {found[:200]}) and is no state dict itself"
     )
 
 
