@@ -97,7 +97,14 @@ def find_global(module: object, name: object) -> Global:
     raise _refusal(found)
 
 
+#: Packages of layers: a pickle that names one holds a whole module, not its weights.
+_LAYERS = ("torch.nn.modules", "torch.nn.parallel", "torch.distributed", "torch.fx")
+WHOLE_MODULE = "refused: the file holds a pickled nn.Module; save its state_dict() instead"
+
+
 def _refusal(of: Global, what: str = "") -> UnsafePickleError:
+    if of.module.startswith(_LAYERS):
+        return UnsafePickleError(f"{WHOLE_MODULE} ({of.path})")
     return UnsafePickleError(
         f"refused: the pickle asks for {of.path}{what}, which no checkpoint needs; nothing was executed"
     )
@@ -225,7 +232,7 @@ _MAKERS: dict[str, Callable[..., Any]] = {
 def storage_ref(pid: object) -> StorageRef:
     """The storage a persistent id stands for: ("storage", type, key, location, count[, view])."""
     if isinstance(pid, tuple) and pid and pid[0] == "module":
-        raise UnsafePickleError("refused: the file holds a pickled nn.Module; save its state_dict() instead")
+        raise UnsafePickleError(WHOLE_MODULE)
     if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
         raise CheckpointError("a storage is described in an unknown way: the file is damaged")
     kind, key, count = pid[1], pid[2], pid[4]

@@ -30,4 +30,6 @@ def cached_directory(source: str | os.PathLike[str]) -> Path:
     if not (directory / CONFIG_FILE).is_file():
         done = convert(source, directory, overwrite=True, progress=True)
         print(f"{source} is a {done.kind}; converted once to {directory}", file=sys.stderr)
+        for line in done.assumed:
+            print(line, file=sys.stderr)
     return directory

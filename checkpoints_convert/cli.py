@@ -12,6 +12,7 @@ from pathlib import Path
 from ofa_core.cli.options import STORED_DTYPES, Parser, add_dtype, run, way_on
 from ofa_core.config import PRESETS
 from ofa_core.errors import OFAError
+from ofa_core.text.tokenizer import VOCABULARY_KINDS
 from ofa_core.utils.input_files import read_small_file
 from ofa_core.utils.printable import printable
 
@@ -32,7 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "checkpoint",
         type=Path,
-        help="a fairseq .pt file, a Trainer's pytorch_model.bin, or a Hugging Face style directory",
+        help="a fairseq .pt file, a state dict (.bin, .pth, .safetensors), a zip around one, or a Hugging Face style, "
+        "ModelScope's or Trainer's directory",
     )
     parser.add_argument("out", type=Path, help="the directory to write")
     parser.add_argument(
@@ -48,11 +50,19 @@ def _parser() -> argparse.ArgumentParser:
         "--weights", choices=WEIGHTS, default="model", help="the trained weights or their moving average"
     )
     parser.add_argument(
-        "--strip-prefix", metavar="PREFIX", help="take this off all names; by default model. where all have it"
+        "--strip-prefix",
+        metavar="PREFIX",
+        help="take this off all names; by default module. and model. where all have it",
     )
     add_dtype(parser, STORED_DTYPES, "store the weights as this; by default as they are")
     parser.add_argument(
         "--extra-tokens", type=Path, metavar="FILE", help="names of tokens added behind the bins, one a line"
+    )
+    parser.add_argument(
+        "--bpe", choices=VOCABULARY_KINDS, help="the vocabulary of a checkpoint that does not tell it; bert is Chinese"
+    )
+    parser.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="side of pictures; by default what the checkpoint tells"
     )
     parser.add_argument("--arch", choices=PRESETS, help="the size it must be")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and dropped, and write nothing")
@@ -76,6 +86,8 @@ def _convert(args: argparse.Namespace) -> int:
         dtype=STORED_DTYPES[args.dtype] if args.dtype else None,
         extra_tokens=_lines(args.extra_tokens) if args.extra_tokens else (),
         arch=args.arch,
+        bpe=args.bpe,
+        image_size=args.image_size,
         overwrite=args.overwrite,
         dry_run=args.dry_run,
         verify=args.verify,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,13 +20,15 @@ import ofa_core
 from ofa_core.checkpoint.model_dir import WEIGHTS_FILE, list_names, read_safetensors, save_directory
 from ofa_core.checkpoint.verification import not_finite
 from ofa_core.config import PRESETS, OFAConfig
-from ofa_core.errors import CheckpointError, OFAError
+from ofa_core.errors import CheckpointError, OFAError, first_problem
 from ofa_core.text import Tokenizer
 from ofa_core.text.tokenizer import VOCABULARY_KINDS, Kind
 
+from .hub_settings import CARD_SIDES
 from .infer_config import config_from_fairseq
 from .names import DROPPED, TIED, reason_dropped
-from .sources import Source, Weights, open_source
+from .source import Source
+from .sources import Weights, open_source
 from .state_dict import from_fairseq
 from .vocabulary_files import find_vocabulary
 
@@ -49,6 +52,8 @@ class Conversion:
     tensors: int
     written: bool
     verified: bool
+    #: Lines on what was assumed, each with the way to change it.
+    assumed: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """A summary for people."""
@@ -60,6 +65,7 @@ class Conversion:
             f"{self.config.num_heads} heads, vocabulary {self.config.vocab_size}",
             f"task {task.name}, pictures {task.image_size} × {task.image_size} pixels",
             f"vocabulary files from {self.vocabulary}",
+            *self.assumed,
         ]
         if self.verified:
             lines.append(f"verified: all {self.tensors} tensors are as in the source")
@@ -85,6 +91,8 @@ def convert(
     prefix: str | None = None,
     extra_tokens: Sequence[str] = (),
     arch: str | None = None,
+    bpe: Kind | None = None,
+    image_size: int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     verify: bool = False,
@@ -93,16 +101,19 @@ def convert(
     """Turn a checkpoint ``source`` into the model directory ``out_dir``, which appears whole or not at all.
 
     Args:
-        source: a fairseq ``.pt`` file, a bare state dict such as a Trainer's ``pytorch_model.bin``, or a Hugging Face
-            style directory; which of them is recognised.
+        source: a fairseq ``.pt`` file, a state dict (bare or under a key, in a pickle or safetensors, with fairseq's,
+            Hugging Face's or mmpretrain's names), a zip around one of these, or a Hugging Face style, ModelScope's or
+            Trainer's directory; which of them is recognised.
         out_dir: the directory to write.
         bpe_dir: where encoder.json, vocab.bpe and dict.txt are (vocab.txt and dict.txt for a Chinese model); None
             takes the source's own or searches the usual places.
         weights: the trained weights, or the moving average (``ema``, ``ema-fp32``) that a fairseq checkpoint may hold.
         dtype: store weights as this; None keeps them as they are.
-        prefix: what to take off the names of a bare state dict; None takes off ``model.`` where all have it.
+        prefix: what to take off all names; None takes off ``module.`` and ``model.`` where all have it.
         extra_tokens: names of the tokens a fine-tuning added behind the bins, in order.
         arch: the size it must be, ``tiny`` to ``huge``; anything else is an error.
+        bpe: the kind of vocabulary of a checkpoint that does not tell it: ``gpt2``, or ``bert`` for a Chinese model.
+        image_size: side in pixels of the pictures it reads; None takes what the checkpoint tells.
         overwrite: replace a model directory that exists.
         dry_run: do everything but write.
         verify: read the directory back and compare every tensor.
@@ -120,7 +131,8 @@ def convert(
         raise CheckpointError(f"{out_dir} exists already; choose another directory or pass --overwrite")
     opened = open_source(source, weights, prefix)
     config, state = _model_of(source, opened, arch)
-    with _vocabulary_of(opened, bpe_dir) as vocabulary:
+    config, assumed = _with_side(source, opened, config, image_size)
+    with _vocabulary_of(opened, bpe_dir, bpe) as vocabulary:
         tokenizer, config, unnamed = _fit_vocabulary(vocabulary, config, extra_tokens or opened.extra_tokens)
     if dtype is not None:
         state = _cast(source, state, dtype)
@@ -142,6 +154,7 @@ def convert(
         tensors=len(state),
         written=not dry_run,
         verified=verify and not dry_run,
+        assumed=assumed,
     )
 
 
@@ -155,6 +168,29 @@ def _model_of(source: Path, opened: Source, arch: str | None) -> tuple[OFAConfig
         raise CheckpointError(f"{source}: {error}") from None
 
 
+def _with_side(source: Path, opened: Source, config: OFAConfig, given: int | None) -> tuple[OFAConfig, tuple[str, ...]]:
+    """The configuration with the picture's side that was given, told or assumed, and a line on what was assumed."""
+    task, stored = config.task, opened.task.get("patch_image_size")
+    assumed: tuple[str, ...] = ()
+    side = given
+    if given is None and stored is None:
+        of_card = CARD_SIDES.get(config.embed_dim) if opened.is_of_hub else None
+        side = of_card or task.image_size
+        why = "as this size's public model card uses" if of_card else "the most common side"
+        assumed = (
+            f"pictures of {side} × {side} pixels are assumed, {why}: "
+            "the checkpoint does not tell; --image-size changes it",
+        )
+    changes: dict[str, Any] = {"search": dict(opened.search)} if opened.search else {}
+    if side is not None:
+        changes["image_size"] = side
+    try:
+        task = type(task).model_validate(task.model_dump() | changes)
+    except ValidationError as error:
+        raise CheckpointError(f"{source}: {first_problem(error)}") from None
+    return config.model_copy(update={"task": task}), assumed
+
+
 def _provenance(
     source: Path, opened: Source, state: Mapping[str, Tensor], weights: Weights, progress: bool
 ) -> dict[str, Any]:
@@ -162,7 +198,7 @@ def _provenance(
     return {
         "source": source.name,
         "source_kind": opened.kind,
-        "source_sha256": _sha256(opened.file, progress),
+        "source_sha256": _sha256((opened.file, *opened.parts), progress),
         "weights": weights,
         "dtypes": sorted({str(t.dtype).removeprefix("torch.") for t in state.values() if t.is_floating_point()}),
         "ofa_core": ofa_core.__version__,
@@ -202,15 +238,15 @@ def _cast(source: Path, state: Mapping[str, Tensor], dtype: torch.dtype) -> dict
 
 
 @contextmanager
-def _vocabulary_of(source: Source, given: str | os.PathLike[str] | None) -> Iterator[Path]:
+def _vocabulary_of(source: Source, given: str | os.PathLike[str] | None, bpe: Kind | None) -> Iterator[Path]:
     """The directory of the vocabulary files: the one given, the source's own, or one of the usual places."""
+    kind = _vocabulary_kind(source, bpe, given)
     if given is None and source.vocabulary is not None:
         with tempfile.TemporaryDirectory() as directory:
             for name, content in source.vocabulary.items():
                 (Path(directory) / name).write_bytes(content)
             yield Path(directory)
     else:
-        kind = _vocabulary_kind(source)
         yield find_vocabulary(given, source.file, source.task.get("bpe_dir"), kind)
 
 
@@ -218,13 +254,26 @@ def _vocabulary_of(source: Source, given: str | os.PathLike[str] | None) -> Iter
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-def _vocabulary_kind(source: Source) -> Kind:
-    """The kind of vocabulary files a checkpoint needs; files without the setting are English."""
-    bpe = source.task.get("bpe") or "gpt2"
+def _vocabulary_kind(source: Source, asked: Kind | None, given: str | os.PathLike[str] | None) -> Kind:
+    """The kind of vocabulary files a checkpoint needs.
+
+    It is the one that is stored, or else asked for, or that of the directory given; files that tell nothing are
+    English.
+    """
+    stored = source.task.get("bpe")
+    if stored is not None and stored not in VOCABULARY_KINDS:
+        raise CheckpointError(
+            f"{source.file} was trained with bpe={stored!r}; {' and '.join(VOCABULARY_KINDS)} are supported"
+        )
+    if asked is not None and asked not in VOCABULARY_KINDS:
+        raise CheckpointError(f"--bpe is {asked!r}; {' and '.join(VOCABULARY_KINDS)} are supported")
+    if stored and asked and stored != asked:
+        raise CheckpointError(f"{source.file} was trained with bpe={stored!r}, not {asked!r}; leave --bpe out")
     for kind in VOCABULARY_KINDS:
-        if bpe == kind:
+        if kind == (stored or asked):
             return kind
-    raise CheckpointError(f"{source.file} was trained with bpe={bpe!r}; {' and '.join(VOCABULARY_KINDS)} are supported")
+    has = [kind for kind, names in VOCABULARY_KINDS.items() if given and (Path(given) / names[0]).is_file()]
+    return has[0] if len(has) == 1 else "gpt2"
 
 
 def _fit_vocabulary(
@@ -244,6 +293,7 @@ def _fit_vocabulary(
         raise CheckpointError(
             f"the vocabulary in {directory} makes {len(tokenizer) + len(extra_tokens)} tokens, "
             f"the checkpoint has {config.vocab_size}: these files do not belong to it"
+            + ("; of a Chinese model, pass --bpe bert" if tokenizer.kind == "gpt2" else "")
         )
     if not surplus:
         return tokenizer, config, 0
@@ -257,11 +307,14 @@ def _fit_vocabulary(
     return tokenizer, config.model_copy(update={"task": task}), unnamed
 
 
-def _sha256(path: Path, progress: bool) -> str:
+def _sha256(paths: Sequence[Path], progress: bool) -> str:
+    """The digest of files, one behind the other."""
     digest = hashlib.sha256()
-    bar = tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc="sha256", disable=None if progress else True)
-    with path.open("rb") as file, bar:
-        while block := file.read(1 << 20):
-            digest.update(block)
-            bar.update(len(block))
+    total = sum(path.stat().st_size for path in paths)
+    with tqdm(total=total, unit="B", unit_scale=True, desc="sha256", disable=None if progress else True) as bar:
+        for path in paths:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+                    bar.update(len(block))
     return digest.hexdigest()

@@ -24,9 +24,69 @@ from ofa_core.config import OFAConfig
 from ofa_core.errors import CheckpointError
 from ofa_core.utils.atomic_write import atomic_path
 
-from .huggingface import config_to_huggingface, state_to_huggingface, vocabulary_to_huggingface
+from .fork_files import (
+    CARD_FILE,
+    TOKENIZER_FILE,
+    model_card,
+    preprocessor_config,
+    state_of_fork,
+    tokenizer_config,
+)
+from .hub_settings import PREPROCESSOR_FILE
+from .huggingface import config_to_huggingface, vocabulary_to_huggingface
 from .infer_config import arguments_of, task_of
 from .state_dict import to_fairseq
+
+#: Task settings that the original's evaluation overrides, which only settings that a file has can be.
+_OVERRIDDEN = ("data", "selected_cols", "bpe_dir")
+#: The search settings that fairseq keeps in its files, at their defaults; its loader wants the section to be there.
+_GENERATION: dict[str, Any] = {
+    "_name": None,
+    "beam": 5,
+    "nbest": 1,
+    "max_len_a": 0.0,
+    "max_len_b": 200,
+    "min_len": 1,
+    "match_source_len": False,
+    "unnormalized": False,
+    "no_early_stop": False,
+    "no_beamable_mm": False,
+    "lenpen": 1.0,
+    "unkpen": 0.0,
+    "replace_unk": None,
+    "sacrebleu": False,
+    "score_reference": False,
+    "prefix_size": 0,
+    "no_repeat_ngram_size": 0,
+    "sampling": False,
+    "sampling_topk": -1,
+    "sampling_topp": -1.0,
+    "constraints": None,
+    "temperature": 1.0,
+    "diverse_beam_groups": -1,
+    "diverse_beam_strength": 0.5,
+    "diversity_rate": -1.0,
+    "print_alignment": None,
+    "print_step": False,
+    "lm_path": None,
+    "lm_weight": 0.0,
+    "iter_decode_eos_penalty": 0.0,
+    "iter_decode_max_iter": 10,
+    "iter_decode_force_max_iter": False,
+    "iter_decode_with_beam": 1,
+    "iter_decode_with_external_reranker": False,
+    "retain_iter_history": False,
+    "retain_dropout": False,
+    "retain_dropout_modules": None,
+    "decoding_format": None,
+    "no_seed_provided": False,
+}
+
+
+def _task_arguments(config: OFAConfig) -> dict[str, Any]:
+    """The task settings as the model's arguments: the original's network reads the picture's side there."""
+    settings = task_of(config)
+    return {"task": settings.pop("_name")} | settings | dict.fromkeys(_OVERRIDDEN)
 
 
 def save_fairseq(
@@ -51,8 +111,9 @@ def save_fairseq(
         "args": None,
         "cfg": {
             "_name": None,
-            "model": argparse.Namespace(**arguments_of(config), _name="ofa_base"),
-            "task": task_of(config) | {"bpe": bpe},
+            "generation": dict(_GENERATION),
+            "model": argparse.Namespace(**arguments_of(config), **_task_arguments(config), _name="ofa_base"),
+            "task": task_of(config) | dict.fromkeys(_OVERRIDDEN) | {"bpe": bpe},
         },
         "model": to_fairseq(state, config),
         "criterion": None,
@@ -88,13 +149,20 @@ def export_fairseq(directory: Path, out: Path) -> None:
 def export_huggingface(directory: Path, out: Path) -> None:
     """A model directory as a Hugging Face style directory, which appears whole or not at all."""
     config, state = _read(directory)
-    vocabulary = vocabulary_to_huggingface(load_tokenizer(directory, config))
-    settings = config_to_huggingface(config)
+    files = vocabulary_to_huggingface(load_tokenizer(directory, config)) | {
+        CONFIG_FILE: _json(config_to_huggingface(config)),
+        PREPROCESSOR_FILE: _json(preprocessor_config(config.task)),
+        TOKENIZER_FILE: _json(tokenizer_config()),
+        CARD_FILE: model_card(config, sum(tensor.numel() for tensor in state.values())).encode(),
+    }
     with atomic_directory(out, overwrite=False) as temporary:
-        (temporary / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        for name, content in vocabulary.items():
+        for name, content in files.items():
             (temporary / name).write_bytes(content)
-        _save(state_to_huggingface(to_fairseq(state, config)), temporary / "pytorch_model.bin", out)
+        _save(state_of_fork(to_fairseq(state, config)), temporary / "pytorch_model.bin", out)
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return f"{json.dumps(content, indent=2)}\n".encode()
 
 
 #: Functions that write a model directory for each ``--to``.

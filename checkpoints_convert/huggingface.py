@@ -25,7 +25,7 @@ from ofa_core.text.bpe import ByteLevelBPE, byte_symbols, read_merges
 from ofa_core.text.vocabulary import UNK, Vocabulary
 from ofa_core.utils.input_files import parse_json, read_text_file
 
-from .infer_config import PROMPTS, UNUSED, arguments_of, task_of
+from .infer_config import OWN, UNUSED, arguments_of, task_of
 from .names import DROPPED, FAIRSEQ, TIED, NameMap
 
 # --- names of the state dict -----------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def arguments_from_huggingface(config: Mapping[str, Any]) -> tuple[dict[str, Any
                 f"config.json has {name}={shown(told[name])}, which is not supported; OFA has {value!r}"
             )
     args = {argument: told[name] for name, those in _SETTINGS.items() if name in told for argument in those}
-    args |= {name: told[name] for name in (*_SAME, PROMPTS) if name in told}
+    args |= {name: told[name] for name in (*_SAME, *OWN) if name in told}
     if "scale_embedding" in told:
         args["no_scale_embedding"] = not told["scale_embedding"]
     # Here the decoder adds positions only where the encoder does; fairseq's looks at disable_entangle alone.
@@ -176,7 +176,7 @@ def config_to_huggingface(config: OFAConfig) -> dict[str, Any]:
         )
     args = arguments_of(config)
     settings = {name: args[those[0]] for name, those in _SETTINGS.items() if len({args[a] for a in those}) == 1}
-    settings |= {name: args.get(name) for name in (*_SAME, "disable_entangle", PROMPTS)}
+    settings |= {name: args.get(name) for name in (*_SAME, "disable_entangle", *OWN)}
     task = task_of(config)
     settings |= {name: task[name] for name in _TASK} | {"task": task["_name"]}
     ids = {"bos_token_id": Vocabulary.bos, "pad_token_id": Vocabulary.pad, "eos_token_id": Vocabulary.eos}
@@ -194,6 +194,8 @@ def config_to_huggingface(config: OFAConfig) -> dict[str, Any]:
 # --- vocab.json, added_tokens.json, merges.txt -----------------------------------------------------------------------
 
 VOCAB_FILE, ADDED_FILE, MERGES_FILE = "vocab.json", "added_tokens.json", "merges.txt"
+#: The tokens of a Chinese model, one a line, its number the id; it stands in the place of the other two.
+BERT_FILE = "vocab.txt"
 
 #: The last token of GPT-2's own vocabulary, the one that is neither a byte nor made by a merge.
 _END_OF_TEXT = "<|endoftext|>"
@@ -205,6 +207,8 @@ _CODE, _BIN = re.compile(r"<code_[0-9]+>"), re.compile(r"<bin_[0-9]+>")
 def vocabulary_from_huggingface(directory: str | PathLike[str]) -> dict[str, bytes]:
     """encoder.json, vocab.bpe and dict.txt, name to content, of a directory with vocab.json and merges.txt.
 
+    Of a Chinese model's, which has vocab.txt instead, they are vocab.txt and dict.txt.
+
     A :class:`Tokenizer` over them, laid out as :func:`vocabulary_settings` says, gives every token the id it has in
     vocab.json, or in added_tokens.json where there is one. The inner ids are GPT-2's: bytes, then merges, in order.
 
@@ -214,6 +218,11 @@ def vocabulary_from_huggingface(directory: str | PathLike[str]) -> dict[str, byt
     """
     directory = Path(directory)
     vocabulary = _vocabulary(directory)
+    if _tokens_file(directory).name == BERT_FILE:
+        return {
+            BERT_FILE: "".join(f"{token}\n" for token in vocabulary.symbols).encode(),
+            "dict.txt": "".join(f"{token} 1\n" for token in vocabulary.symbols).encode(),
+        }
     vocab, merges = directory / VOCAB_FILE, directory / MERGES_FILE
     bpe_ids = _bpe_ids(merges)
     if _END_OF_TEXT in vocabulary.symbols:
@@ -253,7 +262,10 @@ def vocabulary_settings(directory: str | PathLike[str]) -> dict[str, Any]:
 
 
 def vocabulary_to_huggingface(tokenizer: Tokenizer) -> dict[str, bytes]:
-    """vocab.json and merges.txt, name to content, with the ids of ``tokenizer``.
+    """vocab.json, added_tokens.json and merges.txt, name to content, with the ids of ``tokenizer``.
+
+    vocab.json ends at ``<mask>``. Codes, bins and extra tokens stand in added_tokens.json, since a tokenizer of that
+    style finds in a text, as whole symbols, only what was added.
 
     Raises:
         CheckpointError: a tokenizer of another kind, with tokens of text that have no id, or with two tokens that
@@ -280,14 +292,20 @@ def vocabulary_to_huggingface(tokenizer: Tokenizer) -> dict[str, bytes]:
             raise CheckpointError(
                 f"{shown(token)} would stand twice in {VOCAB_FILE}, with ids {ids[token]} and {number}"
             )
-    return {VOCAB_FILE: json.dumps(ids, ensure_ascii=False).encode(), MERGES_FILE: merges}
+    of_text = {token: number for token, number in ids.items() if number <= vocabulary.mask}
+    added = {token: number for token, number in ids.items() if number > vocabulary.mask}
+    return {
+        VOCAB_FILE: json.dumps(of_text, ensure_ascii=False).encode(),
+        ADDED_FILE: json.dumps(added, ensure_ascii=False).encode(),
+        MERGES_FILE: merges,
+    }
 
 
 def _vocabulary(directory: Path) -> Vocabulary:
     """The layout of the ids in vocab.json; its ``symbols`` are tokens there, not yet what dict.txt calls them."""
     origin: dict[str, Path] = {}
     tokens = _tokens_by_id(directory, origin)
-    vocab = directory / VOCAB_FILE
+    vocab = _tokens_file(directory)
     if "<mask>" not in origin:
         raise CheckpointError(f"{vocab} has no '<mask>', so it is not a vocabulary of OFA")
     _compare(tokens[: UNK + 1], Vocabulary((), 0, 0), origin)
@@ -320,10 +338,11 @@ def _tokens_by_id(directory: Path, origin: dict[str, Path]) -> list[str]:
     """All tokens in the order of their ids, 0, 1, 2 and so on; ``origin`` is told the file of each."""
     ids: dict[str, int] = {}
     tokens: dict[int, str] = {}
-    for path in (directory / VOCAB_FILE, directory / ADDED_FILE):
+    for path in (_tokens_file(directory), directory / ADDED_FILE):
         if path.name == ADDED_FILE and not path.is_file():
             continue
-        for token, number in _read_token_ids(path):
+        read = _read_token_lines if path.name == BERT_FILE else _read_token_ids
+        for token, number in read(path):
             if ids.setdefault(token, number) != number:
                 raise CheckpointError(f"{path}: {shown(token)} has two ids, {ids[token]} and {number}")
             if tokens.setdefault(number, token) != token:
@@ -336,6 +355,25 @@ def _tokens_by_id(directory: Path, origin: dict[str, Path]) -> list[str]:
                 f"{origin[token]}: no token has id {expected}; the next, {shown(token)}, has {number}"
             )
     return [tokens[number] for number in range(len(tokens))]
+
+
+def _tokens_file(directory: Path) -> Path:
+    """The file of the tokens of text: vocab.txt where there is no vocab.json."""
+    chinese = (directory / BERT_FILE).is_file() and not (directory / VOCAB_FILE).is_file()
+    return directory / (BERT_FILE if chinese else VOCAB_FILE)
+
+
+def _read_token_lines(path: Path) -> Iterable[tuple[str, int]]:
+    """The pairs of a file with one token a line; a token that stands there twice comes twice."""
+    try:
+        lines = read_text_file(path).split("\n")  # a token may be another line separator
+    except OFAError as error:
+        raise CheckpointError(str(error)) from None
+    lines = [line.rstrip("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
+    for number, token in enumerate(lines):
+        if not token:
+            raise CheckpointError(f"{path}:{number + 1}: expected a token, found an empty line")
+    return [(token, number) for number, token in enumerate(lines)]
 
 
 def _read_token_ids(path: Path) -> Iterable[tuple[str, int]]:

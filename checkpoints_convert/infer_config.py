@@ -99,8 +99,8 @@ UNUSED: dict[str, Any] = {
     "offload_activations": False,
 }
 
-#: The argument of ours that holds :attr:`TaskSettings.prompts`, where a model has any.
-PROMPTS = "prompts"
+#: Settings of the task that only we have. Each is an argument of the model of its name, where a model has any.
+OWN = ("prompts", "search")
 
 #: Stored task settings -> our field. A value of None means that the task leaves it at its default.
 _TASK: dict[str, str] = {
@@ -146,7 +146,8 @@ def config_from_fairseq(
                     raise CheckpointError(
                         f"the stored argument {argument}={shown(args[argument])} makes no sense"
                     ) from None
-        settings = task_settings(args if task is None else task).model_dump() | {PROMPTS: args.get(PROMPTS) or {}}
+        settings = task_settings(args if task is None else task).model_dump()
+        settings |= {name: args.get(name) or {} for name in OWN}
         config = OFAConfig(**fields, task=TaskSettings.model_validate(settings))
     except ValidationError as error:
         problem = first_problem(error, "sizes do not fit together", show_input=True)
@@ -188,7 +189,7 @@ def arguments_of(config: OFAConfig) -> dict[str, Any]:
             "max_source_positions": config.max_source_positions,
             "max_target_positions": config.max_target_positions,
         }
-        | ({PROMPTS: config.task.prompts} if config.task.prompts else {})
+        | {name: value for name in OWN if (value := getattr(config.task, name))}
     )
 
 

@@ -52,17 +52,19 @@ def to_fairseq(state: Mapping[str, Tensor], config: OFAConfig) -> dict[str, Tens
     Raises:
         CheckpointError: as :func:`from_fairseq`.
     """
-    _check(state, config)
-    renamed = {theirs: state[ours] for ours, theirs in TO_FAIRSEQ.all(state, "the model").items()}
+    order = _check(state, config)  # of the network, whatever that of a file is
+    renamed = {theirs: state[ours] for ours, theirs in TO_FAIRSEQ.all(order, "the model").items()}
     embedding = renamed[_EMBEDDING]
     return renamed | dict.fromkeys(TIED, embedding) | _computed_buffers(config, embedding.dtype)
 
 
-def _check(state: Mapping[str, Tensor], config: OFAConfig) -> None:
-    check_state(state, config)
+def _check(state: Mapping[str, Tensor], config: OFAConfig) -> list[str]:
+    """The names of the network's entries in its order, once ``state`` is found to hold exactly these."""
+    names = list(check_state(state, config).state_dict())
     broken = not_finite(state)
     if broken:
         raise CheckpointError(f"{len(broken)} entries hold NaN or infinity: {list_names(broken)}")
+    return names
 
 
 def _check_tied(state: Mapping[str, Tensor]) -> None:

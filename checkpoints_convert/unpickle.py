@@ -64,7 +64,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         data, kind = map_file(path)
         root, plain = (_read_zip if kind == "zip" else _read_legacy)(data, path)
         if not isinstance(root, dict):
-            raise CheckpointError(f"a checkpoint is a dict, this file holds a {_kind_of(root)}")
+            hint = "; of a model that was pickled whole, save its state_dict()" if isinstance(root, Stub) else ""
+            raise CheckpointError(f"a checkpoint is a dict, this file holds a {_kind_of(root)}{hint}")
         return Checkpoint(path, kind, plain.convert(root))
     except CheckpointError as error:
         raise type(error)(f"{path}: {_one_line(error)}") from error
@@ -242,12 +243,23 @@ def _put(machine: Machine, index: Any) -> None:
 
 def _global(machine: Machine, names: Any) -> None:
     module, _, name = names.partition(" ")  # pickletools joins the two lines of the opcode by a space
-    machine.push(find_global(module, name))
+    machine.push(_found(machine, module, name))
 
 
 def _stack_global(machine: Machine, _: Any) -> None:
     name, module = machine.stack.pop(), machine.stack.pop()
-    machine.push(find_global(module, name))
+    machine.push(_found(machine, module, name))
+
+
+def _found(machine: Machine, module: object, name: object) -> Any:
+    """The stand-in of a name; the refusal of one that the whole file is an instance of says what to save instead."""
+    try:
+        return find_global(module, name)
+    except UnsafePickleError as error:
+        inside = machine.stack or machine.marks
+        if inside and machine.stack[-1:] != ["module"]:  # with which the legacy format begins to describe one
+            raise
+        raise UnsafePickleError(f"{error}; of a model that was pickled whole, save its state_dict()") from None
 
 
 def _reduce(machine: Machine, _: Any) -> None:

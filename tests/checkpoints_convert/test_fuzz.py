@@ -31,7 +31,7 @@ def test_the_fuzzer_notices(fuzzer: ModuleType, tmp_path: Path, monkeypatch: pyt
         content = torch.load(path, weights_only=False)
         return unpickle.Checkpoint(Path(path), "zip", content)
 
-    monkeypatch.setattr("checkpoints_convert.sources.read_checkpoint", trusting)
+    monkeypatch.setattr("checkpoints_convert.wrappers.read_checkpoint", trusting)
     data = fuzzer.small_checkpoint()
     found = "\n".join(line for number in range(20) for line in fuzzer.findings(data, number, tmp_path))
     assert "something was executed" in found

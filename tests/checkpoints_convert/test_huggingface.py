@@ -451,8 +451,10 @@ def test_a_second_round_gives_the_same_files(tmp_path: Path) -> None:
 
 def test_vocab_json_has_every_token_by_its_spelling() -> None:
     tokenizer = small_tokenizer(**LAYOUTS["extra"])
-    ids = json.loads(vocabulary_to_huggingface(tokenizer)["vocab.json"])
+    files = vocabulary_to_huggingface(tokenizer)
+    ids = json.loads(files["vocab.json"]) | json.loads(files["added_tokens.json"])
     vocabulary = tokenizer.vocabulary
+    assert sorted(json.loads(files["vocab.json"]).values()) == list(range(vocabulary.mask + 1))
     assert sorted(ids.values()) == list(range(len(tokenizer)))
     expected = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": vocabulary.mask}
     expected |= {"<code_2>": vocabulary.code_start + 2, "<bin_4>": vocabulary.bin_start + 4}
@@ -501,9 +503,18 @@ def test_a_file_that_ends_at_mask_leaves_codes_and_bins_to_the_reader(tmp_path: 
     assert back.vocabulary == small_tokenizer(code_dict_size=3, num_bins=9).vocabulary
 
 
+def in_one_file(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The same files with all tokens in vocab.json, as some have it."""
+    ids = json.loads(files["vocab.json"]) | json.loads(files["added_tokens.json"])
+    return {name: content for name, content in files.items() if name != "added_tokens.json"} | {
+        "vocab.json": json.dumps(ids).encode()
+    }
+
+
 def test_tokens_may_stand_in_a_file_of_added_ones(tmp_path: Path) -> None:
     tokenizer = small_tokenizer(**LAYOUTS["extra"])
-    files = vocabulary_to_huggingface(tokenizer)
+    files = in_one_file(vocabulary_to_huggingface(tokenizer))
+    assert read_again(tmp_path / "one", files).vocabulary == tokenizer.vocabulary
     ids = json.loads(files["vocab.json"])
     added = {token: number for token, number in ids.items() if number > tokenizer.vocabulary.mask}
     added["<mask>"] = ids["<mask>"]  # it may stand in both
@@ -572,7 +583,7 @@ def rename(ids: dict[str, int], old: str, new: str) -> None:
     ],
 )
 def test_a_vocabulary_that_is_not_ofas_is_refused_by_file_and_token(tmp_path: Path, edit: Edit, message: str) -> None:
-    files = vocabulary_to_huggingface(small_tokenizer(**LAYOUTS["extra"]))
+    files = in_one_file(vocabulary_to_huggingface(small_tokenizer(**LAYOUTS["extra"])))
     ids = json.loads(files["vocab.json"])
     edit(ids)
     source = written(tmp_path / "theirs", files | {"vocab.json": json.dumps(ids).encode()})

@@ -118,6 +118,8 @@ class TaskSpec:
         if embed_dim == PRESETS["huge"]["embed_dim"]:
             found = found.updated(**self.huge_search)
         found = found.updated(**self.kind_search.get(kind, SearchOptions()))
+        if task.name in self.trained_as:
+            return found.updated(**task.search)  # type: ignore[arg-type]  # which is checked there
         return found.updated(**self.zero_shot_search) if self.is_strange_to(task) else found
 
     def answer_of(self, label: str) -> str:
