@@ -21,7 +21,16 @@ from ..data.records import Format
 from ..errors import OFAError
 from ..utils.distributed import Process, process_group
 from ..utils.printable import printable, printable_json
-from .options import DTYPES, add_allow_outside, add_model, count, named_model, positive
+from .options import (
+    DTYPES,
+    add_allow_outside,
+    add_model,
+    add_read_options,
+    count,
+    named_model,
+    positive,
+    read_options,
+)
 from .score import summary_lines
 
 #: Formats that some task reads.
@@ -56,6 +65,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         help="directory, zip or tar of the pictures, unless rows hold them",
     )
     add_allow_outside(parser)
+    add_read_options(parser)
     parser.add_argument("--columns", metavar="NAMES", help="order of a TSV file's columns, separated by commas")
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="samples at once (16)")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first samples of each task only")
@@ -99,8 +109,9 @@ def _data(args: argparse.Namespace) -> dict[Format, DataFiles]:
         if not path.exists():
             raise OFAError(f"images {path} does not exist; it should be a directory, a .zip, .tar or .tar.gz archive")
     columns = tuple(args.columns.split(",")) if args.columns else None
+    options = read_options(args)
     return {
-        format: DataFiles(path, images.get(format), columns if format in COLUMNS else None, args.allow_outside)
+        format: DataFiles(path, images.get(format), columns if format in COLUMNS else None, args.allow_outside, options)
         for format, path in paths.items()
     }
 
@@ -148,8 +159,11 @@ def _check_special_options(args: argparse.Namespace, tasks: Sequence[Task]) -> N
         f"--protocol {args.protocol}": lambda task: args.protocol in task.protocols,
         "--oracle": lambda task: bool(task.protocols),
         "--columns": lambda task: task.format in COLUMNS,
+        "--language cn": lambda task: task.format == "invig",
+        "--keep-last-turn": lambda task: task.format == "invig",
     }
-    given = (args.protocol, args.oracle, args.columns)
+    chinese = "cn" if args.language == "cn" else None
+    given = (args.protocol, args.oracle, args.columns, chinese, args.keep_last_turn or None)
     for value, (option, used) in zip(given, uses.items(), strict=True):
         if value is not None and not any(map(used, tasks)):
             raise OFAError(f"{option} is for {', '.join(task.name for task in TASKS.values() if used(task))}")
