@@ -223,6 +223,17 @@ def read_box(
     return clip_box((x0 * width, y0 * height, x1 * width, y1 * height), size, place, name), False
 
 
+def check_one_unit(boxes: Sequence[Sequence[float]], place: str, name: str, unit: BoxUnit | None) -> None:
+    """Refuse boxes of one row of which some can only be in pixels while others look like fractions.
+
+    Raises:
+        BadRow: they do, and ``unit`` does not say which is meant.
+    """
+    small = [box for box in boxes if max(box) <= 1]
+    if unit is None and small and len(small) < len(boxes):
+        raise BadRow(place, f"{_shown(small[0], name)} is within one pixel and others are not: pass --boxes pixels")
+
+
 def was_clipped(box: Sequence[float], clipped: Sequence[float]) -> bool:
     """Tell whether a box was clipped by more than what rounding does."""
     return any(abs(before - after) > _ROUNDING for before, after in zip(box, clipped, strict=True))

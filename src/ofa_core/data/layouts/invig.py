@@ -16,6 +16,7 @@ from ..records import (
     Record,
     RowPart,
     Text,
+    check_one_unit,
     fields_of,
     id_of_place,
     parsed,
@@ -91,6 +92,7 @@ def _picture_row(row: Mapping[str, Any], place: str, options: ReadOptions) -> li
     info = data.image_info
     picture = picture_of(data.image, info.file_name, place=place, name="image_info.file_name")
     found = [parsed(_Reference, one, place, f"ref_list.{index}") for index, one in enumerate(data.ref_list)]
+    check_one_unit([one.bbox for one in found], place, "ref_list", options.boxes)
     return [
         _with_reference(Record(id, **picture, place=place), one, (info.width, info.height), options)
         for one, id in zip(found, numbered([one.id for one in found], id_of_place(place)), strict=True)

@@ -20,6 +20,7 @@ from ..records import (
     Record,
     RowPart,
     Text,
+    check_one_unit,
     fields_of,
     id_of_place,
     parsed,
@@ -121,9 +122,8 @@ def _record(data: _Plain, place: str) -> Record:
 
 def _with_boxes(record: Record, boxes: Sequence[Sequence[float]], name: str, options: ReadOptions) -> Record:
     """A record with ``boxes``, all of which are in one unit."""
+    check_one_unit(boxes, record.place, name, options.boxes)
     read = [read_box(box, record.size, record.place, name, options.boxes) for box in boxes]
-    if len({in_fractions for _, in_fractions in read}) > 1:
-        raise BadRow(record.place, f"{name}: some are in pixels, others in fractions of the sides")
     clipped = any(was_clipped_from(told, box, record.size) for told, (box, _) in zip(boxes, read, strict=True))
     return replace(
         record, boxes=tuple(box for box, _ in read), in_fractions=any(part for _, part in read), clipped=clipped
