@@ -201,5 +201,5 @@ def _status_of(raw_info: str | None) -> str | None:
 _GAME_FIELDS = fields_of(_Status, _Game) | set(_NAMES_OF_2022.values())
 LAYOUTS = (
     Layout("GuessWhat?! as released", ("status",), _game, frozenset(_GAME_FIELDS)),
-    Layout("GuessWhat?! of the hub", ("dialog", "bbox"), _hub_game, fields_of(_HubGame)),
+    Layout("GuessWhat?! of the hub", ("dialog", "bbox"), _hub_game, fields_of(_HubGame), never=("dialog_cn",)),
 )

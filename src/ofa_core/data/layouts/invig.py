@@ -148,5 +148,12 @@ def alternating(texts: Sequence[str], place: str, name: str = "dialog") -> tuple
 
 LAYOUTS = (
     Layout("InViG by picture", ("ref_list", "image_info"), _picture_row, fields_of(_Picture)),
-    Layout("InViG by dialog", ("dialog|dialog_cn",), _dialog_row, fields_of(_Dialog), never=("box",), keeps_raw=True),
+    Layout(
+        "InViG by dialog",
+        ("dialog|dialog_cn",),
+        _dialog_row,
+        fields_of(_Dialog),
+        never=("box", "anns_id", "raw_objects"),
+        keeps_raw=True,
+    ),
 )
