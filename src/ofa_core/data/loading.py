@@ -51,7 +51,7 @@ class DataFiles:
     columns: tuple[str, ...] | None = None
     #: Rows may name pictures outside of ``images``, or of the current directory where there are none.
     allow_outside: bool = False
-    #: What no file tells by itself.
+    #: Options of reading that no file tells by itself.
     options: ReadOptions = USUAL
 
     def open_images(self) -> Images:
