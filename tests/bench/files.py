@@ -69,7 +69,7 @@ def dialog(number: int = 1, **changes: Any) -> dict[str, Any]:
         "dialog": [["", "the Square"], ["which one?", "the red one"], ["this?", "yes"]],
         "category": "square",
         "caption": "a red square",
-        "raw_bbox": "whatever",
+        "note": "whatever",
     }
     return changed(row, changes)
 

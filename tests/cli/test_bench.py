@@ -19,6 +19,7 @@ from ofa_core.bench.tasks import TASKS
 from ofa_core.cli import bench as commands
 from ofa_core.cli.main import main
 from ofa_core.data.loading import DataFiles
+from ofa_core.data.read_options import ReadOptions
 from ofa_core.data.records import Format
 from ofa_core.utils.printable import printable
 
@@ -259,17 +260,19 @@ def test_all_are_the_tasks_that_there_are_data_for(model: Path, paths: dict[Form
     ("tasks", "data", "problem"),
     [
         (["invig_oracle"], ["guesswhat={guesswhat}"], "invig_oracle has no data: pass --data invig=PATH"),
+        (["all"], ["{refcoco}"], "phrases.tsv tells no format, pass --data FORMAT="),
+        (["all"], ["{invig}", "{invig}"], "both hold invig rows; pass --data invig=PATH"),
         (
-            ["all"],
-            ["{invig}"],
-            "tasks read rows of 15 formats: pass --data guesswhat=PATH invig=PATH refcoco=PATH snli_ve=PATH ...",
+            ["guesswhat_oracle", "refcoco_grounding"],
+            ["{invig}", "{guesswhat}"],
+            "dialogs.jsonl tells no format, pass --data FORMAT=",
         ),
         (
             ["invig_oracle", "guesswhat_oracle"],
             ["{invig}"],
             "these tasks read rows of 2 formats: pass --data guesswhat=PATH invig=PATH",
         ),
-        (["invig_oracle"], ["{invig}", "{guesswhat}"], "say whose rows they are: guesswhat="),
+        (["invig_oracle"], ["{invig}", "{guesswhat}"], "games.jsonl.gz tells no format, pass --data FORMAT="),
         (["invig_oracle"], ["invig={invig}", "invig=b"], "--data names two paths for invig"),
         (["invig_oracle"], ["nowhere.jsonl"], "data nowhere.jsonl does not exist"),
         (["invig_oracle"], ["{refcoco}"], "invig rows come in .jsonl"),
@@ -298,6 +301,10 @@ def test_data_that_do_not_fit_the_tasks(
         (["--workers", "-1"], "argument --workers: invalid"),
         (["--images", "nowhere"], "images nowhere does not exist"),
         (["--columns", "a,b"], "--columns is for refcoco_grounding"),
+        (["--boxes", "inches"], "argument --boxes: invalid choice: 'inches'"),
+        (["--boxes", "fractions"], "is not in fractions of the sides"),
+        (["--split", "val"], "the row names no split, so --split val has no use here"),
+        (["--language", "cn"], "dialog_cn: the row has none"),
         (["--comment", "a/b"], "the comment 'a/b' names a directory"),
         (["--model", "nowhere"], "nowhere does not exist"),
         (["--device", "cuda:99"], "device 'cuda:99' is not available"),
@@ -315,6 +322,30 @@ def test_options_that_cannot_be(
     monkeypatch.chdir(tmp_path)
     arguments = ["--model", model, "--data", paths["invig"], "--quiet", *options]
     assert problem in error_of(capsys, "invig_oracle", *arguments)
+
+
+@pytest.mark.parametrize("option", ["--language=cn", "--keep-last-turn"])
+def test_options_of_dialogs_are_for_dialogs(
+    model: Path, paths: dict[Format, Path], capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    arguments = ["--model", model, "--data", paths["guesswhat"], option]
+    assert f"{option.replace('=', ' ')} is for invig_grounding" in error_of(capsys, "guesswhat_oracle", *arguments)
+
+
+def test_formats_of_several_files_are_told_by_their_content(
+    model: Path, paths: dict[Format, Path], runs: list[Run]
+) -> None:
+    assert bench("all", "--model", model, "--data", paths["guesswhat"], paths["invig"]) == 0
+    assert {(run.task.format, run.data.path) for run in runs} == {(f, paths[f]) for f in ("guesswhat", "invig")}
+    runs.clear()
+    assert bench("all", "--model", model, "--data", paths["invig"], f"refcoco={paths['refcoco']}") == 0
+    assert {run.task.format for run in runs} == {"invig", "refcoco"}
+
+
+def test_options_of_reading_reach_the_run(model: Path, paths: dict[Format, Path], runs: list[Run]) -> None:
+    options = ["--language", "cn", "--boxes", "pixels", "--keep-last-turn", "--split", "all"]
+    assert bench("invig_oracle", "--model", model, "--data", paths["invig"], *options) == 0
+    assert runs[0].data.options == ReadOptions("cn", "pixels", True, "all")
 
 
 def test_a_model_must_be_named(paths: dict[Format, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -234,7 +234,7 @@ def test_a_picture_that_is_not_the_one_the_row_speaks_of_is_an_error(tmp_path: P
         with pytest.raises(BadRow, match=r"^rows\.jsonl:3: picture 1\.png is 90 × 60 pixels, the row says 640 × 480$"):
             images.load(record("1.png", size=(640, 480)))
         with pytest.raises(BadRow, match=r"^rows\.jsonl:3: box: .* is not within the picture of 90 × 60 pixels$"):
-            images.load(record("1.png", box=(1, 2, 92, 50)))
+            images.load(record("1.png", box=(1, 2, 94, 50)))
 
 
 # --- archives ------------------------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ def shards(directory: Path) -> Path:
 def test_every_container_gives_the_same_records_in_the_same_order(
     tmp_path: Path, make: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ofa_core.data.readers.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("ofa_core.data.containers.ROWS_AT_ONCE", 2)
     records = list(read_records("invig", make(tmp_path)))
     assert [record.id for record in records] == ["i1", "i2", "i3", "i4", "i5"]
     assert {(record.box, record.turns, record.text) for record in records} == {
@@ -319,16 +319,16 @@ BAD_GAMES: list[tuple[Any, str]] = [
     (game(id=""), r"id: it is empty"),
     (game(id=True), r"id: Input should be a valid string"),
     (game(id="\ud800"), r"id: it holds half of a surrogate pair"),
-    (game(status=...), r"status: Field required"),
+    (game(status=...), r"the row is in no layout of guesswhat \(GuessWhat\?! as released: no status; .*: no dialog; "),
     (game(status="won"), r"status: Input should be 'success', 'failure' or 'incomplete'"),
     (game(image=...), r"image: Field required"),
-    (game(image={"file_name": " ", "width": 1, "height": 1}), r"image\.file_name: it is empty"),
+    (game(image={"file_name": " ", "width": 90, "height": 60}), r"image\.file_name: it is empty"),
     (game(image={"file_name": "x", "width": 0, "height": 1}), r"image\.width: Input should be greater than 0"),
     (game(image={"file_name": "x", "width": 9, "height": "8"}), r"image\.height: Input should be a valid integer"),
     (game(objects=[]), r"object_id: 0 of the objects \(\) are 5, one should be"),
     (game(object_id=6), r"object_id: 0 of the objects \(4, 5\) are 6, one should be"),
     (game(objects=objects(id=4), object_id=4), r"object_id: 2 of the objects \(4, 4\) are 4, one should be"),
-    (game(objects=objects(category=None)), r"objects\.1\.category: Input should be a valid string"),
+    (game(objects=objects(category=5)), r"objects\.1\.category: Input should be a valid string"),
     (game(objects=objects(bbox=[1, 2, 3])), r"objects\.1\.bbox: List should have at least 4 items"),
     (game(objects=objects(bbox=[1, 2, "3", 4])), r"objects\.1\.bbox\.2: Input should be a valid number"),
     (game(objects=objects(bbox=[1, 2, float("nan"), 4])), r"bbox: \(1, 2, nan, 6\) is not four finite numbers"),
@@ -336,9 +336,9 @@ BAD_GAMES: list[tuple[Any, str]] = [
     (game(objects=objects(bbox=[1, 2, 10**400, 4])), r"objects\.1\.bbox\.2: Input should be a valid number"),
     (game(objects=objects(bbox=[10, 20, 0, 5])), r"bbox: \(10, 20, 10, 25\) has no area"),
     (game(objects=objects(bbox=[10, 20, 5, -5])), r"bbox: \(10, 20, 15, 15\) has no area"),
-    (game(objects=objects(bbox=[80, 20, 11.5, 5])), r"bbox: .* is not within the picture of 90 × 60 pixels"),
-    (game(objects=objects(bbox=[80, 50, 5, 11.5])), r"bbox: .* is not within the picture of 90 × 60 pixels"),
-    (game(objects=objects(bbox=[-1.5, 20, 5, 5])), r"bbox: .* is not within the picture"),
+    (game(objects=objects(bbox=[80, 20, 13.5, 5])), r"bbox: .* is not within the picture of 90 × 60 pixels"),
+    (game(objects=objects(bbox=[80, 50, 5, 13.5])), r"bbox: .* is not within the picture of 90 × 60 pixels"),
+    (game(objects=objects(bbox=[-3.5, 20, 5, 5])), r"bbox: .* is not within the picture"),
     (game(objects=objects(bbox=[90, 20, 1, 5])), r"bbox: .* is not within the picture"),
     (game(qas=[]), r"qas: List should have at least 1 item"),
     (game(qas=[{"question": "", "answer": "yes"}]), r"qas\.0\.question: it is empty"),
@@ -347,13 +347,16 @@ BAD_GAMES: list[tuple[Any, str]] = [
 
 BAD_DIALOGS: list[tuple[Any, str]] = [
     (dialog(bbox=...), r"bbox: Field required"),
-    (dialog(bbox=[0.1, 0.2, 0.5, 0.9]), r"bbox: .* lies within one pixel: boxes are in pixels, not in fractions"),
+    (dialog(bbox=[0.1, 0.2, 0.5, 0.9]), r"bbox: .* is within one pixel, or in fractions of the sides: pass --boxes"),
     (dialog(bbox=[40, 20, 10, 50]), r"bbox: .* has no area"),
-    (dialog(bbox=[10, -2, 40, 50]), r"bbox: \(10, -2, 40, 50\) is not within the picture$"),
+    (dialog(bbox=[10, -9, 40, -2]), r"bbox: \(10, -9, 40, -2\) is not within the picture$"),
     (dialog(image_path=...), r"image_path: the row names no picture and holds none"),
     (dialog(image_path=" ", image={"path": None}), r"image_path: the row names no picture"),
     (dialog(image_path=5), r"image_path: Input should be a valid string"),
-    (dialog(dialog=...), r"dialog: Field required"),
+    (
+        dialog(dialog=...),
+        r"the row is in no layout of invig \(InViG by picture: no ref_list; .*: no dialog or dialog_cn",
+    ),
     (dialog(dialog=[]), r"dialog: it does not begin with a query"),
     (dialog(dialog=[["", ""], ["which?", "that"]]), r"dialog: it does not begin with a query"),
     (dialog(dialog=[["", "q"], ["which?", ""], ["this?", "no"]]), r"dialog: pair 1 holds an empty text"),
@@ -495,8 +498,13 @@ def test_a_record_is_shown_without_its_picture() -> None:
     [
         ("coco", "x.jsonl", None, r"a format of rows is guesswhat, invig, refcoco, caption, vqa, .*, not 'coco'"),
         ("invig", "absent.jsonl", None, r"data .*absent\.jsonl does not exist"),
-        ("invig", "x.tsv", None, r"x\.tsv: invig rows come in \.jsonl, \.jsonl\.gz, \.parquet, \.arrow or a directory"),
-        ("refcoco", "x.jsonl", None, r"x\.jsonl: refcoco rows come in \.tsv, \.tsv\.gz$"),
+        (
+            "invig",
+            "x.tsv",
+            None,
+            r"x\.tsv: invig rows come in \.jsonl, \.jsonl\.gz, .*, JSON \(\.json\) or a directory",
+        ),
+        ("refcoco", "x.txt", None, r"x\.txt: refcoco rows come in \.jsonl, .*, \.tsv, \.tsv\.gz, JSON \(\.json\), ref"),
         (
             "invig",
             "x.jsonl",
@@ -510,7 +518,7 @@ def test_a_record_is_shown_without_its_picture() -> None:
     ],
 )
 def test_a_wrong_call_is_an_error_at_once(tmp_path: Path, format: Any, name: str, columns: Any, message: str) -> None:
-    for made in ("x.jsonl", "x.tsv"):
+    for made in ("x.jsonl", "x.tsv", "x.txt"):
         (tmp_path / made).write_bytes(b"")
     with pytest.raises(OFAError, match=message):
         read_records(format, tmp_path / name, columns=columns)

@@ -8,6 +8,7 @@ import pytest
 from training.made import settings
 
 from ofa_core import OFAError
+from ofa_core.data.read_options import ReadOptions
 from ofa_core.training.settings import TrainingSettings
 
 TOML = """
@@ -64,6 +65,16 @@ def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, message: str
     assert old in TOML
     with pytest.raises(OFAError, match=message):
         TrainingSettings.from_toml(written(tmp_path, TOML.replace(old, new)))
+
+
+def test_options_of_reading_are_settings_of_a_source(tmp_path: Path) -> None:
+    usual = TrainingSettings.from_toml(written(tmp_path, TOML))
+    assert usual.data[0].read_options == ReadOptions()
+    assert "keep_last_turn" not in usual.fingerprint(), "runs that began before there was such a setting go on"
+    more = 'weight = 2\nlanguage = "cn"\nboxes = "fractions"\nkeep_last_turn = true\nsplit = "val"'
+    changed = TrainingSettings.from_toml(written(tmp_path, TOML.replace("weight = 2", more)))
+    assert changed.data[0].read_options == ReadOptions("cn", "fractions", True, "val")
+    assert changed.fingerprint() != usual.fingerprint()
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -11,12 +11,14 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image
 
 from ..checkpoint.model_dir import load_config
 from ..data.loading import DataFiles
+from ..data.read_options import USUAL
 from ..errors import OFAError
 from ..text.tokenizer import VOCABULARY_KINDS
 
@@ -29,7 +31,7 @@ _LISTS = ("state.json",)
 
 
 def data_inputs(data: DataFiles) -> dict[str, str]:
-    """Digests of rows, the order of their columns, and pictures.
+    """Digests of rows, the order of their columns, options of reading and pictures.
 
     Raises:
         OFAError: something cannot be read.
@@ -38,6 +40,7 @@ def data_inputs(data: DataFiles) -> dict[str, str]:
         inputs = {"data": _digest_of_rows(data.path)}
         if data.columns is not None:
             inputs["columns"] = ",".join(data.columns)
+        inputs |= {name: f"{value}" for name, value in asdict(data.options).items() if value != getattr(USUAL, name)}
         if data.images is not None:
             inputs["images"] = _digest_of_pictures(data.images)
     except OSError as error:

@@ -84,6 +84,8 @@ def _facts(summary: Summary) -> str:
         facts.append(f"oracle {Path(summary.oracle).name}")
     if summary.bad_rows:
         facts.append(f"{summary.bad_rows:,} bad rows left out")
+    if summary.clipped_boxes:
+        facts.append(f"{summary.clipped_boxes:,} boxes clipped to their pictures")
     if summary.samples_per_second:
         facts.append(f"{summary.samples_per_second:.1f} samples/s")
     return "".join(f"<li>{escape(fact)}</li>" for fact in facts)

@@ -81,6 +81,10 @@ class Row(StrictModel):
     #: Width and height of the picture in pixels; :data:`NO_PICTURE` for text alone.
     size: tuple[int, int]
     category: str = ""
+    #: Fields of the data's row that are kept as they were, such as its captions; left out where there are none.
+    kept: dict[str, JsonValue] = Field(default_factory=dict)
+    #: A box of the data reached over the picture's edge and was clipped to it; left out where none did.
+    clipped: bool = False
     #: The source that the model read, as text; of several turns the last.
     source: str
     #: The right answer, as text.
@@ -100,6 +104,12 @@ class Row(StrictModel):
     turns: tuple[str, ...] = ()
     #: Self-play: the questions asked.
     questions: int | None = Field(default=None, ge=0)
+
+
+def _line(row: Row) -> str:
+    """A row as a results file has it, without what few data sets have."""
+    rare = {name for name in ("kept", "clipped") if not getattr(row, name)}
+    return row.model_dump_json(exclude=rare) + "\n"
 
 
 class ResultsFile:
@@ -155,7 +165,7 @@ class ResultsFile:
             if row.index <= last:
                 raise OFAError(f"{self.path}: sample {row.index} cannot be written behind sample {last}")
             last = row.index
-        self._append("".join(row.model_dump_json() + "\n" for row in rows))
+        self._append("".join(_line(row) for row in rows))
         self.next_index = last + 1
 
     def _append(self, text: str) -> None:

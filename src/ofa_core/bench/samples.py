@@ -131,6 +131,8 @@ def text_row(
         image=sample.record.image,
         size=NO_PICTURE if picture is None else picture.size,
         category=sample.record.category,
+        kept=dict(sample.record.kept),
+        clipped=sample.record.clipped,
         source=pipeline.source_text(source),
         **said,
     )

@@ -109,6 +109,8 @@ class Summary(RunFacts):
     samples: int
     #: Rows of the data that could not be used.
     bad_rows: int = 0
+    #: Samples whose box in the data reached a little over the picture's edge, and was clipped to it.
+    clipped_boxes: int = 0
     headline: Headline
     #: Every score of the task, by name; all but ``mean_iou`` and ``mean_questions`` are shares of the samples.
     scores: dict[str, Score]
@@ -236,9 +238,10 @@ def summarize(header: Header, rows: Iterable[Row], *, bad_rows: int = 0, seconds
     samples, categories, sizes = Samples(header.task), _Grouping(), _Grouping()
     confusion: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     labelled = samples.scores.kind == "oracle"
-    count = 0
+    count = clipped = 0
     for count, row in enumerate(rows, 1):  # noqa: B007
         samples.add(row)
+        clipped += row.clipped
         categories.add(row.category)
         sizes.add("" if row.box is None or header.format == "lists" else metrics.size_class(row.box))
         if labelled:
@@ -250,6 +253,7 @@ def summarize(header: Header, rows: Iterable[Row], *, bad_rows: int = 0, seconds
         **header.model_dump(include=SHARED_FACTS),
         samples=count,
         bad_rows=bad_rows,
+        clipped_boxes=clipped,
         headline=Headline(name=headline, **scores[headline].model_dump()),
         scores=scores,
         by_category=_named(categories.groups(columns, headline)),

@@ -56,7 +56,7 @@ def read_samples(
         OFAError: at once: there is no such file, or it is of another kind.
         BadRow: while reading, without ``on_bad``: a row cannot be used.
     """
-    records = read_records(task.format, data.path, columns=data.columns, on_bad=on_bad)
+    records = read_records(task.format, data.path, columns=data.columns, options=data.options, on_bad=on_bad)
     return islice(_numbered(task, records, on_bad), limit)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,12 +17,23 @@ from ..bench.self_play import PROTOCOLS
 from ..bench.tasks import TASKS, Task, read_samples
 from ..checkpoint.model_dir import weights_sha256
 from ..data.loading import DataFiles
+from ..data.read_options import ReadOptions
 from ..data.readers import COLUMNS
 from ..data.records import Format
-from ..errors import OFAError
+from ..data.telling import told_formats
+from ..errors import OFAError, shortened
 from ..utils.distributed import Process, process_group
 from ..utils.printable import printable, printable_json
-from .options import DTYPES, add_allow_outside, add_model, count, named_model, positive
+from .options import (
+    DTYPES,
+    add_allow_outside,
+    add_model,
+    add_read_options,
+    count,
+    named_model,
+    positive,
+    read_options,
+)
 from .score import summary_lines
 
 #: Formats that some task reads.
@@ -46,7 +58,8 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         nargs="+",
         required=True,
         metavar="[FORMAT=]PATH",
-        help=f"rows; for tasks of several formats ({', '.join(FORMATS)}) one path each, such as invig=test.jsonl",
+        help=f"rows; for tasks of several formats ({', '.join(FORMATS)}) one path each, such as invig=test.jsonl; "
+        "the format of one of several files is told by its content where it can be",
     )
     parser.add_argument(
         "--images",
@@ -56,6 +69,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         help="directory, zip or tar of the pictures, unless rows hold them",
     )
     add_allow_outside(parser)
+    add_read_options(parser)
     parser.add_argument("--columns", metavar="NAMES", help="order of a TSV file's columns, separated by commas")
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="samples at once (16)")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first samples of each task only")
@@ -94,19 +108,38 @@ def bench_command(args: argparse.Namespace) -> int:
 
 def _data(args: argparse.Namespace) -> dict[Format, DataFiles]:
     """The files of each format: rows and pictures."""
-    paths, images = _by_format(args.data, "--data"), _by_format(args.images, "--images")
+    options = read_options(args)
+    asked = tuple(
+        f for f in FORMATS if any(task.format == f and _is_asked(task, args.tasks) for task in TASKS.values())
+    )
+    told = partial(_told, formats=asked, options=options)
+    paths = _by_format(args.data, "--data", told, always_told=ALL in args.tasks)
+    images = _by_format(args.images, "--images")
     for path in images.values():
         if not path.exists():
             raise OFAError(f"images {path} does not exist; it should be a directory, a .zip, .tar or .tar.gz archive")
     columns = tuple(args.columns.split(",")) if args.columns else None
     return {
-        format: DataFiles(path, images.get(format), columns if format in COLUMNS else None, args.allow_outside)
+        format: DataFiles(path, images.get(format), columns if format in COLUMNS else None, args.allow_outside, options)
         for format, path in paths.items()
     }
 
 
-def _by_format(values: Sequence[str], option: str) -> dict[Format, Path]:
-    """``[FORMAT=]PATH`` arguments; a path without a format is for every format that has no path of its own."""
+def _is_asked(task: Task, names: Sequence[str]) -> bool:
+    return task.name in names or ALL in names
+
+
+def _by_format(
+    values: Sequence[str],
+    option: str,
+    told: Callable[[Sequence[Path]], dict[Format, Path]] | None = None,
+    *,
+    always_told: bool = False,
+) -> dict[Format, Path]:
+    """``[FORMAT=]PATH`` arguments; a path without a format is for every format that has no path of its own.
+
+    Of several such paths, and of one with ``always_told``, the formats are those that ``told`` finds.
+    """
     named: dict[Format, Path] = {}
     plain: list[Path] = []
     for value in values:
@@ -118,9 +151,38 @@ def _by_format(values: Sequence[str], option: str) -> dict[Format, Path]:
             raise OFAError(f"{option} names two paths for {format}: {named[format]} and {path}")
         else:
             named[format] = Path(path)
+    if told is not None and (len(plain) > 1 or (plain and always_told)):
+        return told(plain) | named
     if len(plain) > 1:
         raise OFAError(f"{option} names {plain[0]} and {plain[1]}; say whose rows they are: {FORMATS[0]}={plain[0]}")
     return {format: named.get(format, path) for path in plain for format in FORMATS} | named
+
+
+def _told(paths: Sequence[Path], formats: Sequence[Format], options: ReadOptions) -> dict[Format, Path]:
+    """The formats of files, told by their first rows.
+
+    Raises:
+        OFAError: a file is of none of them, or may be of several, or two are of one.
+    """
+    found: dict[Format, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise OFAError(f"data {path} does not exist")
+        reasons = told_formats(path, formats, options)
+        fitting = [format for format in formats if reasons.get(format) == ""]
+        if not fitting:
+            tried = "; ".join(f"{format}: {shortened(reason, 90)}" for format, reason in reasons.items())
+            told = shortened(tried, 900) if tried else "its columns have no names"
+            raise OFAError(f"{path} tells no format, pass --data FORMAT={path} ({told})")
+        if len(fitting) > 1:
+            raise OFAError(
+                f"{path} may hold {' or '.join(fitting)} rows: pass --data {fitting[0]}={path}, or the other"
+            )
+        (format,) = fitting
+        if format in found:
+            raise OFAError(f"{found[format]} and {path} both hold {format} rows; pass --data {format}=PATH")
+        found[format] = path
+    return found
 
 
 def _tasks(names: Sequence[str], data: dict[Format, DataFiles]) -> list[Task]:
@@ -129,7 +191,7 @@ def _tasks(names: Sequence[str], data: dict[Format, DataFiles]) -> list[Task]:
     Raises:
         OFAError: there are no data for one of them, or the same data for several formats.
     """
-    wanted = [task for task in TASKS.values() if task.name in names or (ALL in names and task.format in data)]
+    wanted = [task for task in TASKS.values() if _is_asked(task, names) and (ALL not in names or task.format in data)]
     for task in wanted:
         if task.format not in data:
             raise OFAError(f"{task.name} has no data: pass --data {task.format}=PATH")
@@ -148,8 +210,11 @@ def _check_special_options(args: argparse.Namespace, tasks: Sequence[Task]) -> N
         f"--protocol {args.protocol}": lambda task: args.protocol in task.protocols,
         "--oracle": lambda task: bool(task.protocols),
         "--columns": lambda task: task.format in COLUMNS,
+        "--language cn": lambda task: task.format == "invig",
+        "--keep-last-turn": lambda task: task.format == "invig",
     }
-    given = (args.protocol, args.oracle, args.columns)
+    chinese = "cn" if args.language == "cn" else None
+    given = (args.protocol, args.oracle, args.columns, chinese, args.keep_last_turn or None)
     for value, (option, used) in zip(given, uses.items(), strict=True):
         if value is not None and not any(map(used, tasks)):
             raise OFAError(f"{option} is for {', '.join(task.name for task in TASKS.values() if used(task))}")

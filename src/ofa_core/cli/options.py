@@ -12,9 +12,11 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import get_args
 
 import torch
 
+from ..data.read_options import BoxUnit, Language, ReadOptions
 from ..errors import OFAError
 from ..utils.printable import printable
 from ..utils.stopping import Stopped, signals_as_stops
@@ -47,6 +49,21 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="cpu", help="where to run, such as cpu or cuda")
     add_dtype(parser, DTYPES, "compute in this; by default float32 on a CPU and what is stored elsewhere")
+
+
+def add_read_options(parser: argparse.ArgumentParser) -> None:
+    """Add what no file of rows tells by itself."""
+    parser.add_argument("--language", choices=get_args(Language), default="en", help="of InViG's dialogs (en)")
+    parser.add_argument("--boxes", choices=get_args(BoxUnit), help="unit of boxes, where rows do not tell it")
+    parser.add_argument(
+        "--keep-last-turn", action="store_true", help="keep the last pair of dialogs that end without a question"
+    )
+    parser.add_argument("--split", metavar="NAME", help="split of the data, of several with commas between, or all")
+
+
+def read_options(args: argparse.Namespace) -> ReadOptions:
+    """The options of reading that were given."""
+    return ReadOptions(args.language, args.boxes, args.keep_last_turn, args.split)
 
 
 def add_allow_outside(parser: argparse.ArgumentParser) -> None:

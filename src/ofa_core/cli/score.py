@@ -89,7 +89,8 @@ def summary_lines(summary: Summary) -> list[str]:
     model = f"{summary.model} with the oracle {summary.oracle}" if summary.oracle else summary.model
     count = f"{summary.samples:,} {'sample' if summary.samples == 1 else 'samples'}"
     bad = f", {summary.bad_rows:,} bad rows" if summary.bad_rows else ""
-    lines = [printable(f"{summary.task}, {model}, {count}{bad}")]
+    clipped = f", {summary.clipped_boxes:,} boxes clipped to their pictures" if summary.clipped_boxes else ""
+    lines = [printable(f"{summary.task}, {model}, {count}{bad}{clipped}")]
     width = max(map(len, summary.scores))
     for name, score in summary.scores.items():
         mark = "  <-" if name == summary.headline.name else ""

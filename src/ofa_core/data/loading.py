@@ -13,7 +13,9 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..errors import OFAError
 from ..heads.pipeline import Pipeline, PreparedImage
+from .documents import picture_folder
 from .images import Images
+from .read_options import USUAL, ReadOptions
 from .records import Record
 
 #: Batches whose pictures are opened while the model computes.
@@ -49,10 +51,12 @@ class DataFiles:
     columns: tuple[str, ...] | None = None
     #: Rows may name pictures outside of ``images``, or of the current directory where there are none.
     allow_outside: bool = False
+    #: Options of reading that no file tells by itself.
+    options: ReadOptions = USUAL
 
     def open_images(self) -> Images:
         """The pictures, to be closed by the caller."""
-        return Images.open(self.images, self.allow_outside)
+        return Images.open(picture_folder(self.path, self.images), self.allow_outside)
 
 
 @dataclass(frozen=True)

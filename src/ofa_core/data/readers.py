@@ -1,22 +1,20 @@
-"""Files of rows, read one row after the other: JSON lines, tab-separated columns, parquet and Arrow."""
+"""Data sets as people have them: rows of every published layout, told by their content and read one at a time."""
 
 from __future__ import annotations
 
-import gzip
-import json
-import re
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import Any, get_args
 
 from ..errors import OFAError
 from ..heads.glue import takes_two
 from ..heads.tasks import GLUE, TASKS
-from ..utils.input_files import MAX_LINE, check_regular, open_stream, parse_json, read_text_file
-from .archives import GZIP_MAGIC
-from .formats import FIELDS, parse_record
+from .containers import CONTAINERS, Container, shards_of
+from .documents import DOCUMENTS, METADATA, document_rows
+from .formats import COLUMN_FIELDS, is_looked_at, parse_columns, parse_row
+from .read_options import USUAL, ReadOptions
 from .records import BadRow, Format, Record
 
 #: The columns of OFA's tab-separated files in their usual order.
@@ -42,119 +40,106 @@ OPTIONAL = {"objects", "caption", "image", "image-id"}
 #: The name of a column that is skipped.
 SKIPPED = "-"
 
-#: Empty lines in a row; in a gzip file of few megabytes there may be billions, which take an hour to read.
-_MAX_EMPTY_LINES = 100_000
-
-#: Rows that are turned into Python objects at once; with inline pictures, a few megabytes.
-ROWS_AT_ONCE = 32
+#: A file, a directory, or rows that are in memory already, such as a ``datasets.Dataset``.
+Source = Path | Iterable[Mapping[str, Any]]
 
 
 def read_records(
     format: Format,
-    path: Path,
+    source: Source,
     *,
     columns: Sequence[str] | None = None,
+    options: ReadOptions = USUAL,
     on_bad: Callable[[BadRow], None] | None = None,
 ) -> Iterator[Record]:
-    """The records of a file or directory in their order, one at a time; nothing of what was read is kept.
+    """The records of a data set in their order, one at a time; of files of rows, nothing of what was read is kept.
 
-    GuessWhat?! and InViG: .jsonl, .jsonl.gz, .parquet, .arrow (what ``datasets`` writes), a directory of parquet shards
-    or one of ``Dataset.save_to_disk``. All other formats: .tsv or .tsv.gz. Parquet and Arrow need the extra
-    ``bench``. Of GuessWhat?! only successful games are given. Empty lines are skipped.
+    Rows come in .jsonl, .jsonl.gz, .parquet, .arrow (what ``datasets`` writes), a directory of parquet shards or
+    one of ``Dataset.save_to_disk``, a folder of pictures with metadata.jsonl, and OFA's in .tsv or .tsv.gz. A layout is
+    told by the fields of a row; :mod:`~.formats` has them all, :mod:`~.documents` the files that are read as a whole.
+    Parquet and Arrow need the extra ``bench``. Of GuessWhat?! only successful games are given. Empty lines are skipped.
 
     Args:
-        format: what the rows hold.
-        path: where they are.
+        format: what the rows are about.
+        source: a path, or rows that are mappings.
         columns: for .tsv, the names of the file's columns in their order, from :data:`COLUMNS`, without none but those
             of :data:`OPTIONAL`; ``-`` for one that is skipped.
+        options: what no file tells by itself.
         on_bad: is called with every row that cannot be used, which is then skipped.
+
+    Returns:
+        The records.
 
     Raises:
         OFAError: at once: no such file or directory, or of a kind or with columns that the format does not have.
-            While reading: the file is damaged.
+            While reading: the file is damaged, or holds several splits of which none was asked for.
         BadRow: while reading, without ``on_bad``: a row is not what it should be.
     """
     if format not in get_args(Format):
         raise OFAError(f"a format of rows is {', '.join(get_args(Format))}, not {format!r}")
-    path = Path(path)
+    names = _checked_columns(format, columns)
+    rows = _rows_of(format, source, names, options)
+    return _of_split(_records(rows, on_bad), options, source)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows with their places, and what makes records of one."""
+
+    rows: Iterable[tuple[str, Any]]
+    parse: Callable[[Any, str], list[Record]]
+
+
+def _rows_of(format: Format, source: Source, columns: Sequence[str], options: ReadOptions) -> _Rows:
+    if not isinstance(source, str | Path):
+        rows = ((f"row:{number}", row) for number, row in enumerate(source, 1))
+        return _Rows(rows, lambda row, place: parse_row(format, row, place, options))
+    path = Path(source)
     if not path.exists():
         raise OFAError(f"data {path} does not exist")
-    files = _shards(path) if path.is_dir() else [path]
+    document = next((document for document in DOCUMENTS if document.takes(format, path)), None)
+    if document is not None:
+        return _Rows(document_rows(document, format, path), lambda row, place: parse_row(format, row, place, options))
+    folder = path / METADATA
+    files = [folder] if folder.is_file() else shards_of(path) if path.is_dir() else [path]
     container = _container(format, files[0])
-    names = _checked_columns(format, columns)
-    return _records(format, files, container, names, on_bad)
+
+    def parse(content: Any, place: str) -> list[Record]:
+        row = container.parse(content, place, columns)
+        return parse_columns(format, row, place) if container.columns else parse_row(format, row, place, options)
+
+    takes = partial(is_looked_at, format)
+    return _Rows((row for file in files for row in container.rows(file, takes)), parse)
 
 
-def _records(
-    format: Format,
-    files: Sequence[Path],
-    container: _Container,
-    columns: Sequence[str],
-    on_bad: Callable[[BadRow], None] | None,
-) -> Iterator[Record]:
-    rows = (row for file in files for row in container.rows(file, FIELDS[format]))
-    for number, (place, content) in enumerate(rows, 1):
+def _records(rows: _Rows, on_bad: Callable[[BadRow], None] | None) -> Iterator[Record]:
+    for number, (place, content) in enumerate(rows.rows, 1):
         try:
-            record = parse_record(format, container.parse(content, place, columns), place)
+            records = rows.parse(content, place)
         except BadRow as bad:
             if on_bad is None:
                 raise
             on_bad(bad)
             continue
-        if record is not None:
+        for record in records:
             yield replace(record, row=number)
 
 
-# Lines
-
-
-def _lines(path: Path, fields: frozenset[str]) -> Iterator[tuple[str, bytes]]:
-    """Place and content of the lines that are not empty; gzip is told by its first bytes."""
-    number, empty, limit = 0, 0, MAX_LINE.most
-    try:
-        with open_stream(path, f"data {path}") as raw, _unzipped(raw) as file:
-            while line := file.readline(limit + 1):
-                number += 1
-                if len(line) > limit:
-                    raise OFAError(f"{path}:{number}: the line has more than {limit:,} bytes; {MAX_LINE.advice}")
-                text = line.rstrip(b"\r\n")
-                if number == 1:
-                    text = text.removeprefix(b"\xef\xbb\xbf")
-                if text.strip():
-                    empty = 0
-                    yield f"{path}:{number}", text
-                elif (empty := empty + 1) > _MAX_EMPTY_LINES:
-                    raise OFAError(f"{path}:{number}: there are more than {_MAX_EMPTY_LINES:,} empty lines in a row")
-    except (OSError, EOFError, zlib.error) as error:
-        raise OFAError(f"{path} cannot be read on after line {number}: {error}") from None
-
-
-def _unzipped(raw: Any) -> BinaryIO | gzip.GzipFile:
-    return gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == GZIP_MAGIC else raw
-
-
-def _text(line: bytes, place: str) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError as error:
-        raise BadRow(place, f"byte {error.start + 1} of the line is not UTF-8") from None
-
-
-def _json_row(line: bytes, place: str, columns: Sequence[str]) -> object:
-    text = _text(line, place)
-    try:
-        return parse_json(text)
-    except json.JSONDecodeError as error:
-        raise BadRow(place, f"not JSON at character {error.pos + 1}: {error.msg}") from None
-    except ValueError as error:  # a number of thousands of digits, lists in lists in lists
-        raise BadRow(place, f"not JSON that can be read: {error}") from None
-
-
-def _tsv_row(line: bytes, place: str, columns: Sequence[str]) -> object:
-    cells = _text(line, place).split("\t")
-    if len(cells) != len(columns):
-        raise BadRow(place, f"the line has {len(cells)} columns, not {len(columns)} ({', '.join(columns)})")
-    return dict(zip(columns, cells, strict=True))
+def _of_split(records: Iterator[Record], options: ReadOptions, source: Source) -> Iterator[Record]:
+    """The records of the splits that are wanted; several are never mixed unless that was asked for."""
+    name = source if isinstance(source, str | Path) else "the data"
+    seen: dict[str, None] = {}
+    for record in records:
+        seen.setdefault(record.split)
+        if options.split is None and len(seen) > 1:
+            raise OFAError(f"{name} holds the splits {', '.join(seen)}, ...: pass --split NAME, or all for all of them")
+        if options.split is not None and not record.split:
+            raise OFAError(f"{record.place}: the row names no split, so --split {options.split} has no use here")
+        if options.wants(record.split):
+            yield record
+    missing = [split for split in options.splits if split not in seen]
+    if missing and seen:
+        raise OFAError(f"{name} holds no split {missing[0]}; it holds {', '.join(seen)}")
 
 
 def _checked_columns(format: Format, columns: Sequence[str] | None) -> Sequence[str]:
@@ -163,7 +148,7 @@ def _checked_columns(format: Format, columns: Sequence[str] | None) -> Sequence[
     if format not in COLUMNS:
         raise OFAError(f"columns have an order in {', '.join(COLUMNS)} rows alone; {format} rows have names")
     usual = [name for name in COLUMNS[format] if name != SKIPPED]
-    known = [*usual, *sorted(FIELDS[format] - set(usual))]
+    known = [*usual, *sorted(COLUMN_FIELDS[format] - set(usual))]
     names = [name for name in columns if name != SKIPPED]
     wrong = [name for name in names if name not in known or names.count(name) > 1]
     missing = [name for name in known if name not in OPTIONAL and name not in names]
@@ -175,127 +160,12 @@ def _checked_columns(format: Format, columns: Sequence[str] | None) -> Sequence[
     return list(columns)
 
 
-# Tables
-
-
-def _parquet_rows(path: Path, fields: frozenset[str]) -> Iterator[tuple[str, Any]]:
-    check_regular(path, f"data {path}")
-    arrow, parquet = _pyarrow(path)
-    number = 0
-    try:
-        with parquet.ParquetFile(path, memory_map=True) as file:
-            names = [name for name in file.schema_arrow.names if name in fields]
-            for batch in file.iter_batches(ROWS_AT_ONCE, columns=names):
-                batch.validate(full=True)
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}:{number}", row
-    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _damaged(path, number, error) from None
-
-
-def _arrow_rows(path: Path, fields: frozenset[str]) -> Iterator[tuple[str, Any]]:
-    """The rows of an Arrow stream, which is what ``datasets`` writes; mapped, so that only what is used is read."""
-    check_regular(path, f"data {path}")
-    arrow, _ = _pyarrow(path)
-    number = 0
-    try:
-        with arrow.memory_map(str(path)) as source, arrow.ipc.open_stream(source) as stream:
-            names = [name for name in stream.schema.names if name in fields]
-            for batch in stream:
-                for start in range(0, batch.num_rows, ROWS_AT_ONCE):
-                    rows = batch.select(names).slice(start, ROWS_AT_ONCE)
-                    rows.validate(full=True)  # the library trusts offsets, and reads memory that is not the file's
-                    for row in rows.to_pylist():
-                        number += 1
-                        yield f"{path}:{number}", row
-    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _damaged(path, number, error) from None
-
-
-def _pyarrow(path: Path) -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.ipc
-        import pyarrow.parquet
-    except ImportError:
-        raise OFAError(f"{path} needs pyarrow: pip install 'ofa_core[bench]'") from None
-    return pyarrow, pyarrow.parquet
-
-
-def _damaged(path: Path, number: int, error: Exception) -> OFAError:
-    return OFAError(f"{path} cannot be read on after row {number}: {str(error).splitlines()[0]}")
-
-
-def _as_it_is(row: object, place: str, columns: Sequence[str]) -> object:
-    return row
-
-
-# Which is which
-
-
-@dataclass(frozen=True)
-class _Container:
-    """A kind of file: its rows with their places, and what makes fields of a row's content."""
-
-    formats: tuple[Format, ...]
-    rows: Callable[[Path, frozenset[str]], Iterator[tuple[str, Any]]]
-    parse: Callable[[Any, str, Sequence[str]], object]
-
-
-_DIALOGS: tuple[Format, ...] = ("guesswhat", "invig")
-_CONTAINERS: Mapping[str, _Container] = {
-    ".jsonl": _Container(_DIALOGS, _lines, _json_row),
-    ".jsonl.gz": _Container(_DIALOGS, _lines, _json_row),
-    ".parquet": _Container(_DIALOGS, _parquet_rows, _as_it_is),
-    ".arrow": _Container(_DIALOGS, _arrow_rows, _as_it_is),
-    ".tsv": _Container(tuple(COLUMNS), _lines, _tsv_row),
-    ".tsv.gz": _Container(tuple(COLUMNS), _lines, _tsv_row),
-}
-
-
-def _container(format: Format, path: Path) -> _Container:
-    for suffix, container in _CONTAINERS.items():
-        if path.name.lower().endswith(suffix) and format in container.formats:
-            return container
-    known = [suffix for suffix, container in _CONTAINERS.items() if format in container.formats]
-    directories = " or a directory of parquet or Arrow files" if format in _DIALOGS else ""
-    raise OFAError(f"{path}: {format} rows come in {', '.join(known)}{directories}")
-
-
-def _shards(directory: Path) -> list[Path]:
-    """The files of a directory in their order.
-
-    Raises:
-        OFAError: there are none, or of several splits, which are never mixed.
-    """
-    names = sorted(path.name for path in directory.iterdir())
-    splits = [name for name in names if (directory / name).is_dir()]
-    if "dataset_dict.json" in names and splits:
-        raise OFAError(f"{directory} holds the splits {', '.join(splits)}: name one, such as {directory / splits[0]}")
-    if "state.json" in names:
-        return _saved_shards(directory)
-    for suffix in (".parquet", ".arrow"):
-        shards = [name for name in names if name.endswith(suffix)]
-        splits = sorted({re.sub(r"[-_.]?\d+([-_.]of[-_.]\d+)?$", "", name.removesuffix(suffix)) for name in shards})
-        if len(splits) > 1:
-            raise OFAError(f"{directory} holds the splits {', '.join(map(repr, splits))}: name a file of one of them")
-        if shards:
-            return [directory / name for name in shards]
-    raise OFAError(f"{directory} holds no .parquet or .arrow files")
-
-
-def _saved_shards(directory: Path) -> list[Path]:
-    """The files that ``Dataset.save_to_disk`` lists."""
-    state_file = directory / "state.json"
-    try:
-        state = parse_json(read_text_file(state_file))
-        names = [Path(entry["filename"]).name for entry in state["_data_files"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise OFAError(f"{state_file} is not what Dataset.save_to_disk writes: {error}") from None
-    if state.get("_indices_data_files"):
-        raise OFAError(f"{directory} holds a selection of rows: call flatten_indices() before saving it")
-    missing = [name for name in names if not (directory / name).is_file()]
-    if missing or not names:
-        raise OFAError(f"{directory} is not whole: {missing[0] if missing else 'a data file'} is missing")
-    return [directory / name for name in names]
+def _container(format: Format, path: Path) -> Container:
+    known = [suffix for suffix, container in CONTAINERS.items() if not container.columns or format in COLUMNS]
+    for suffix in known:
+        if path.name.lower().endswith(suffix):
+            return CONTAINERS[suffix]
+    fitting = [document for document in DOCUMENTS if not document.formats or format in document.formats]
+    whole = [f"{document.name} ({document.files})" for document in fitting]
+    directory = "a directory of parquet or Arrow files"
+    raise OFAError(f"{path}: {format} rows come in {', '.join([*known, *whole])} or {directory}")

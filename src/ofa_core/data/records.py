@@ -6,12 +6,14 @@ import base64
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..errors import OFAError, first_problem, shortened
 from ..vision.boxes import Box
+from .read_options import BoxUnit
 
 Format = Literal[
     "guesswhat",
@@ -33,6 +35,7 @@ Format = Literal[
     "sst2",
     "matching",
     "answer_matching",
+    "grefcoco",
     "pretrain",
     "pretrain_text",
     "pretrain_image",
@@ -42,8 +45,13 @@ Format = Literal[
 #: The box of records in formats that have none.
 NO_BOX: Box = (0.0, 0.0, 0.0, 0.0)
 
-#: Pixels by which a box may reach over the picture's edge before it is an error; it is clipped to the picture.
-BOX_TOLERANCE = 1.0
+#: Pixels, and share of the side, by which a box may reach over the picture's edge before it is an error: it is clipped
+#: to the picture, and counted where it reached over by more than what rounding does.
+BOX_TOLERANCE = 3.0
+BOX_TOLERANCE_SHARE = 0.02
+_ROUNDING = 1e-3
+#: The largest coordinate that could be meant as a fraction, and lies over the edge.
+_NEARLY_FRACTION = 1.5
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,19 @@ class Record:
     codes: tuple[int, ...] = ()
     #: Everything in the picture, each with its name (detection).
     things: tuple[tuple[Box, str], ...] = ()
+    #: The boxes that a phrase means, of none, one or several (gRefCOCO).
+    boxes: tuple[Box, ...] = ()
+    #: Box and boxes are in fractions of the sides of a picture whose size is not known yet.
+    in_fractions: bool = False
+    #: A box was clipped, since it reached over the edge of the picture.
+    clipped: bool = False
     category: str = ""
+    #: The part of the data set that it is of, where rows tell.
+    split: str = ""
+    #: All captions of the picture, or all answers to the question.
+    references: tuple[str, ...] = ()
+    #: Fields that are kept for results as they are.
+    kept: Mapping[str, Any] = field(default_factory=dict, hash=False)
     #: Width and height of the picture in pixels, where the row tells.
     size: tuple[int, int] | None = None
     #: The encoded picture.
@@ -102,12 +122,27 @@ class Record:
             raise BadRow(
                 self.place, f"picture {shortened(self.image or self.id)} is {found} pixels, the row says {told}"
             )
-        if self.things:
-            fitted = tuple((check_box(box, size, self.place, "label"), name) for box, name in self.things)
-            return replace(self, things=fitted, size=size)
-        if self.box == NO_BOX:
-            return replace(self, size=size)
-        return replace(self, box=check_box(self.box, size, self.place, "box"), size=size)
+        fitted = replace(
+            self,
+            box=self.box if self.box == NO_BOX else self._fitted(self.box, size, "box"),
+            boxes=tuple(self._fitted(box, size, "boxes") for box in self.boxes),
+            things=tuple((self._fitted(box, size, "label"), name) for box, name in self.things),
+            size=size,
+            in_fractions=False,
+        )
+        before = self._pixels(size, [self.box, *self.boxes, *(box for box, _ in self.things)])
+        after = [fitted.box, *fitted.boxes, *(box for box, _ in fitted.things)]
+        return replace(fitted, clipped=self.clipped or any(map(was_clipped, before, after)))
+
+    def _fitted(self, box: Box, size: tuple[int, int], name: str) -> Box:
+        (in_pixels,) = self._pixels(size, [box])
+        return clip_box(in_pixels, size, self.place, name)
+
+    def _pixels(self, size: tuple[int, int], boxes: Sequence[Box]) -> list[Box]:
+        if not self.in_fractions:
+            return list(boxes)
+        width, height = size
+        return [(x0 * width, y0 * height, x1 * width, y1 * height) for x0, y0, x1, y1 in boxes]
 
 
 class BadRow(OFAError):  # noqa: N818, it is the row that is named
@@ -126,26 +161,106 @@ def check_box(box: Sequence[float], size: tuple[int, int] | None, place: str, na
     """``box`` (x0, y0, x1, y1) in pixels, clipped to a picture of ``size`` (width, height) where that is known.
 
     Raises:
-        BadRow: it is not finite, has no area, lies within one pixel (so it was given in fractions), or reaches more
-            than :data:`SLACK` over an edge. The row is named by ``place`` and its field by ``name``.
+        BadRow: it is as :func:`clip_box` refuses it, or lies within one pixel (so it was given in fractions). The row
+            is named by ``place`` and its field by ``name``.
     """
-    x0, y0, x1, y1 = box
-    shown = f"{name}: ({', '.join(f'{value:g}' for value in box)})"
-    width, height = (math.inf, math.inf) if size is None else size
-    if not all(map(math.isfinite, box)):
-        raise BadRow(place, f"{shown} is not four finite numbers")
-    if x0 >= x1 or y0 >= y1:
-        raise BadRow(place, f"{shown} has no area: x0 < x1 and y0 < y1 would be right")
+    _check_area(box, place, name)
     if min(box) >= 0 and max(box) <= 1:
-        raise BadRow(place, f"{shown} lies within one pixel: boxes are in pixels, not in fractions")
-    fits = (
-        x0 >= -BOX_TOLERANCE and y0 >= -BOX_TOLERANCE and x1 <= width + BOX_TOLERANCE and y1 <= height + BOX_TOLERANCE
-    )
+        raise BadRow(place, f"{_shown(box, name)} lies within one pixel: boxes are in pixels, not in fractions")
+    return clip_box(box, size, place, name)
+
+
+def clip_box(box: Sequence[float], size: tuple[int, int] | None, place: str, name: str) -> Box:
+    """``box`` in pixels, however small, clipped to a picture of ``size`` where that is known.
+
+    Without a size, a box that reaches far below zero stays as it is, to be judged beside its picture.
+
+    Raises:
+        BadRow: it is not finite, has no area, or reaches over an edge by more than :data:`BOX_TOLERANCE` pixels and
+            :data:`BOX_TOLERANCE_SHARE` of the side.
+    """
+    _check_area(box, place, name)
+    x0, y0, x1, y1 = box
+    if size is None and min(x0, y0) < -BOX_TOLERANCE and min(x1, y1) > 0:
+        return (x0, y0, x1, y1)
+    width, height = (math.inf, math.inf) if size is None else size
+    over = max(-x0, x1 - width) - _tolerance(width), max(-y0, y1 - height) - _tolerance(height)
     clipped = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
-    if not fits or clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
+    if max(over) > 0 or clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
         picture = "the picture" if size is None else f"the picture of {width} × {height} pixels"
-        raise BadRow(place, f"{shown} is not within {picture}")
+        raise BadRow(place, f"{_shown(box, name)} is not within {picture}")
     return clipped
+
+
+def read_box(
+    box: Sequence[float], size: tuple[int, int] | None, place: str, name: str, unit: BoxUnit | None
+) -> tuple[Box, bool]:
+    """A box of a format in which it may be in pixels or in fractions of the sides, and True while it is in fractions.
+
+    Fractions are taken for such where the row tells the picture's size and all four lie in 0 to 1. Otherwise ``unit``
+    says it; it is never guessed. A box in fractions of a picture of unknown size stays so until the picture is there.
+
+    Raises:
+        BadRow: it is not told which unit is meant, or the box does not fit the picture in it.
+    """
+    _check_area(box, place, name)
+    if unit is None and min(box) > -_NEARLY_FRACTION and max(box) <= _NEARLY_FRACTION:
+        if size is None or min(box) < 0 or max(box) > 1:
+            raise BadRow(
+                place,
+                f"{_shown(box, name)} is within one pixel, or in fractions of the sides: "
+                "pass --boxes fractions or pixels",
+            )
+        unit = "fractions"
+    if unit != "fractions":
+        return clip_box(box, size, place, name), False
+    if min(box) < -BOX_TOLERANCE_SHARE or max(box) > 1 + BOX_TOLERANCE_SHARE:
+        raise BadRow(place, f"{_shown(box, name)} is not in fractions of the sides, from 0 to 1")
+    x0, y0, x1, y1 = box
+    if size is None:
+        return (x0, y0, x1, y1), True
+    width, height = size
+    return clip_box((x0 * width, y0 * height, x1 * width, y1 * height), size, place, name), False
+
+
+def check_one_unit(boxes: Sequence[Sequence[float]], place: str, name: str, unit: BoxUnit | None) -> None:
+    """Refuse boxes of one row of which some can only be in pixels while others look like fractions.
+
+    Raises:
+        BadRow: they do, and ``unit`` does not say which is meant.
+    """
+    small = [box for box in boxes if max(box) <= 1]
+    if unit is None and small and len(small) < len(boxes):
+        raise BadRow(place, f"{_shown(small[0], name)} is within one pixel and others are not: pass --boxes pixels")
+
+
+def was_clipped(box: Sequence[float], clipped: Sequence[float]) -> bool:
+    """Tell whether a box was clipped by more than what rounding does."""
+    return any(abs(before - after) > _ROUNDING for before, after in zip(box, clipped, strict=True))
+
+
+def was_clipped_from(told: Sequence[float], box: Sequence[float], size: tuple[int, int] | None) -> bool:
+    """Tell whether :func:`read_box` clipped what a row told, in either unit, to a picture of ``size``."""
+    if size is None:
+        return False
+    scaled = [value * side for value, side in zip(told, (*size, *size), strict=True)]
+    return was_clipped(told, box) and was_clipped(scaled, box)
+
+
+def _tolerance(side: float) -> float:
+    return BOX_TOLERANCE if math.isinf(side) else max(BOX_TOLERANCE, BOX_TOLERANCE_SHARE * side)
+
+
+def _shown(box: Sequence[float], name: str) -> str:
+    return f"{name}: ({', '.join(f'{value:g}' for value in box)})"
+
+
+def _check_area(box: Sequence[float], place: str, name: str) -> None:
+    x0, y0, x1, y1 = box
+    if not all(map(math.isfinite, box)):
+        raise BadRow(place, f"{_shown(box, name)} is not four finite numbers")
+    if x0 >= x1 or y0 >= y1:
+        raise BadRow(place, f"{_shown(box, name)} has no area: x0 < x1 and y0 < y1 would be right")
 
 
 # What the rows of each format must hold. Other fields are ignored.
@@ -167,13 +282,6 @@ def _not_empty(text: str) -> str:
 
 def _identifier(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _answer(text: str) -> str:
-    answer = text.strip().lower()
-    if answer not in ("yes", "no", "n/a"):
-        raise ValueError(f"an answer is yes, no or n/a, not {text[:40]!r}")
-    return answer
 
 
 def _coordinates(value: object) -> object:
@@ -208,57 +316,6 @@ class RowPart(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
-class _Status(RowPart):
-    status: Literal["success", "failure", "incomplete"]
-
-
-class _GameImage(RowPart):
-    file_name: NonEmptyText
-    width: Annotated[int, Field(gt=0)]
-    height: Annotated[int, Field(gt=0)]
-
-
-class _GameObject(RowPart):
-    id: int
-    category: Text
-    bbox: Annotated[list[float], Field(min_length=4, max_length=4)]  # x, y, width, height
-
-
-class _Asked(RowPart):
-    question: NonEmptyText
-    answer: Annotated[Text, AfterValidator(_answer)]
-
-
-class _Game(RowPart):
-    """A successful game of GuessWhat?!, as it was released."""
-
-    id: Identifier
-    image: _GameImage
-    objects: list[_GameObject]
-    object_id: int
-    qas: Annotated[list[_Asked], Field(min_length=1)]
-
-
-class _InlineImage(RowPart):
-    """A picture as the library ``datasets`` stores it."""
-
-    encoded: Annotated[bytes | None, Field(alias="bytes")] = None
-    path: Text | None = None
-
-
-class _Dialog(RowPart):
-    """A row of InViG."""
-
-    id: Identifier
-    bbox: Coordinates
-    dialog: list[Annotated[list[Text | None], Field(min_length=2, max_length=2)]]
-    image_path: Text | None = None
-    image: _InlineImage | bytes | Text | None = None
-    category: Text | None = None
-    caption: Text | list[Text] | None = None
-    captions: Text | list[Text] | None = None
-
-
 class PicturedRow(RowPart):
     """A tab-separated row of OFA about a picture, its columns by name."""
 
@@ -284,8 +341,8 @@ class _Phrase(CaptionRow):
 P = TypeVar("P", bound=RowPart)
 
 
-def parsed(model: type[P], row: Mapping[str, Any], place: str) -> P:
-    """The fields of a row.
+def parsed(model: type[P], row: object, place: str, within: str = "") -> P:
+    """The fields of a row, or of a part of it that messages call ``within``.
 
     Raises:
         BadRow: one is missing or not what it should be.
@@ -293,70 +350,13 @@ def parsed(model: type[P], row: Mapping[str, Any], place: str) -> P:
     try:
         return model.model_validate(row)
     except ValidationError as error:
-        raise BadRow(place, first_problem(error)) from None
+        problem = first_problem(error)
+        raise BadRow(place, f"{within}.{problem}" if within else problem) from None
 
 
-def _guesswhat(row: Mapping[str, Any], place: str) -> Record | None:
-    """Successful games alone, as the published results take them; what others lack is no error."""
-    if parsed(_Status, row, place).status != "success":
-        return None
-    game = parsed(_Game, row, place)
-    found = [thing for thing in game.objects if thing.id == game.object_id]
-    if len(found) != 1:
-        ids = ", ".join(str(thing.id) for thing in game.objects[:8])
-        raise BadRow(place, f"object_id: {len(found)} of the objects ({ids}) are {game.object_id}, one should be")
-    x, y, width, height = found[0].bbox
-    size = (game.image.width, game.image.height)
-    return Record(
-        id=game.id,
-        image=game.image.file_name,
-        box=check_box((x, y, x + width, y + height), size, place, "bbox"),
-        turns=tuple(turn for pair in game.qas for turn in (pair.question, pair.answer)),
-        category=found[0].category,
-        size=size,
-        place=place,
-    )
-
-
-def _invig(row: Mapping[str, Any], place: str) -> Record:
-    data = parsed(_Dialog, row, place)
-    inline = data.image.encoded if isinstance(data.image, _InlineImage) else data.image
-    named = data.image.path if isinstance(data.image, _InlineImage) else data.image
-    paths = [path for path in (data.image_path, named) if isinstance(path, str) and path.strip()]
-    encoded = inline if isinstance(inline, bytes) and inline else None
-    if not paths and encoded is None:
-        raise BadRow(place, "image_path: the row names no picture and holds none")
-    captions = [text for given in (data.caption, data.captions) for text in _listed(given) if text.strip()]
-    return Record(
-        id=data.id,
-        image=paths[0] if paths else "",
-        box=check_box(data.bbox, None, place, "bbox"),
-        turns=_alternating([text or "" for pair in data.dialog for text in pair], place),
-        text=captions[0] if captions else "",
-        category=data.category or "",
-        inline=encoded,
-        place=place,
-    )
-
-
-def _listed(given: str | list[str] | None) -> list[str]:
-    return [given] if isinstance(given, str) else given or []
-
-
-def _alternating(texts: Sequence[str], place: str) -> tuple[str, ...]:
-    """The turns of a dialog, the person's query first.
-
-    Only the first text (nothing was asked before the query) and the last ones (nobody answered) may be empty: without
-    one in between, everything after it would be in the mouth of the wrong speaker.
-    """
-    said = [bool(text.strip()) for text in texts]
-    if not any(said[:2]):
-        raise BadRow(place, "dialog: it does not begin with a query")
-    first, last = said.index(True), len(said) - said[::-1].index(True)
-    if not all(said[first:last]):
-        gap = said.index(False, first)
-        raise BadRow(place, f"dialog: pair {gap // 2} holds an empty text, and the dialog goes on after it")
-    return tuple(texts[first:last])
+def id_of_place(place: str) -> str:
+    """File and row number, which stand in for an id: ``test.jsonl:3``."""
+    return PurePath(place).name
 
 
 def _refcoco(row: Mapping[str, Any], place: str) -> Record:
@@ -388,16 +388,12 @@ def fields_of(*models: type[BaseModel]) -> frozenset[str]:
 
 #: The record of a row by its format; :mod:`~ofa_core.data.formats` has them all.
 RECORDS: Mapping[Format, Callable[[Mapping[str, Any], str], Record | None]] = {
-    "guesswhat": _guesswhat,
-    "invig": _invig,
     "refcoco": _refcoco,
     "caption": _caption,
 }
 
 #: The fields of a row that are looked at.
 FIELDS: Mapping[Format, frozenset[str]] = {
-    "guesswhat": fields_of(_Status, _Game),
-    "invig": fields_of(_Dialog),
     "refcoco": fields_of(_Phrase),
     "caption": fields_of(CaptionRow),
 }

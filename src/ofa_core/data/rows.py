@@ -17,7 +17,9 @@ from PIL import Image
 from ..errors import OFAError
 from ..utils.atomic_write import naming_errors
 from ..utils.printable import printable
+from .documents import picture_folder
 from .images import Images
+from .read_options import USUAL, ReadOptions
 from .readers import read_records
 from .records import BadRow, Format, Record
 
@@ -43,15 +45,18 @@ class ShuffledRecords:
         skip_bad: bool = False,
         seed: int = 0,
         allow_outside: bool = False,
+        options: ReadOptions = USUAL,
     ) -> None:
         self.seed = seed
-        self.images = Images.open(images, allow_outside)
+        self.images = Images.open(picture_folder(path, images), allow_outside)
         self._inline = _InlineFile()
         self._records: list[Record] = []
         self._places: list[tuple[int, int]] = []
-        for record in read_records(format, path, columns=columns, on_bad=_report if skip_bad else None):
+        for record in read_records(
+            format, path, columns=columns, options=options, on_bad=_report if skip_bad else None
+        ):
             self._places.append(self._inline.add(record.inline or b""))
-            self._records.append(replace(record, inline=None))
+            self._records.append(replace(record, inline=None, kept={}))
         if not self._records:
             raise OFAError(f"{path} holds no rows to learn from")
         self._inline.close()

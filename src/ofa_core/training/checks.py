@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..bench.tasks import TASKS, read_samples
+from ..data.documents import picture_folder
 from ..data.images import Images
 from ..data.loading import DataFiles
 from ..data.readers import read_records
@@ -41,8 +42,8 @@ def _check_source(data: DataSettings) -> None:
         return
     bad: list[OFAError] = []
     on_bad = bad.append if data.skip_bad else None
-    with Images.open(data.images, data.allow_outside) as images:
-        records = read_records(lesson.format, path, columns=data.columns, on_bad=on_bad)
+    with Images.open(picture_folder(path, data.images), data.allow_outside) as images:
+        records = read_records(lesson.format, path, columns=data.columns, options=data.read_options, on_bad=on_bad)
         if not _holds_one(images, records, bad, skip_bad=data.skip_bad):
             raise _nothing(path, "holds no rows to learn from", bad)
 
@@ -51,8 +52,10 @@ def _check_benchmark(benchmark: EvaluationSettings) -> None:
     if benchmark.task not in TASKS:
         raise OFAError(f"there is no benchmark {benchmark.task!r}; there are {', '.join(TASKS)}")
     bad: list[OFAError] = []
-    data = DataFiles(benchmark.path, benchmark.images)
-    with Images.open(benchmark.images, benchmark.allow_outside) as images:
+    data = DataFiles(
+        benchmark.path, benchmark.images, allow_outside=benchmark.allow_outside, options=benchmark.read_options
+    )
+    with data.open_images() as images:
         samples = read_samples(TASKS[benchmark.task], data, benchmark.limit, bad.append)
         found = _holds_one(images, (sample.record for sample in samples), bad, skip_bad=True)
         for _ in samples:  # a file that is damaged further on

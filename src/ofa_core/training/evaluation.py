@@ -58,7 +58,12 @@ class Evaluation:
             model_sha256="",
             data=str(benchmark.path),
         )
-        data = DataFiles(benchmark.path, benchmark.images, allow_outside=benchmark.allow_outside)
+        data = DataFiles(
+            benchmark.path,
+            benchmark.images,
+            allow_outside=benchmark.allow_outside,
+            options=benchmark.read_options,
+        )
         run = Run(task, data, models, settings, header, self.out, skip_bad=True, quiet=True)
         outcome = run_task(run, self.process)
         told = self.process.broadcast_from_rank0(lambda: f"{outcome.summary.headline.value!r}" if outcome else "")

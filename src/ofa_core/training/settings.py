@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
+from ..data.read_options import BoxUnit, Language, ReadOptions
 from ..errors import OFAError, first_problem
 from ..utils.input_files import read_text_file
 
@@ -29,7 +30,25 @@ class _Settings(BaseModel):
         return given
 
 
-class DataSettings(_Settings):
+class ReadSettings(_Settings):
+    """Settings of reading rows that no file tells by itself."""
+
+    #: ``cn`` takes the Chinese dialogs of InViG.
+    language: Language = "en"
+    #: The unit of boxes; None: as rows tell.
+    boxes: BoxUnit | None = None
+    #: Keep the last pair of a dialog whose last agent turn asks nothing.
+    keep_last_turn: bool = False
+    #: The split of the data that is read, of several with commas between, or ``all``.
+    split: str | None = None
+
+    @property
+    def read_options(self) -> ReadOptions:
+        """The options with which rows are read."""
+        return ReadOptions(self.language, self.boxes, self.keep_last_turn, self.split)
+
+
+class DataSettings(ReadSettings):
     """One source of examples."""
 
     #: The task that is learned from it: a name of :data:`ofa_core.training.sources.LESSONS`, or ``shapes``.
@@ -99,7 +118,7 @@ class OptimizerSettings(_Settings):
     max_skipped: PositiveInt = 10
 
 
-class EvaluationSettings(_Settings):
+class EvaluationSettings(ReadSettings):
     """A benchmark that is run while training."""
 
     task: str
@@ -215,7 +234,12 @@ class TrainingSettings(_Settings):
         free = ("out", "device", "workers", "save_every", "log_every", "evaluate_every", "evaluation")
         exclude: dict[str, Any] = dict.fromkeys(free, True)
         exclude |= {"optimizer": {"max_skipped"}, "data": {"__all__": {"allow_outside"}}}
-        return json.dumps(self.model_dump(mode="json", exclude=exclude), sort_keys=True)
+        told = self.model_dump(mode="json", exclude=exclude)
+        for table in told["data"]:
+            for name, info in ReadSettings.model_fields.items():
+                if table[name] == info.default:  # as in runs that began before there was such a setting
+                    del table[name]
+        return json.dumps(told, sort_keys=True)
 
 
 def _parsed(text: str) -> dict[str, Any]:

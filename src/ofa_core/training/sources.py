@@ -85,6 +85,7 @@ def make_source(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:
         skip_bad=data.skip_bad,
         seed=seed,
         allow_outside=data.allow_outside,
+        options=data.read_options,
     )
     own = pipeline if lesson.spec is None else pipeline.for_task(lesson.spec)
     answers = None if data.answers is None else answers_in(data.answers, pipeline.tokenizer)

@@ -44,6 +44,8 @@ class InputLimit:
 MAX_TEXT = InputLimit("OFA_MAX_TEXT_BYTES", 16 * 1024**2)
 #: Bytes of a line of a dataset file, which may hold a picture; those of phones have 3 to 12 MB.
 MAX_LINE = InputLimit("OFA_MAX_LINE_BYTES", 32 * 1024**2)
+#: Bytes of a data set in one JSON file or pickle; COCO's largest has 450 MB.
+MAX_TABLE = InputLimit("OFA_MAX_TABLE_BYTES", 1024**3)
 #: Bytes of a picture in an archive, encoded.
 MAX_PICTURE = InputLimit("OFA_MAX_PICTURE_BYTES", 128 * 1024**2)
 #: Files in an archive; the largest public set of photos has 9 million in a hundred of them.

@@ -1,0 +1,1 @@
+"""The published layouts of rows, one file a data set, and the table of them all."""
