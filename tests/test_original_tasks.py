@@ -26,7 +26,7 @@ from reference import CHECKPOINTS, SHARED, golden, quick_config, scripted
 from ofa_core import OFAError, TaskSettings, Tokenizer
 from ofa_core.checkpoint.model_dir import empty_model
 from ofa_core.data.examples import Example
-from ofa_core.data.formats import parse_record
+from ofa_core.data.formats import parse_columns
 from ofa_core.data.readers import COLUMNS
 from ofa_core.data.records import Format, Record
 from ofa_core.heads import caption, classification, entailment, glue, grounding, ocr, vqa
@@ -178,8 +178,7 @@ def record_of(entry: Entry) -> Record:
         columns["uniq-id"] = "1"
     if "picture" in row:
         columns["image"] = encoded(picture(*row["picture"]))
-    record = parse_record(format, columns, "data:1")
-    assert record is not None
+    (record,) = parse_columns(format, columns, "data:1")
     return record
 
 

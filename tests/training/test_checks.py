@@ -46,7 +46,7 @@ BENCHMARKS: dict[str, tuple[dict[str, Any], str]] = {
     "of another kind": ({"path": "{data}/names.tsv"}, r"names\.tsv: guesswhat rows come in \.jsonl"),
     "of another format": (
         {"path": "{data}/invig.test.jsonl"},
-        r"invig\.test\.jsonl holds no sample of guesswhat_oracle that can be used; the first problem is .*:1: status",
+        r"invig\.test\.jsonl holds no sample of guesswhat_oracle that can be used; the first problem is .*:1: dialog",
     ),
     "no pictures' directory": ({"images": "{data}/none"}, r"images .*none does not exist"),
     "no archive": ({"images": "{data}/names.tsv"}, r"names\.tsv cannot be read as a directory, a \.zip, \.tar"),
