@@ -13,7 +13,7 @@ from ofa_core.cli.options import STORED_DTYPES, Parser, add_dtype, run, way_on
 from ofa_core.config import PRESETS
 from ofa_core.errors import OFAError
 from ofa_core.text.tokenizer import VOCABULARY_KINDS
-from ofa_core.utils.input_files import read_small_file
+from ofa_core.utils.input_files import read_whole
 from ofa_core.utils.printable import printable
 
 from .convert import convert
@@ -102,7 +102,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return read_small_file(path).decode("utf-8").splitlines()
+        return read_whole(path).decode("utf-8").splitlines()
     except UnicodeDecodeError:
         raise OFAError(f"{path} is not UTF-8 text") from None
 

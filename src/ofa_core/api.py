@@ -222,13 +222,15 @@ class OFA:
     def _answers(
         self,
         head: Callable[..., Sequence[Any]],
+        single: bool,
         batch_size: int,
         progress: bool,
         on_error: OnError,
         **columns: Sequence[Any] | None,
-    ) -> list[Any]:
-        """The results of a head for samples, whose arguments are ``columns``."""
-        return answer_all(self.pipeline, head, columns, batch_size=batch_size, progress=progress, on_error=on_error)
+    ) -> Any:
+        """The results of a head for samples, whose arguments are ``columns``; the only one of a ``single`` sample."""
+        found = answer_all(self.pipeline, head, columns, batch_size=batch_size, progress=progress, on_error=on_error)
+        return unwrap(found, single)
 
     def refresh(self) -> None:
         """Take all weights of :attr:`model` anew: after a write to a few of them that torch keeps no count of."""
@@ -289,8 +291,7 @@ class OFA:
             threshold=threshold,
             prompt=prompt,
         )
-        found = self._answers(head, batch_size, progress, on_error, images=images, captions=texts)
-        return unwrap(found, single)
+        return self._answers(head, single, batch_size, progress, on_error, images=images, captions=texts)
 
     @overload
     def ground_dialog(self, image: Picture, dialog: Dialog, **options: Unpack[GroundDialogOptions]) -> Grounding: ...
@@ -332,8 +333,7 @@ class OFA:
         dialogs = one_per_image(dialog, len(images), single, "dialogs")
         changed = DIALOG_OPTIONS.updated(**options)
         head = partial(grounding.ground_dialog, style=style, options=changed, threshold=threshold)
-        found = self._answers(head, batch_size, progress, on_error, images=images, dialogs=dialogs)
-        return unwrap(found, single)
+        return self._answers(head, single, batch_size, progress, on_error, images=images, dialogs=dialogs)
 
     @overload
     def oracle(
@@ -394,8 +394,9 @@ class OFA:
         count = len(images)
         questions = listed(question)
         changed = DIALOG_OPTIONS.updated(**options)
-        found = self._answers(
+        return self._answers(
             partial(oracle.oracle, style=style, answers=text_list(answers), scoring=scoring, options=changed),
+            single,
             batch_size,
             progress,
             on_error,
@@ -404,7 +405,6 @@ class OFA:
             dialogs=one_per_image(dialog, count, single, "dialogs"),
             questions=[question] * count if questions is None else one_per_image(questions, count, single, "questions"),
         )
-        return unwrap(found, single)
 
     @overload
     def query(self, image: Picture, box: Sequence[float], **options: Unpack[TextOptions]) -> Text: ...
@@ -439,8 +439,7 @@ class OFA:
         images, single = as_list(image, self.pipeline.keep)
         boxes = one_per_image(box, len(images), single, "boxes")
         head = partial(oracle.query, options=DIALOG_OPTIONS.updated(**options))
-        found = self._answers(head, batch_size, progress, on_error, images=images, boxes=boxes)
-        return unwrap(found, single)
+        return self._answers(head, single, batch_size, progress, on_error, images=images, boxes=boxes)
 
     @overload
     def ask(self, image: Picture, dialog: Dialog, **options: Unpack[AskOptions]) -> Text: ...
@@ -477,8 +476,7 @@ class OFA:
         images, single = as_list(image, self.pipeline.keep)
         dialogs = one_per_image(dialog, len(images), single, "dialogs")
         head = partial(questioner.ask, style=style, options=DIALOG_OPTIONS.updated(**options))
-        found = self._answers(head, batch_size, progress, on_error, images=images, dialogs=dialogs)
-        return unwrap(found, single)
+        return self._answers(head, single, batch_size, progress, on_error, images=images, dialogs=dialogs)
 
     @overload
     def agent_turn(self, image: Picture, dialog: Dialog, **options: Unpack[TextOptions]) -> AgentTurn: ...
@@ -513,8 +511,7 @@ class OFA:
         images, single = as_list(image, self.pipeline.keep)
         dialogs = one_per_image(dialog, len(images), single, "dialogs")
         head = partial(questioner.agent_turn, options=DIALOG_OPTIONS.updated(**options))
-        found = self._answers(head, batch_size, progress, on_error, images=images, dialogs=dialogs)
-        return unwrap(found, single)
+        return self._answers(head, single, batch_size, progress, on_error, images=images, dialogs=dialogs)
 
     @overload
     def caption(self, image: Picture, **options: Unpack[PromptedTextOptions]) -> Caption: ...
@@ -549,8 +546,7 @@ class OFA:
         images, single = as_list(image, self._keep(caption.SPEC))
         changed = self.pipeline.options(caption.SPEC).updated(**options)
         head = partial(caption.caption, options=changed, prompt=prompt)
-        found = self._answers(head, batch_size, progress, on_error, images=images)
-        return unwrap(found, single)
+        return self._answers(head, single, batch_size, progress, on_error, images=images)
 
     @overload
     def describe_region(self, image: Picture, box: Sequence[float], **options: Unpack[PromptedTextOptions]) -> Text: ...
@@ -590,8 +586,7 @@ class OFA:
         boxes = one_per_image(box, len(images), single, "boxes")
         changed = self.pipeline.options(caption.REGION_SPEC).updated(**options)
         head = partial(caption.describe_region, options=changed, prompt=prompt)
-        found = self._answers(head, batch_size, progress, on_error, images=images, boxes=boxes)
-        return unwrap(found, single)
+        return self._answers(head, single, batch_size, progress, on_error, images=images, boxes=boxes)
 
     @overload
     def answer(self, image: Picture, question: str, **options: Unpack[AnswerOptions]) -> Answer: ...
@@ -647,8 +642,9 @@ class OFA:
             decoder_prompt=decoder_prompt,
             prompt=prompt,
         )
-        found = self._answers(
+        return self._answers(
             head,
+            single,
             batch_size,
             progress,
             on_error,
@@ -657,7 +653,6 @@ class OFA:
             objects=None if objects is None else one_per_image(objects, count, single, "lists of objects"),
             boxes=None if box is None else one_per_image(box, count, single, "boxes"),
         )
-        return unwrap(found, single)
 
     @overload
     def entails(
@@ -710,8 +705,9 @@ class OFA:
         )
         captions = None if caption is None else one_per_image(caption, len(images), single, "captions")
         head = partial(entailment.entails, decoder_prompt=decoder_prompt, prompt=prompt)
-        found = self._answers(head, batch_size, progress, on_error, images=images, hypotheses=texts, captions=captions)
-        return unwrap(found, single)
+        return self._answers(
+            head, single, batch_size, progress, on_error, images=images, hypotheses=texts, captions=captions
+        )
 
     @overload
     def classify(self, image: Picture, labels: Sequence[str], **options: Unpack[ClosedSetOptions]) -> Answer: ...
@@ -749,8 +745,7 @@ class OFA:
         """
         images, single = as_list(image, self._keep(classification.SPEC))
         head = partial(classification.classify, labels=text_list(labels), decoder_prompt=decoder_prompt, prompt=prompt)
-        found = self._answers(head, batch_size, progress, on_error, images=images)
-        return unwrap(found, single)
+        return self._answers(head, single, batch_size, progress, on_error, images=images)
 
     @overload
     def head_probabilities(
@@ -789,15 +784,15 @@ class OFA:
             OFAError: there is no such head; and see :class:`OFA`.
         """
         images, texts, single = pair_up(image, text, self.pipeline.keep)
-        found = self._answers(
+        return self._answers(
             partial(classification.head_probabilities, head=head, decoder_prompt=decoder_prompt),
+            single,
             batch_size,
             progress,
             on_error,
             texts=texts,
             images=None if image is None else images,
         )
-        return unwrap(found, single)
 
     @overload
     def summarize(self, text: str, **options: Unpack[PromptedTextOptions]) -> Text: ...
@@ -832,7 +827,7 @@ class OFA:
         _, texts, single = pair_up(None, text)
         changed = self.pipeline.options(text_heads.SUMMARY_SPEC).updated(**options)
         head = partial(text_heads.summarize, options=changed, prompt=prompt)
-        return unwrap(self._answers(head, batch_size, progress, on_error, texts=texts), single)
+        return self._answers(head, single, batch_size, progress, on_error, texts=texts)
 
     @overload
     def generate(self, text: str, image: Picture | None = None, **options: Unpack[GenerateOptions]) -> Text: ...
@@ -872,7 +867,7 @@ class OFA:
         images, texts, single = pair_up(image, text, self.pipeline.keep)
         head = partial(text_heads.generate_text, options=GenerationOptions(**options), symbols=symbols)
         pictures = None if image is None else images
-        return unwrap(self._answers(head, batch_size, progress, on_error, texts=texts, images=pictures), single)
+        return self._answers(head, single, batch_size, progress, on_error, texts=texts, images=pictures)
 
     # Further tasks of the original
 
@@ -911,8 +906,7 @@ class OFA:
         images, single = as_list(image)
         changed = self.pipeline.options(ocr.SPEC).updated(**options)
         head = partial(ocr.read, options=changed, document=document, prompt=prompt)
-        found = self._answers(head, batch_size, progress, on_error, images=images)
-        return unwrap(found, single)
+        return self._answers(head, single, batch_size, progress, on_error, images=images)
 
     @overload
     def judge(self, task: str, text: str, text2: str | None = None, **options: Unpack[ClosedSetOptions]) -> Answer: ...
@@ -953,8 +947,7 @@ class OFA:
         _, texts, single = pair_up(None, text)
         seconds = [None] * len(texts) if text2 is None else one_per_text(text2, len(texts), single)
         head = partial(glue.judge, task=task, decoder_prompt=decoder_prompt, prompt=prompt)
-        found = self._answers(head, batch_size, progress, on_error, texts=texts, seconds=seconds)
-        return unwrap(found, single)
+        return self._answers(head, single, batch_size, progress, on_error, texts=texts, seconds=seconds)
 
     @overload
     def matches(self, image: Picture, text: str, **options: Unpack[ClosedSetOptions]) -> Match: ...
@@ -992,8 +985,7 @@ class OFA:
         """
         images, texts, single = pair_up(image, text, self._keep(matching.TEXT_SPEC))
         head = partial(matching.matches, decoder_prompt=decoder_prompt, prompt=prompt)
-        found = self._answers(head, batch_size, progress, on_error, images=images, texts=texts)
-        return unwrap(found, single)
+        return self._answers(head, single, batch_size, progress, on_error, images=images, texts=texts)
 
     @overload
     def is_answer(self, image: Picture, question: str, answer: str, **options: Unpack[ClosedSetOptions]) -> Match: ...
@@ -1034,8 +1026,9 @@ class OFA:
         images, questions, single = pair_up(image, question, self._keep(matching.ANSWER_SPEC))
         answers = one_per_image(answer, len(questions), single, "answers")
         head = partial(matching.is_answer, decoder_prompt=decoder_prompt, prompt=prompt)
-        found = self._answers(head, batch_size, progress, on_error, images=images, questions=questions, answers=answers)
-        return unwrap(found, single)
+        return self._answers(
+            head, single, batch_size, progress, on_error, images=images, questions=questions, answers=answers
+        )
 
     @overload
     def complete(self, text: str, **options: Unpack[PromptedTextOptions]) -> Text: ...
@@ -1070,5 +1063,4 @@ class OFA:
         _, texts, single = pair_up(None, text)
         changed = self.pipeline.options(infilling.SPEC).updated(**options)
         head = partial(infilling.complete, options=changed, prompt=prompt)
-        found = self._answers(head, batch_size, progress, on_error, texts=texts)
-        return unwrap(found, single)
+        return self._answers(head, single, batch_size, progress, on_error, texts=texts)

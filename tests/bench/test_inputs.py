@@ -168,7 +168,7 @@ def test_many_pictures_are_told_quickly(tmp_path: Path) -> None:
         (tmp_path / f"{number}.png").touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inputs, "FILES_AT_MOST", 2999)
-        patch.setattr(inputs, "_digest_of_file", lambda path: path.suffix == ".png" and pytest.fail("it was read"))
+        patch.setattr(inputs, "sha256", lambda path: path.suffix == ".png" and pytest.fail("it was read"))
         found = data_inputs(DataFiles(files.written(tmp_path / "x.tsv", b""), tmp_path))
     assert found["images"].startswith("listing:")
 

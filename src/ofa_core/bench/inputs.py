@@ -16,6 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..checkpoint.digests import sha256
 from ..checkpoint.model_dir import load_config
 from ..data.loading import DataFiles
 from ..data.read_options import USUAL
@@ -55,7 +56,7 @@ def model_inputs(directory: Path, player: str) -> dict[str, str]:
     inputs = {f"{player}'s configuration": _hexdigest([config.encode()])}
     for name in sorted({name for names in VOCABULARY_KINDS.values() for name in names}):
         if (directory / name).is_file():
-            inputs[f"{player}'s {name}"] = _digest_of_file(directory / name)
+            inputs[f"{player}'s {name}"] = sha256(directory / name)
     return inputs
 
 
@@ -68,9 +69,9 @@ def changed_inputs(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]
 
 def _digest_of_rows(path: Path) -> str:
     if not path.is_dir():
-        return _digest_of_file(path)
+        return sha256(path)
     names = sorted(entry.name for entry in path.iterdir() if entry.suffix in _SHARDS or entry.name in _LISTS)
-    return _hexdigest(f"{name}\0{_digest_of_file(path / name)}\n".encode() for name in names)
+    return _hexdigest(f"{name}\0{sha256(path / name)}\n".encode() for name in names)
 
 
 def _digest_of_pictures(root: Path) -> str:
@@ -78,16 +79,14 @@ def _digest_of_pictures(root: Path) -> str:
         return _digest_of_archive(root)
     files = sorted(_files_below(root))
     if sum(size for _, size, _ in files) <= READ_AT_MOST and len(files) <= FILES_AT_MOST:
-        return _hexdigest(
-            f"{name}\0{_digest_of_file(root / name)}\n".encode("utf-8", "surrogateescape") for name, *_ in files
-        )
+        return _hexdigest(f"{name}\0{sha256(root / name)}\n".encode("utf-8", "surrogateescape") for name, *_ in files)
     return "listing:" + _hexdigest(repr(file).encode("utf-8", "surrogateescape") for file in files)
 
 
 def _digest_of_archive(path: Path) -> str:
     status = path.stat()
     if status.st_size <= READ_AT_MOST:
-        return _digest_of_file(path)
+        return sha256(path)
     if zipfile.is_zipfile(path):
         try:
             with zipfile.ZipFile(path) as archive:
@@ -128,11 +127,6 @@ def _listed(directory: Path) -> list[os.DirEntry[str]]:
 def _may_be_picture(name: str) -> bool:
     suffix = os.path.splitext(name)[1].lower()
     return not name.startswith(".") and (not suffix or suffix in Image.registered_extensions())
-
-
-def _digest_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return _hexdigest(iter(lambda: file.read(1 << 20), b""))  # in pieces
 
 
 def _hexdigest(pieces: Iterable[bytes]) -> str:

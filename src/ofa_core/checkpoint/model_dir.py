@@ -21,7 +21,7 @@ from ..model.ofa import OFAModel
 from ..text import Tokenizer
 from ..text.tokenizer import VOCABULARY_KINDS
 from ..utils.atomic_write import naming_errors, permissions_of_new_files
-from ..utils.input_files import check_regular, read_small_file
+from ..utils.input_files import check_regular, read_whole
 from ..utils.scratch import OLD, remove_leftovers, scratch_directory
 from .digests import changed_files, describe_changes, sha256, write_digests
 
@@ -73,7 +73,7 @@ def load_config(directory: str | os.PathLike[str]) -> OFAConfig:
 def _read_config(directory: str | os.PathLike[str]) -> OFAConfig:
     path = Path(directory) / CONFIG_FILE
     try:
-        return OFAConfig.from_json(read_small_file(path).decode("utf-8"), str(path))
+        return OFAConfig.from_json(read_whole(path).decode("utf-8"), str(path))
     except UnicodeDecodeError:
         raise CheckpointError(f"{path} is not text") from None
 

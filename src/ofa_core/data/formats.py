@@ -25,8 +25,7 @@ def _named_columns(format: Format, *marks: str) -> tuple[Layout, ...]:
     """Rows of text alone, whose columns have the same names in every file."""
 
     def read(row: Mapping[str, Any], place: str, options: ReadOptions) -> list[Record]:
-        record = _COLUMN_RECORDS[format](row, place)
-        return [] if record is None else [record]
+        return parse_columns(format, row, place)
 
     return (Layout("plain rows", marks, read, COLUMN_FIELDS[format]),)
 

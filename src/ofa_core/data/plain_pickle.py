@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OFAError
-from .layouts.whole_files import read_whole
+from ..utils.input_files import MAX_TABLE, read_whole
 
 #: Errors in which reading a damaged or hostile pickle can end.
 _DAMAGED = (
@@ -46,7 +46,7 @@ def read_plain_pickle(path: Path) -> Any:
     Raises:
         OFAError: it is too large, damaged, or holds anything else.
     """
-    content = read_whole(path)
+    content = read_whole(path, MAX_TABLE)
     for encoding in _ENCODINGS:
         try:
             return _PlainUnpickler(io.BytesIO(content), encoding=encoding).load()

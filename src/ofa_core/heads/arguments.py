@@ -25,16 +25,12 @@ def listed(values: object) -> list[Any] | None:
     Raises:
         OFAError: a set, which has no order, or a table of several columns.
     """
-    if hasattr(values, "columns") or hasattr(values, "column_names"):
-        raise OFAError(f"a {type(values).__name__} is a table; it should be one of its columns")
-    if isinstance(values, set | frozenset):
-        raise OFAError(f"a set of {len(values)} has no order; it should be a list")
-    single = isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable)
-    if single or (isinstance(values, np.ndarray | Tensor) and values.ndim == 0):
+    many = _many(values)
+    if many is None or (isinstance(values, np.ndarray | Tensor) and values.ndim == 0):
         return None
     if isinstance(values, np.ndarray) and values.dtype.kind == "U":
         return list(values.tolist())  # texts of Python's own type
-    return list(values)  # type: ignore[call-overload]
+    return list(many)
 
 
 def image_list(images: object, keep: Keep = lambda image: image) -> list[Any] | None:
@@ -45,16 +41,22 @@ def image_list(images: object, keep: Keep = lambda image: image) -> list[Any] | 
     if isinstance(images, np.ndarray | Tensor):
         of_names = isinstance(images, np.ndarray) and images.dtype.kind in "OSU"
         return list(images) if images.ndim > (0 if of_names else _PICTURE_AXES) else None
-    if isinstance(images, Image.Image | PathLike) or callable(getattr(images, "read", None)):
+    if isinstance(images, Image.Image | PathLike | bytearray | memoryview) or callable(getattr(images, "read", None)):
         return None
-    if isinstance(images, bytearray | memoryview):
+    many = _many(images)
+    if many is None:
         return None
-    if isinstance(images, list | tuple):
-        return list(images)
-    table = hasattr(images, "columns") or hasattr(images, "column_names")
-    if isinstance(images, Iterable) and not (table or isinstance(images, str | bytes | Mapping | set | frozenset)):
-        return [keep(image) for image in images]
-    return listed(images)
+    return list(many) if isinstance(images, list | tuple) else [keep(image) for image in many]
+
+
+def _many(values: object) -> Iterable[Any] | None:
+    """``values`` if they are several things in an order, or None if they are one."""
+    if hasattr(values, "columns") or hasattr(values, "column_names"):
+        raise OFAError(f"a {type(values).__name__} is a table; it should be one of its columns")
+    if isinstance(values, set | frozenset):
+        raise OFAError(f"a set of {len(values)} has no order; it should be a list")
+    single = isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable)
+    return None if single else values  # type: ignore[return-value]
 
 
 def pair_up(image: Any, text: Any, keep: Keep = lambda image: image) -> tuple[list[Any], list[str], bool]:

@@ -148,6 +148,19 @@ _FREE = SearchOptions(normalize_scores=False)
 _CAPTION_PROMPT = " what does the image describe?"
 
 
+def _snli_ve(name: str, prompt: str) -> TaskSpec:
+    return TaskSpec(
+        name,
+        {"gpt2": prompt},
+        trained_as=("snli_ve",),
+        answers=("yes", "no", "maybe"),
+        labels=_ENTAILMENT,
+        decoder_prompt="prev_output",
+        fine_tuned={"image_size": 480, "prompt_type": "prev_output", "max_source_tokens": 80},
+        zero_shot={"image_size": 384, "prompt_type": "prev_output"},
+    )
+
+
 def _glue(name: str, prompt: str, labels: Mapping[str, str]) -> TaskSpec:
     """A task of GLUE; its answer is one token behind the whole source, without ``</s>``."""
     return TaskSpec(
@@ -214,26 +227,9 @@ TASKS: dict[str, TaskSpec] = {
             search=_FREE,
             zero_shot_search={"num_beams": 20, "constrain_after_softmax": True},
         ),
-        TaskSpec(
-            "snli_ve",
-            {"gpt2": ' does the image describe " {hypothesis} "?'},
-            trained_as=("snli_ve",),
-            answers=("yes", "no", "maybe"),
-            labels=_ENTAILMENT,
-            decoder_prompt="prev_output",
-            fine_tuned={"image_size": 480, "prompt_type": "prev_output", "max_source_tokens": 80},
-            zero_shot={"image_size": 384, "prompt_type": "prev_output"},
-        ),
-        TaskSpec(
-            "snli_ve_caption",  # the script's add_caption, which its zero-shot form has not
-            {"gpt2": ' can image and text1 " {caption} " imply text2 " {hypothesis} "?'},
-            trained_as=("snli_ve",),
-            answers=("yes", "no", "maybe"),
-            labels=_ENTAILMENT,
-            decoder_prompt="prev_output",
-            fine_tuned={"image_size": 480, "prompt_type": "prev_output", "max_source_tokens": 80},
-            zero_shot={"image_size": 384, "prompt_type": "prev_output"},
-        ),
+        _snli_ve("snli_ve", ' does the image describe " {hypothesis} "?'),
+        # the script's add_caption, which its zero-shot form has not
+        _snli_ve("snli_ve_caption", ' can image and text1 " {caption} " imply text2 " {hypothesis} "?'),
         TaskSpec(
             "image_classify",
             {"gpt2": _CAPTION_PROMPT, "bert": "图片描述了什么内容?"},

@@ -8,10 +8,10 @@ from pathlib import Path
 from ..bench.tasks import TASKS, read_samples
 from ..data.documents import picture_folder
 from ..data.images import Images
-from ..data.loading import DataFiles
 from ..data.readers import read_records
 from ..data.records import Record
 from ..errors import OFAError
+from .evaluation import data_files
 from .settings import DataSettings, EvaluationSettings, TrainingSettings
 from .sources import lesson_of
 
@@ -52,9 +52,7 @@ def _check_benchmark(benchmark: EvaluationSettings) -> None:
     if benchmark.task not in TASKS:
         raise OFAError(f"there is no benchmark {benchmark.task!r}; there are {', '.join(TASKS)}")
     bad: list[OFAError] = []
-    data = DataFiles(
-        benchmark.path, benchmark.images, allow_outside=benchmark.allow_outside, options=benchmark.read_options
-    )
+    data = data_files(benchmark)
     with data.open_images() as images:
         samples = read_samples(TASKS[benchmark.task], data, benchmark.limit, bad.append)
         found = _holds_one(images, (sample.record for sample in samples), bad, skip_bad=True)

@@ -51,14 +51,6 @@ class Batch:
         return Batch(tuple(map(change, self.pixels)), groups, self.failures)
 
 
-@dataclass
-class _Shelf:
-    """The pictures of one side, each once."""
-
-    pixels: list[Tensor]
-    place: dict[int, int]  # by identity
-
-
 def collate(
     examples: Sequence[Example], tokenizer: Tokenizer, transform: ImageTransform, group_size: int | None = None
 ) -> Batch:
@@ -66,25 +58,22 @@ def collate(
 
     Pictures of one side share a tensor, and examples of different sides are in different groups.
     """
-    shelves: dict[tuple[int, ...], _Shelf] = {}
+    shelves: dict[tuple[int, ...], list[Tensor]] = {}  # of a side: its pictures, each once
     places: dict[int, tuple[int, int]] = {}  # of a picture: its side and its index there
-    sides: list[tuple[int, ...]] = []
     for example in examples:
         if example.image is None or id(example.image) in places:
             continue
         pixels = example.image if isinstance(example.image, Tensor) else transform(example.image)
         side = tuple(pixels.shape[-2:])
-        if side not in shelves:
-            shelves[side] = _Shelf([], {})
-            sides.append(side)
-        places[id(example.image)] = (sides.index(side), len(shelves[side].pixels))
-        shelves[side].pixels.append(pixels)
+        shelf = shelves.setdefault(side, [])
+        places[id(example.image)] = (list(shelves).index(side), len(shelf))
+        shelf.append(pixels)
     groups = []
-    for number in range(max(1, len(sides))):
+    for number in range(max(1, len(shelves))):
         # what has no picture goes with those of the first side
         own = [example for example in examples if (_side(example, places) or 0) == number]
         groups += _groups(own, tokenizer, places, number, group_size)
-    return Batch(tuple(torch.stack(shelves[side].pixels) for side in sides), tuple(groups))
+    return Batch(tuple(map(torch.stack, shelves.values())), tuple(groups))
 
 
 def _side(example: Example, places: dict[int, tuple[int, int]]) -> int | None:

@@ -58,16 +58,17 @@ class Evaluation:
             model_sha256="",
             data=str(benchmark.path),
         )
-        data = DataFiles(
-            benchmark.path,
-            benchmark.images,
-            allow_outside=benchmark.allow_outside,
-            options=benchmark.read_options,
-        )
-        run = Run(task, data, models, settings, header, self.out, skip_bad=True, quiet=True)
+        run = Run(task, data_files(benchmark), models, settings, header, self.out, skip_bad=True, quiet=True)
         outcome = run_task(run, self.process)
         told = self.process.broadcast_from_rank0(lambda: f"{outcome.summary.headline.value!r}" if outcome else "")
         return float(told)
+
+
+def data_files(benchmark: EvaluationSettings) -> DataFiles:
+    """The place of a benchmark's rows and pictures, and how they are read."""
+    return DataFiles(
+        benchmark.path, benchmark.images, allow_outside=benchmark.allow_outside, options=benchmark.read_options
+    )
 
 
 def _named(benchmarks: Sequence[EvaluationSettings]) -> dict[str, EvaluationSettings]:

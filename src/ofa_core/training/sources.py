@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -17,6 +16,7 @@ from ..errors import OFAError
 from ..generation.trie import Trie
 from ..heads.pipeline import Pipeline
 from ..text import Tokenizer
+from ..utils.input_files import read_text_file
 from .batches import Source
 from .lessons import LESSONS as TASK_LESSONS
 from .lessons import Lesson, Row
@@ -122,11 +122,8 @@ def answers_in(path: Path, tokenizer: Tokenizer) -> Trie:
     Raises:
         OFAError: it cannot be read, or holds none.
     """
-    try:
-        lines: Sequence[str] = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise OFAError(f"{path} cannot be read: {error}") from None
-    return Trie([tokenizer.encode(f" {line.strip()}") for line in lines if line.strip()])
+    lines = map(str.strip, read_text_file(path).splitlines())
+    return Trie([tokenizer.encode(f" {line}") for line in lines if line])
 
 
 def _shapes(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:

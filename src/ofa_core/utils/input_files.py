@@ -107,21 +107,25 @@ def open_stream(path: Path, name: str = "") -> BufferedReader:
     return os.fdopen(handle, "rb")
 
 
-def read_small_file(path: Path) -> bytes:
-    """Read a whole file of which all is needed, such as a vocabulary or settings.
+def read_whole(path: Path, limit: InputLimit = MAX_TEXT) -> bytes:
+    """Read a file of which all is needed, such as a vocabulary or settings.
+
+    Args:
+        path: the file.
+        limit: the most bytes that it may have.
 
     Raises:
         OFAError: it is missing, no regular file or too large.
     """
     check_regular(path)
-    limit = MAX_TEXT.most
+    most = limit.most
     try:
         with path.open("rb") as file:
-            content = file.read(limit + 1)
+            content = file.read(most + 1)
     except OSError as error:
         raise OFAError(f"{path}: cannot be read ({error.strerror})") from None
-    if len(content) > limit:
-        raise OFAError(f"{path}: has more than {limit:,} bytes; {MAX_TEXT.advice}")
+    if len(content) > most:
+        raise OFAError(f"{path}: has more than {most:,} bytes; {limit.advice}")
     return content
 
 
@@ -129,10 +133,10 @@ def read_text_file(path: Path) -> str:
     """Read a whole file of UTF-8.
 
     Raises:
-        OFAError: as :func:`read_small_file`, or it is not UTF-8.
+        OFAError: as :func:`read_whole`, or it is not UTF-8.
     """
     try:
-        return read_small_file(path).decode("utf-8")
+        return read_whole(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise OFAError(f"{path}: not UTF-8 at byte {error.start}") from None
 

@@ -7,25 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import OFAError
-from ...utils.input_files import MAX_TABLE, check_regular, parse_json
-
-
-def read_whole(path: Path) -> bytes:
-    """The content of a data set in one file.
-
-    Raises:
-        OFAError: it is missing, no regular file or too large.
-    """
-    check_regular(path)
-    limit = MAX_TABLE.most
-    try:
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-    except OSError as error:
-        raise OFAError(f"{path}: cannot be read ({error.strerror})") from None
-    if len(content) > limit:
-        raise OFAError(f"{path}: has more than {limit:,} bytes; {MAX_TABLE.advice}")
-    return content
+from ...utils.input_files import MAX_TABLE, parse_json, read_whole
 
 
 def read_json(path: Path) -> Any:
@@ -35,7 +17,7 @@ def read_json(path: Path) -> Any:
         OFAError: it cannot be read, or is no JSON.
     """
     try:
-        return parse_json(read_whole(path))
+        return parse_json(read_whole(path, MAX_TABLE))
     except OFAError:
         raise
     except ValueError as error:
