@@ -197,6 +197,24 @@ def test_what_is_not_asked_about_ends_no_run(tmp_path: Path, changes: Any) -> No
     assert (found.image, found.box, found.category, found.size) == ("1.png", (10, 20, 40, 50), "square", (90, 60))
 
 
+@pytest.mark.parametrize("sized", [True, False])
+def test_games_list_the_objects_that_fit_their_picture(tmp_path: Path, sized: bool) -> None:
+    own = {"id": 5, "category": "square", "bbox": [10, 20, 30, 30]}
+    others: list[Any] = [
+        {"id": number, "bbox": box}
+        for number, box in enumerate(
+            [[0, 0, 9.5, 9], [70, 40, 21, 20], [0, 0, 0, 9], [200, 9, 9, 9], [1, 2, 3], "0,0,9,9", [10**400, 0, 1, 1]],
+            10,
+        )
+    ]
+    image = {"file_name": "1.png"} | ({"width": 90, "height": 60} if sized else {})
+    (found,) = read("guesswhat", rows(tmp_path, game(objects=[*others, None, own], image=image)))
+    expected = ((0, 0, 9.5, 9), (70, 40, 90, 60), (10, 20, 40, 50))
+    assert found.fit_to((90, 60)).object_boxes == expected
+    assert found.object_boxes == (expected if sized else ((0, 0, 9.5, 9), (70, 40, 91, 60), (200, 9, 209, 18), BOX))
+    assert not found.fit_to((90, 60)).clipped  # that is about its own box
+
+
 def test_a_game_without_a_category_is_a_game(tmp_path: Path) -> None:
     (found,) = read("guesswhat", rows(tmp_path, game(objects=[{"id": 5, "category": None, "bbox": [10, 20, 30, 30]}])))
     assert found.category == ""

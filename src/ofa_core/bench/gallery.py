@@ -16,6 +16,7 @@ from ..errors import OFAError
 from ..text.dialog import AGENT, DIALOG_TASKS, HUMAN
 from ..vision.boxes import Box
 from . import metrics
+from .games import is_closed
 from .results import NO_PICTURE, Header, Row
 from .summary import task_scores
 
@@ -68,7 +69,7 @@ def choose_samples(header: Header, rows: Iterable[Row], count: int, seed: int = 
 
 def first_speaker(header: Header) -> str:
     """The speaker of the first turn in the dialogs of a run, ``agent`` or ``human``."""
-    closed = header.settings.get("protocol") == "closed" and task_scores(header.task).kind == "selfplay"
+    closed = is_closed(header) and task_scores(header.task).kind == "selfplay"
     name = _CLOSED if closed else _DIALOGS.get(header.task, header.task)
     return DIALOG_TASKS[name].first if name in DIALOG_TASKS else HUMAN
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from ..errors import OFAError
 from ..heads.box_codec import BoxCodec
 from ..text.dialog import AGENT
@@ -80,6 +82,7 @@ def _read_lists(path: Path, task: str | None) -> tuple[Header, Iterator[Row]]:
         model_sha256="",
         data="",
         started="",
+        settings=_protocol([row for _, row in first]) if task_scores(guessed).kind == "selfplay" else {},
     )
     read = itertools.chain(first, fields)
     return header, (_row(path, guessed, index, number, row) for index, (number, row) in enumerate(read))
@@ -99,6 +102,12 @@ def guess_task(rows: Sequence[dict[str, object]]) -> str:
             return "refcoco_grounding"
         return "guesswhat_grounding" if f'#context: "{AGENT}:' in text else "invig_grounding"
     return "guesswhat_oracle" if all(target in LABELS for target in targets) else "invig_oracle"
+
+
+def _protocol(rows: Sequence[dict[str, object]]) -> dict[str, JsonValue]:
+    """The protocol of games: closed ones have no query, which stands as an answer to nothing, at their beginning."""
+    first = [next(_pairs(row.get("text_input")), ("", "")) for row in rows]
+    return {"protocol": "closed" if first and all(question for question, _ in first) else "open"}
 
 
 def _lists(path: Path) -> Iterator[tuple[int, list[object]]]:

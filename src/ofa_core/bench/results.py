@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -68,6 +68,10 @@ class Header(RunFacts):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
+#: Probabilities of answers.
+Probabilities = dict[str, Annotated[float, Field(ge=0)]]
+
+
 class Row(StrictModel):
     """A line after the header: one sample, what the model said and how far that is right."""
 
@@ -104,11 +108,19 @@ class Row(StrictModel):
     turns: tuple[str, ...] = ()
     #: Self-play: the questions asked.
     questions: int | None = Field(default=None, ge=0)
+    #: Self-play: the boxes of the picture's objects, and for each question and each of them the probabilities of the
+    #: oracle's answers were it the one; left out where nobody asked.
+    objects: tuple[Box, ...] = ()
+    object_answers: tuple[tuple[Probabilities, ...], ...] = ()
+
+
+#: Fields that few rows have.
+_RARE = ("kept", "clipped", "objects", "object_answers")
 
 
 def _line(row: Row) -> str:
     """A row as a results file has it, without what few data sets have."""
-    rare = {name for name in ("kept", "clipped") if not getattr(row, name)}
+    rare = {name for name in _RARE if not getattr(row, name)}
     return row.model_dump_json(exclude=rare) + "\n"
 
 

@@ -27,6 +27,7 @@ from ..utils.progress import progress
 from ..utils.stopping import check_stop, stop_at_safe_points
 from ..version import __version__
 from .gallery import THUMBNAIL, choose_samples
+from .information import FEWEST_OBJECTS
 from .inputs import data_inputs
 from .leaderboard import update_leaderboard
 from .metrics import DERIVED
@@ -101,6 +102,8 @@ def make_header(task: Task, models: Models, settings: Settings, **named: Any) ->
     told = asdict(settings) | {"dtype": models.agent.dtype, "device": model.device.type}
     if not task.protocols:
         del told["protocol"]
+    if not (task.protocols and settings.information_gain):
+        del told["information_gain"]  # as in the headers of runs from before there was such a setting
     versions = {"ofa_core": __version__, "torch": torch.__version__, "python": platform.python_version()}
     return Header(task=task.name, settings=told, versions=versions, started="", **named)
 
@@ -147,9 +150,17 @@ def _prepare(run: Run, process: Process) -> RunState:
         bad_rows.append(bad.place)
         _print_line(f"skipped: {bad}")
 
-    samples = sum(1 for _ in read_samples(run.task, run.data, run.settings.limit, on_bad))
+    samples = listed = 0
+    for sample in read_samples(run.task, run.data, run.settings.limit, on_bad):
+        samples += 1
+        listed += len(sample.record.object_boxes) >= FEWEST_OBJECTS
     if samples == 0:
         raise OFAError(f"{run.data.path} holds no sample of {run.task.name}")
+    if run.settings.information_gain and not listed:
+        raise OFAError(
+            f"{run.data.path} lists no objects of its pictures, which --information-gain asks about; games of "
+            "GuessWhat?! as they were released do"
+        )
     path = there or claim_path(run.out, header.task, header.comment, started)
     plan = make_plan(path, header, process.world_size, resume=there is not None)
     return RunState(plan=plan, samples=samples, bad_rows=len(bad_rows))

@@ -55,6 +55,8 @@ class Settings:
     num_beams: int | None = None
     #: No head says more tokens than this, but for a phrase's box, which is always four; None: each head's own limit.
     max_new_tokens: int | None = None
+    #: Ask the oracle of games each question about every object, see :mod:`~ofa_core.bench.information`.
+    information_gain: bool = False
 
     def options(self, usual: GenerationOptions) -> GenerationOptions:
         """A head's ``usual`` options with what was asked for."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..generation import GenerationOptions
 from ..heads.grounding import DIALOG_OPTIONS, Grounding, dialog_sources, ground_dialog
@@ -15,6 +16,8 @@ from ..heads.oracle import oracle, query, query_sources
 from ..heads.pipeline import EncodedImage, Pipeline
 from ..heads.questioner import agent_sources, agent_turn, ask, question_sources
 from ..text.dialog import Dialog, Style
+from .games import question_places
+from .information import Asked, answers_to_objects
 from .results import Row
 from .samples import Models, Sample, SampleImage, Settings, region_row
 
@@ -68,6 +71,7 @@ def play(models: Models, pictures: Sequence[SampleImage], samples: Sequence[Samp
     known = seen if models.oracle is models.agent else table.oracle.look(pictures, len(pictures))
     games = [Game(*seats) for seats in zip(samples, seen, known, strict=True)]
     PROTOCOLS[settings.protocol](table, games)
+    others = _told_of_objects(table, games, settings) if settings.information_gain else [{}] * len(games)
     return [
         region_row(
             game.sample,
@@ -78,8 +82,24 @@ def play(models: Models, pictures: Sequence[SampleImage], samples: Sequence[Samp
             output=game.said,
             turns=tuple(game.turns),
             questions=game.questions,
+            **told,
         )
+        for game, told in zip(games, others, strict=True)
+    ]
+
+
+def _told_of_objects(table: SelfPlay, games: Sequence[Game], settings: Settings) -> list[dict[str, Any]]:
+    """Fields of each game's row: its objects, and what the oracle would have answered about each."""
+    closed = settings.protocol == "closed"
+    asked = [
+        Asked(game.oracle, game.sample.record.object_boxes, game.turns, question_places(game.turns, closed))
         for game in games
+    ]
+    style: Style = "guesswhat" if closed else "invig"
+    answers = answers_to_objects(table.oracle, asked, style, table.options, settings.batch_size)
+    return [
+        {"objects": game.objects, "object_answers": found} if found else {}
+        for game, found in zip(asked, answers, strict=True)
     ]
 
 

@@ -17,6 +17,7 @@ from ..errors import OFAError, first_problem
 from ..heads.box_codec import Convention
 from ..utils.atomic_write import atomic_write_text
 from . import metrics
+from .games import Games, GameScores
 from .metrics import Floats, Score
 from .results import SHARED_FACTS, Header, Row, RunFacts, StrictModel
 
@@ -120,6 +121,8 @@ class Summary(RunFacts):
     by_size: dict[str, Group] = Field(default_factory=dict)
     #: Of oracles: how often each right answer (first key) was answered how.
     confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
+    #: Of self-play: what the questions were worth.
+    games: GameScores | None = None
     seconds: float | None = None
     samples_per_second: float | None = None
 
@@ -238,9 +241,12 @@ def summarize(header: Header, rows: Iterable[Row], *, bad_rows: int = 0, seconds
     samples, categories, sizes = Samples(header.task), _Grouping(), _Grouping()
     confusion: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     labelled = samples.scores.kind == "oracle"
+    games = Games(header) if samples.scores.kind == "selfplay" else None
     count = clipped = 0
     for count, row in enumerate(rows, 1):  # noqa: B007
         samples.add(row)
+        if games is not None:
+            games.add(row)
         clipped += row.clipped
         categories.add(row.category)
         sizes.add("" if row.box is None or header.format == "lists" else metrics.size_class(row.box))
@@ -259,6 +265,7 @@ def summarize(header: Header, rows: Iterable[Row], *, bad_rows: int = 0, seconds
         by_category=_named(categories.groups(columns, headline)),
         by_size=_in_order(_named(sizes.groups(columns, headline)), metrics.SIZES),
         confusion=_matrix(confusion) if labelled else {},
+        games=None if games is None else games.scores(columns["success_rate"]),
         seconds=seconds,
         samples_per_second=count / seconds if seconds else None,
     )

@@ -74,6 +74,11 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="samples at once (16)")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first samples of each task only")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="how games of GuessWhat?! are played (open)")
+    parser.add_argument(
+        "--information-gain",
+        action="store_true",
+        help="ask the oracle of GuessWhat?!'s games each question about every object: what questions tell, in bits",
+    )
     parser.add_argument("--num-beams", type=positive, metavar="N", help="beams of every search, instead of 5")
     parser.add_argument("--max-new-tokens", type=positive, metavar="N", help="no answer is longer")
     parser.add_argument("--comment", metavar="NAME", help="what tells runs apart; by default the model's name")
@@ -209,15 +214,28 @@ def _check_special_options(args: argparse.Namespace, tasks: Sequence[Task]) -> N
     uses: dict[str, Callable[[Task], bool]] = {
         f"--protocol {args.protocol}": lambda task: args.protocol in task.protocols,
         "--oracle": lambda task: bool(task.protocols),
+        "--information-gain": _measures_information,
         "--columns": lambda task: task.format in COLUMNS,
         "--language cn": lambda task: task.format == "invig",
         "--keep-last-turn": lambda task: task.format == "invig",
     }
     chinese = "cn" if args.language == "cn" else None
-    given = (args.protocol, args.oracle, args.columns, chinese, args.keep_last_turn or None)
+    given = (
+        args.protocol,
+        args.oracle,
+        args.information_gain or None,
+        args.columns,
+        chinese,
+        args.keep_last_turn or None,
+    )
     for value, (option, used) in zip(given, uses.items(), strict=True):
         if value is not None and not any(map(used, tasks)):
             raise OFAError(f"{option} is for {', '.join(task.name for task in TASKS.values() if used(task))}")
+
+
+def _measures_information(task: Task) -> bool:
+    """True of games whose data list the objects of a picture."""
+    return bool(task.protocols) and task.format == "guesswhat"
 
 
 # The models
@@ -261,7 +279,14 @@ def _loaded(path: Path, player: str, args: argparse.Namespace, process: Process)
 
 def _run(args: argparse.Namespace, task: Task, data: DataFiles, players: _Players) -> Run:
     protocol = args.protocol if args.protocol in task.protocols else next(iter(task.protocols), "")
-    settings = Settings(args.batch_size, args.limit, protocol, args.num_beams, args.max_new_tokens)
+    settings = Settings(
+        args.batch_size,
+        args.limit,
+        protocol,
+        args.num_beams,
+        args.max_new_tokens,
+        args.information_gain and _measures_information(task),
+    )
     games = bool(task.protocols)
     header = make_header(
         task,

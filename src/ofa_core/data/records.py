@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar
@@ -86,6 +87,9 @@ class Record:
     things: tuple[tuple[Box, str], ...] = ()
     #: The boxes that a phrase means, of none, one or several (gRefCOCO).
     boxes: tuple[Box, ...] = ()
+    #: Every object in the picture that a game might be about, its own among them; what does not fit the picture is left
+    #: out, since nobody asks about it.
+    object_boxes: tuple[Box, ...] = ()
     #: Box and boxes are in fractions of the sides of a picture whose size is not known yet.
     in_fractions: bool = False
     #: A box was clipped, since it reached over the edge of the picture.
@@ -127,6 +131,7 @@ class Record:
             box=self.box if self.box == NO_BOX else self._fitted(self.box, size, "box"),
             boxes=tuple(self._fitted(box, size, "boxes") for box in self.boxes),
             things=tuple((self._fitted(box, size, "label"), name) for box, name in self.things),
+            object_boxes=fitting_boxes(self._pixels(size, self.object_boxes), size),
             size=size,
             in_fractions=False,
         )
@@ -190,6 +195,15 @@ def clip_box(box: Sequence[float], size: tuple[int, int] | None, place: str, nam
         picture = "the picture" if size is None else f"the picture of {width} × {height} pixels"
         raise BadRow(place, f"{_shown(box, name)} is not within {picture}")
     return clipped
+
+
+def fitting_boxes(boxes: Iterable[Sequence[float]], size: tuple[int, int] | None) -> tuple[Box, ...]:
+    """Those of ``boxes`` that :func:`clip_box` takes, clipped to a picture of ``size`` where that is known."""
+    fitting = []
+    for box in boxes:
+        with suppress(BadRow):
+            fitting.append(clip_box(box, size, "", ""))
+    return tuple(fitting)
 
 
 def read_box(

@@ -56,7 +56,7 @@ class ShuffledRecords:
             format, path, columns=columns, options=options, on_bad=_report if skip_bad else None
         ):
             self._places.append(self._inline.add(record.inline or b""))
-            self._records.append(replace(record, inline=None, kept={}))
+            self._records.append(replace(record, inline=None, kept={}, object_boxes=()))
         if not self._records:
             raise OFAError(f"{path} holds no rows to learn from")
         self._inline.close()

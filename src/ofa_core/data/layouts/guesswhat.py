@@ -6,11 +6,12 @@ What is wrong with things that are not asked about, such as another object, is n
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from ...vision.boxes import Box
 from ..read_options import ReadOptions
 from ..records import (
     BadRow,
@@ -22,6 +23,7 @@ from ..records import (
     Text,
     clip_box,
     fields_of,
+    fitting_boxes,
     id_of_place,
     parsed,
     read_box,
@@ -31,6 +33,10 @@ from .layout import ImageField, Layout, file_of_url, picture_of
 
 #: The ways in which people's answers are written, and the answers.
 ANSWERS: Mapping[str, str] = {"yes": "yes", "no": "no", "n/a": "n/a", "na": "n/a"}
+
+
+#: A coordinate that no picture has.
+_FAR = 1e9
 
 
 def _answer(text: str) -> str:
@@ -123,6 +129,7 @@ def _game(row: Mapping[str, Any], place: str, options: ReadOptions) -> list[Reco
             image=_file_name(image, data.image, place),
             box=box,
             turns=tuple(turn for pair in said for turn in (pair.question, pair.answer)),
+            object_boxes=fitting_boxes(_object_boxes(data), size),
             category=thing.category or "",
             size=size,
             clipped=size is not None and was_clipped((x, y, x + width, y + height), box),
@@ -142,6 +149,19 @@ def _target(data: _Game, place: str) -> _GameObject:
         )
     index = ids.index(data.object_id)
     return parsed(_GameObject, data.objects[index], place, f"objects.{index}")
+
+
+def _object_boxes(data: _Game) -> Iterator[Box]:
+    """The boxes of all objects that have one."""
+    for thing in data.objects:
+        box = thing.get("bbox") if isinstance(thing, Mapping) else None
+        if isinstance(box, Sequence) and len(box) == 4 and all(map(_is_coordinate, box)):
+            x, y, width, height = box
+            yield (x, y, x + width, y + height)
+
+
+def _is_coordinate(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) < _FAR
 
 
 def _object_id(thing: object) -> str | None:
