@@ -96,9 +96,44 @@ def test_rows_are_read_once_and_few_are_kept() -> None:
 def test_dialogs_begin_with_whoever_spoke_first(task: str, protocol: str, speaker: str) -> None:
     of = header(task, settings={"protocol": protocol})
     assert first_speaker(of) == speaker
-    text = card(row(0, turns=("one", "two"), iou=0.0, questions=1), of, nothing)
+    text = card(row(0, turns=("one", "two", "three"), iou=0.0, questions=1), of, nothing)
     other = {"agent": "human", "human": "agent"}[speaker]
     assert f'<li class="{speaker}"><span>{speaker}</span> one</li><li class="{other}">' in text
+
+
+def headline(text: str) -> str:
+    """What stands above the picture of a card."""
+    return text.partition('<div class="shot">')[0]
+
+
+def test_the_phrase_is_the_headline_and_in_older_files_what_the_model_read() -> None:
+    of = header("refcoco_grounding")
+    assert '<h4 class="asked">the man &amp; dog</h4>' in headline(card(row(0, text="the man & dog"), of, nothing))
+    assert '<h4 class="asked">which region does the context describe?</h4>' in headline(card(row(0), of, nothing))
+
+
+def test_a_dialog_is_the_headline_and_of_an_oracle_its_last_question() -> None:
+    text = headline(card(row(0, turns=("is it red?", "yes")), header(), nothing))
+    assert '<div class="asked"><ol class="dialog">' in text
+    assert text.count("<li") == 2
+    asked = row(0, iou=None, target="no", output="no", found=None, turns=("is it red?", "yes", "is it big?"))
+    text = headline(card(asked, header("guesswhat_oracle"), nothing))
+    assert '<h4 class="asked">is it big?</h4><ol class="dialog">' in text
+    assert text.count("<li") == 2
+
+
+def test_boxes_are_told_in_pixels_beside_their_bins() -> None:
+    one = row(0, box=(10.0, 20.0, 50.46, 60.0), found=(1.0, 2.0, 4.0, 8.0))
+    text = card(one, header(), nothing)
+    bins = "<code>region: {}</code>".format(" ".join(f"&lt;bin_{number}&gt;" for number in (1, 2, 3, 4)))
+    assert f'<dt>target</dt><dd>{bins}<span class="pixels">10, 20, 50.5, 60 px</span></dd>' in text
+    assert '<span class="pixels">1, 2, 4, 8 px</span>' in text
+    older = card(one, header(format="lists"), nothing)  # in thousandths of sides that nobody knows
+    assert "pixels" not in older
+    oracle = row(0, iou=None, target="no", output="no", found=None, box=(10.0, 20.0, 50.0, 60.0))
+    text = card(oracle, header("guesswhat_oracle"), nothing)
+    assert '<dt>region</dt><dd><span class="pixels">10, 20, 50, 60 px</span></dd>' in text
+    assert "<dt>target</dt><dd><code>no</code></dd>" in text
 
 
 def test_both_boxes_are_drawn_where_they_are() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -15,6 +16,9 @@ from bench import made
 from bench.made import header
 from PIL import Image
 
+from ofa_core.bench.games import game_lines
+from ofa_core.bench.metrics import Score
+from ofa_core.bench.plots import Bar, bars
 from ofa_core.bench.report import MOST_CATEGORIES, write_report
 from ofa_core.bench.summary import TASK_SCORES, summarize
 
@@ -133,6 +137,34 @@ def test_an_oracle_has_its_confusion_matrix_instead_of_boxes(tmp_path: Path) -> 
     assert 'class="confusion"' not in page(tmp_path / "b.html")
 
 
+def test_the_head_tells_date_data_and_settings(tmp_path: Path) -> None:
+    head = Reader(page(tmp_path / "page.html").partition("<h2>")[0] + "</main></body></html>").text
+    for told in ("2025-03-01 12:30:05", "data/guesswhat.valid.jsonl.gz", "batch_size 16", "protocol open"):
+        assert told in head
+    assert "limit" not in head  # none was set
+
+
+def test_games_tell_what_questions_were_worth(tmp_path: Path) -> None:
+    text = page(tmp_path / "page.html", "invig_grounding_end2end")
+    found = summarize(header("invig_grounding_end2end"), made.rows(40, "invig_grounding_end2end")).games
+    assert found is not None
+    for name, value in game_lines(found).items():
+        assert f'<th scope="row">{name}</th><td class="value">{value}</td>' in text
+    for number, part in found.by_questions.items():
+        title = f"{number} question{'s' * (number != 1)}: {100 * part.success_rate.value:.1f}% ("
+        assert f"<title>{title}" in text
+    assert "Success by length" not in page(tmp_path / "b.html")
+
+
+def test_bars_of_plain_numbers_are_as_long_as_they_are_large() -> None:
+    rows = [Bar(name, Score(value=v, low=v, high=2 * v), 3) for name, v in (("a", 4.0), ("b", 2.0))]
+    drawn = bars("t", rows, shares=False)
+    widths = [float(w) for w in re.findall(r'<rect class="bar" [^>]*width="([\d.]+)"', drawn)]
+    full = float(re.findall(r'<rect class="track" [^>]*width="([\d.]+)"', drawn)[0])
+    assert [w / full for w in widths] == pytest.approx([0.5, 0.25], abs=1e-3)
+    assert re.findall(r'class="number"[^>]*>([\d.]+)<', drawn) == ["4.000", "2.000"]
+
+
 def test_of_many_categories_the_most_frequent_have_bars(tmp_path: Path) -> None:
     rows = [r.model_copy(update={"category": f"kind {r.index % 30:02}"}) for r in made.rows(120)]
     write_report(tmp_path / "p.html", header(), summarize(header(), rows), rows, made.picture)
@@ -212,8 +244,39 @@ def test_a_click_on_a_tab_shows_its_samples(tmp_path: Path, browse: Browse) -> N
 
 def screenshot(browse: Browse, page: Path, *options: str) -> np.ndarray:
     target = page.with_suffix(".png")
-    browse(f"file://{page}", f"--screenshot={target}", "--window-size=1240,1900", *options)
+    browse(f"file://{page}", f"--screenshot={target}", "--window-size=1240,2600", *options)
     return np.asarray(Image.open(target).convert("RGB")).astype(int)
+
+
+MEASURED = {
+    "numbers on bars": """[...document.querySelectorAll(".plot g")].filter((row) => {
+        const texts = [...row.querySelectorAll(".number, .tick")].map((text) => text.getBBox());
+        const drawn = [...row.querySelectorAll("rect, path")].map((shape) => shape.getBBox());
+        const [number, count] = texts;
+        return drawn.some((box) => box.x + box.width > number.x) || number.x + number.width > count.x
+            || count.x + count.width > 480;
+    }).length""",
+    "rows": "document.querySelectorAll('.plot g').length",
+    "too wide": "document.documentElement.scrollWidth - innerWidth",
+}
+
+
+@pytest.mark.parametrize("width", [500, 1240])
+def test_numbers_stand_beside_their_bars_and_nothing_is_wider_than_the_page(
+    tmp_path: Path, browse: Browse, width: int
+) -> None:
+    many = [made.row(i, category=f"{'W' * 30} {i % 9}", iou=float(i % 9 < 7), box=(0, 0, 300, 200)) for i in range(90)]
+    counted = summarize(header(data="d" * 300), many)
+    groups = {name: group.model_copy(update={"samples": 1_234_567}) for name, group in counted.by_category.items()}
+    counted = counted.model_copy(update={"by_category": groups})
+    write_report(tmp_path / "p.html", header(data="d" * 300), counted, many, made.picture)
+    told = ", ".join(f'"{name}": {code}' for name, code in MEASURED.items())
+    script = f"<script>document.title = JSON.stringify({{{told}}})</script></body>"
+    text = (tmp_path / "p.html").read_text(encoding="utf-8")
+    (tmp_path / "measured.html").write_text(text.replace("</body>", script), encoding="utf-8")
+    dom = browse(f"file://{tmp_path / 'measured.html'}", "--dump-dom", f"--window-size={width},900")
+    found = json.loads(re.findall("<title>(.*?)</title>", dom)[0])
+    assert found == {"numbers on bars": 0, "rows": 10, "too wide": 0}
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -221,7 +284,7 @@ def test_a_browser_paints_scores_plots_and_pictures_in_both_schemes(tmp_path: Pa
     page(tmp_path / "page.html")
     scheme = "--blink-settings=preferredColorScheme=" + ("0" if dark else "1")
     pixels = screenshot(browse, tmp_path / "page.html", scheme)
-    assert pixels.shape == (1900, 1240, 3)
+    assert pixels.shape == (2600, 1240, 3)
     background = pixels[5, 5]
     assert (background.max() < 60) if dark else (background.min() > 220)
     different = np.abs(pixels - background).max(axis=2) > 40

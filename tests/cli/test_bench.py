@@ -83,6 +83,20 @@ def test_scores_are_printed_with_the_path_of_the_results(
     assert capsys.readouterr().out.splitlines()[0] == f"{path} (finished before)"
 
 
+def test_the_page_is_told_beside_the_results_and_written_where_it_is_missing(
+    model: Path, paths: dict[Format, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--images", tmp_path / "images", "--out", tmp_path / "out", *SHORT]
+    run = ["guesswhat_grounding", "--model", model, "--data", paths["guesswhat"], *options]
+    assert bench(*run) == 0
+    assert ".html" not in capsys.readouterr().out
+    assert bench(*run, "--resume", "--report") == 0
+    path = only(tmp_path / "out")
+    page = path.with_suffix(".html")
+    assert capsys.readouterr().out.splitlines()[:2] == [f"{path} (finished before)", str(page)]
+    assert page.read_text().count("<article") == 3 * 3
+
+
 def test_rows_lead_out_of_the_pictures_only_where_that_is_allowed(
     model: Path, paths: dict[Format, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from bench import made
 from bench.made import header, row
 
 from ofa_core.bench.compare import compare
-from ofa_core.bench.summary import Summary, summarize
+from ofa_core.bench.summary import TASK_SCORES, Summary, summarize
 from ofa_core.cli.options import Parser, run
 from ofa_core.cli.score import add_commands
 from ofa_core.utils.printable import printable
@@ -38,7 +38,7 @@ def test_score_gives_what_the_run_gave(tmp_path: Path, capsys: pytest.CaptureFix
 def test_scores_are_printed_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = made.rows(60)
     path = made.written(tmp_path / "x.jsonl", rows, header())
-    assert command("score", path) == 0
+    assert command("score", path, "--verbose") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [str(path), "guesswhat_grounding, models/ofa-small, 60 samples"]
     found = summarize(header(), rows).scores["acc@0.5"]
@@ -47,10 +47,50 @@ def test_scores_are_printed_for_people(tmp_path: Path, capsys: pytest.CaptureFix
     assert sum("of" in line for line in lines if line.startswith("    ")) == 6  # three sizes, three categories
 
 
+@pytest.mark.parametrize("task", TASK_SCORES)
+def test_the_headline_and_three_scores_are_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str
+) -> None:
+    rows = made.rows(30, task)
+    path = made.written(tmp_path / "x.jsonl", rows, header(task))
+    found = summarize(header(task), rows)
+    assert command("score", path) == 0
+    scores = capsys.readouterr().out.splitlines()[2:]
+    names = [line.split()[0] for line in scores]
+    assert names[0] == found.headline.name
+    assert len(names) == len(set(names)) == min(4, len(found.scores))
+    assert set(names) <= set(found.scores)
+    assert command("score", path, "--verbose") == 0
+    everything = [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert scores[0].endswith("<-, all with --verbose" if len(everything) > len(scores) else "<-")
+    assert everything[: len(found.scores)] == list(found.scores)
+
+
+def test_a_grounder_is_told_by_its_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command("score", made.written(tmp_path / "x.jsonl", made.rows(9), header()))
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert names == ["acc@0.5", "mean_iou", "with_box", "acc@0.7"]
+
+
+def test_games_are_printed_by_their_length(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = "invig_grounding_end2end"
+    rows = made.rows(40, task)
+    command("score", made.written(tmp_path / "x.jsonl", rows, header(task)), "--verbose")
+    lines = capsys.readouterr().out.splitlines()
+    games = summarize(header(task), rows).games
+    assert games is not None
+    assert games.questions_per_won is not None
+    (line,) = [line for line in lines if line.startswith("  questions per won game")]
+    assert line.split()[4] == f"{games.questions_per_won.value:.3f}"
+    start = lines.index("  success_rate by questions") + 1
+    told = [line.split() for line in lines[start : start + len(games.by_questions)]]
+    assert [(int(words[0]), int(words[-1])) for words in told] == [(n, g.games) for n, g in games.by_questions.items()]
+
+
 def test_a_confusion_matrix_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answers = [("yes", "no"), ("no", "no"), ("no", "no")]
     rows = [row(i, target=a, output=b, iou=None) for i, (a, b) in enumerate(answers)]
-    command("score", made.written(tmp_path / "x.jsonl", rows, header("guesswhat_oracle")))
+    command("score", made.written(tmp_path / "x.jsonl", rows, header("guesswhat_oracle")), "--verbose")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["yes", "no", "n/a"] in lines
     assert ["yes", "0", "1", "0"] in lines
@@ -161,7 +201,7 @@ def test_no_text_of_a_file_acts_on_the_terminal(tmp_path: Path, capsys: pytest.C
     better = [one.model_copy(update={"iou": 1.0, "found": one.box, "output": ESCAPES}) for one in hostile]
     of = header(model=f"models/{ESCAPES}")
     first, second = made.written(tmp_path / "a.jsonl", hostile, of), made.written(tmp_path / "b.jsonl", better, of)
-    for words in (["score", first], ["score", first, "--json"], ["compare", first, second]):
+    for words in (["score", first, "--verbose"], ["score", first, "--json"], ["compare", first, second]):
         assert command(*words) == 0
         captured = capsys.readouterr()
         shown = captured.out + captured.err

@@ -45,6 +45,7 @@ def test_a_game_becomes_a_record(tmp_path: Path) -> None:
             image="3.png",
             box=(10.0, 20.0, 40.0, 50.0),
             turns=GAME_TURNS,
+            object_boxes=((0.0, 0.0, 9.5, 9.0), (10.0, 20.0, 40.0, 50.0)),
             category="square",
             size=(90, 60),
             place=f"{path}:1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import heapq
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from io import BytesIO
 
@@ -75,7 +75,7 @@ def first_speaker(header: Header) -> str:
 
 
 def card(row: Row, header: Header, load_image: LoadImage) -> str:
-    """A row as HTML: picture with both boxes, dialog, what was due and what was said."""
+    """A row as HTML: under what was asked, the picture with both boxes, what was due and what was said."""
     scores = task_scores(header.task)
     if row.iou is not None:
         right = _hit(row.iou, header)
@@ -88,10 +88,10 @@ def card(row: Row, header: Header, load_image: LoadImage) -> str:
     category = f"<span>{escape(row.category)}</span>" if row.category else ""
     missing = '<p class="missing">no box</p>' if row.found is None and scores.has_boxes else ""
     return (
-        f'<article class="card {"right" if right else "wrong"}" data-id="{escape(row.id)}">'
+        f'<article class="card {"right" if right else "wrong"}" data-id="{escape(row.id)}">{_asked(row, header)}'
         f'<div class="shot">{_picture(row, load_image)}{missing}</div>'
         f'<div class="facts"><b class="badge">{badge}</b><span class="id">{escape(row.id)}</span>{category}{played}'
-        f"</div>{_dialog(row, header)}{_answers(row)}{_source(row)}</article>"
+        f"</div>{_answers(row, header)}{_source(row)}</article>"
     )
 
 
@@ -137,26 +137,45 @@ def thumbnail(picture: Image.Image) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
-def _dialog(row: Row, header: Header) -> str:
+def _asked(row: Row, header: Header) -> str:
+    """The headline of a card: the phrase, the dialog, or the oracle's question with what was said before it."""
     if not row.turns:
-        return ""
+        return f'<h4 class="asked">{escape((row.text or row.source).strip()) or "(nothing was said)"}</h4>'
+    if task_scores(header.task).kind != "oracle":
+        return f'<div class="asked">{_dialog(row.turns, header)}</div>'
+    earlier = _dialog(row.turns[:-1], header) if len(row.turns) > 1 else ""
+    return f'<h4 class="asked">{escape(row.turns[-1])}</h4>{earlier}'
+
+
+def _dialog(said: Sequence[str], header: Header) -> str:
     speakers = (AGENT, HUMAN) if first_speaker(header) == AGENT else (HUMAN, AGENT)
     turns = [
         f'<li class="{speakers[number % 2]}"><span>{speakers[number % 2]}</span> {escape(turn)}</li>'
-        for number, turn in enumerate(row.turns)
+        for number, turn in enumerate(said)
     ]
     return f'<ol class="dialog">{"".join(turns)}</ol>'
 
 
-def _answers(row: Row) -> str:
+def _answers(row: Row, header: Header) -> str:
+    """What was due and what was said, with boxes in pixels; older files do not know these."""
+    has_boxes = task_scores(header.task).has_boxes
+    in_pixels = {name: "" if header.format == "lists" else _pixels(box) for name, box, _ in _boxes(row)}
+    target, region = (in_pixels.get("target", ""), "") if has_boxes else ("", in_pixels.get("target", ""))
     shares = ", ".join(f"{escape(answer)} {share:.2f}" for answer, share in row.probabilities.items())
     rows = {
-        "target": f"<code>{escape(row.target)}</code>",
-        "output": f"<code>{escape(row.output) or '(nothing)'}</code>",
+        "region": region,
+        "target": f"<code>{escape(row.target)}</code>{target}",
+        "output": f"<code>{escape(row.output) or '(nothing)'}</code>{in_pixels.get('found', '')}",
         "confidence": shares or f"{row.score:.3f}",
     }
-    told = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows.items())
+    told = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows.items() if value)
     return f'<dl class="answers">{told}</dl>'
+
+
+def _pixels(box: Box) -> str:
+    """A box as its corners in pixels, to a tenth."""
+    corners = ", ".join(f"{round(value, 1):g}" for value in box)
+    return f'<span class="pixels">{corners} px</span>'
 
 
 def _source(row: Row) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pydantic import Field
@@ -42,6 +42,27 @@ class GameScores(StrictModel):
     measured_questions: int = 0
     #: By the number of questions.
     by_questions: dict[int, GamesOfLength] = Field(default_factory=dict)
+
+
+#: Names of the scores for people, and True for those that are shares.
+GAME_SCORES: Mapping[str, tuple[str, bool]] = {
+    "questions_per_won": ("questions per won game", False),
+    "repeated_questions": ("repeated questions", True),
+    "games_with_repeats": ("games that repeat a question", True),
+    "information_gain": ("bits that a question tells", False),
+}
+
+
+def game_lines(scores: GameScores) -> dict[str, str]:
+    """The scores that there are, by their names for people: ``12.5% (10.1 to 15.0)``."""
+    told = {}
+    for field, (name, is_share) in GAME_SCORES.items():
+        score = getattr(scores, field)
+        if score is not None:
+            digits = ".1%" if is_share else ".3f"
+            value, low, high = (f"{number:{digits}}" for number in (score.value, score.low, score.high))
+            told[name] = f"{value} ({low.rstrip('%')} to {high.rstrip('%')})"
+    return told
 
 
 def is_closed(header: Header) -> bool:

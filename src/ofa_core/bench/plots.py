@@ -11,8 +11,8 @@ from .metrics import Score
 #: A plot's size and the room around what is drawn, in SVG units.
 WIDTH, HEIGHT = 480, 270
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 14, 38
-#: Height of a row of :func:`bars`, and the room for names beside them and for numbers behind them.
-ROW, NAMES, NUMBERS = 26, 120, 92
+#: Height of a row of :func:`bars`, the room for names beside them, that of a letter, and between columns.
+ROW, NAMES, LETTER, GAP = 26, 120, 8, 12
 
 
 def threshold_plot(accuracies: Mapping[float, Score]) -> str:
@@ -43,28 +43,41 @@ class Bar:
     samples: int
 
 
-def bars(title: str, rows: list[Bar]) -> str:
-    """Horizontal bars with whiskers for their intervals, the whole width being 100%."""
+def bars(title: str, rows: list[Bar], *, shares: bool = True) -> str:
+    """Horizontal bars with whiskers for their intervals, and behind each its number and its count of samples.
+
+    The whole width is 100% of ``shares``, else the end of the longest whisker.
+    """
     height = ROW * len(rows) + 4
-    full = WIDTH - NAMES - NUMBERS
+    numbers = [f"{100 * bar.score.value:.1f}" if shares else f"{bar.score.value:.3f}" for bar in rows]
+    counts = [f"n {bar.samples:,}" for bar in rows]
+    ends = WIDTH - GAP - _room(counts)  # right ends of the numbers; nothing is ever drawn over another
+    full = ends - _room(numbers) - GAP - NAMES
+    whole = 1.0 if shares else max([bar.score.high for bar in rows] + [1e-9])
     parts = []
-    for number, bar in enumerate(rows):
-        y = number * ROW + 4
+    for place, (bar, number, count) in enumerate(zip(rows, numbers, counts, strict=True)):
+        y = place * ROW + 4
         middle = y + ROW / 2 - 2
-        value, low, high = (NAMES + full * min(max(v, 0.0), 1.0) for v in _three(bar.score))
+        value, low, high = (NAMES + full * min(max(v / whole, 0.0), 1.0) for v in _three(bar.score))
         name = bar.name if len(bar.name) <= 16 else f"{bar.name[:15]}…"
+        told = percent(bar.score) if shares else number
         parts += [
-            f"<g><title>{escape(bar.name)}: {percent(bar.score)} of {bar.samples:,}</title>",
+            f"<g><title>{escape(bar.name)}: {told} of {bar.samples:,}</title>",
             _text(name, NAMES - 8, middle + 4, "end", "name"),
-            f'<rect class="track" x="{NAMES}" y="{y + 3}" width="{full}" height="{ROW - 10}" rx="3"/>',
+            f'<rect class="track" x="{NAMES}" y="{y + 3}" width="{full:.1f}" height="{ROW - 10}" rx="3"/>',
             f'<rect class="bar" x="{NAMES}" y="{y + 3}" width="{value - NAMES:.1f}" height="{ROW - 10}" rx="3"/>',
             f'<path class="whisker" d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 4}v8M{high:.1f} '
             f'{middle - 4}v8"/>',
-            _text(f"{100 * bar.score.value:.1f}", NAMES + full + 40, middle + 4, "end", "number"),
-            _text(f"n {bar.samples:,}", WIDTH - 2, middle + 4, "end"),
+            _text(number, ends, middle + 4, "end", "number"),
+            _text(count, WIDTH - 2, middle + 4, "end"),
             "</g>",
         ]
     return _svg(title, WIDTH, height, parts)
+
+
+def _room(texts: list[str]) -> float:
+    """The width that the longest of ``texts`` may take, whatever the font."""
+    return LETTER * max(map(len, texts), default=0)
 
 
 def percent(score: Score) -> str:

@@ -11,6 +11,7 @@ from typing import get_args
 
 from ..utils.atomic_write import atomic_write_text
 from .gallery import LoadImage, card, choose_samples
+from .games import game_lines
 from .metrics import Score
 from .plots import Bar, bars, threshold_plot
 from .results import Header, Row
@@ -59,10 +60,11 @@ def write_report(
         title=escape(f"{summary.task}: {Path(summary.model).name}"),
         task=escape(summary.task),
         model=escape(Path(summary.model).name or summary.model),
-        facts=_facts(summary),
+        facts=_list(_facts(summary)),
+        circumstances=_list(_circumstances(header)),
         headline=_headline(summary),
         scores=_scores(summary),
-        plots="".join(_plots(summary)),
+        plots="".join([*_plots(summary), *_games(summary)]),
         tabs="".join(f'<a href="#{name}" role="tab">{title}</a>' for name, title in PANELS.items()),
         legend="".join(f'<span class="is-{kind}">{meaning}</span>' for kind, meaning in _legend(header.task).items()),
         panels="".join(panels),
@@ -78,7 +80,8 @@ def _legend(task: str) -> dict[str, str]:
     return {"target": "the region asked about"} if TASK_SCORES[task].kind == "oracle" else {}
 
 
-def _facts(summary: Summary) -> str:
+def _facts(summary: Summary) -> list[str]:
+    """What was measured."""
     facts = [f"{summary.samples:,} samples", f"comment {summary.comment}"]
     if summary.oracle:
         facts.append(f"oracle {Path(summary.oracle).name}")
@@ -88,6 +91,17 @@ def _facts(summary: Summary) -> str:
         facts.append(f"{summary.clipped_boxes:,} boxes clipped to their pictures")
     if summary.samples_per_second:
         facts.append(f"{summary.samples_per_second:.1f} samples/s")
+    return facts
+
+
+def _circumstances(header: Header) -> list[str]:
+    """Date, data file and settings of a run; older files tell none."""
+    told = [header.started.replace("T", " "), header.data]
+    told += [f"{name} {value}" for name, value in header.settings.items() if value is not None]
+    return list(filter(None, told))
+
+
+def _list(facts: list[str]) -> str:
     return "".join(f"<li>{escape(fact)}</li>" for fact in facts)
 
 
@@ -115,7 +129,7 @@ def _scores(summary: Summary) -> str:
 
 
 def _range(name: str, score: Score) -> str:
-    if name == "mean_questions":
+    if name in PLAIN_NUMBERS and score.high > 1:
         return ""
     left, width = 100 * score.low, max(100 * (score.high - score.low), 0.5)
     return (
@@ -131,19 +145,41 @@ def _plots(summary: Summary) -> list[str]:
         plots.append(_figure("Accuracy by IoU threshold", "per cent of the samples", threshold_plot(accuracies)))
     if summary.by_size:
         limits = "area of the target below 32², below 96² pixels, larger"
-        plots.append(_figure(f"{name} by size", limits, bars("by size", _bars(summary.by_size))))
+        plots.append(_figure(f"{name} by size", limits, _group_bars("by size", name, summary.by_size)))
     if summary.by_category:
         more = len(summary.by_category) - MOST_CATEGORIES
         note = f"the {MOST_CATEGORIES} most frequent of {len(summary.by_category)}" if more > 0 else "all of them"
-        drawn = bars("by category", _bars(summary.by_category)[:MOST_CATEGORIES])
+        drawn = _group_bars("by category", name, summary.by_category)
         plots.append(_figure(f"{name} by category", note, drawn))
     if summary.confusion:
         plots.append(_figure("Answers", "rows: right to say; columns: said", _confusion(summary.confusion)))
     return plots
 
 
-def _bars(groups: dict[str, Group]) -> list[Bar]:
-    return [Bar(name, group.score, group.samples) for name, group in groups.items()]
+def _games(summary: Summary) -> list[str]:
+    """Of self-play: what questions were worth, and success by their number."""
+    games = summary.games
+    if games is None:
+        return []
+    lines = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td class="value">{escape(value)}</td></tr>'
+        for name, value in game_lines(games).items()
+    )
+    asked = f"bits are those of {games.measured_questions:,} questions" if games.information_gain else "95% intervals"
+    rows = [Bar(_asked(number), part.success_rate, part.games) for number, part in games.by_questions.items()]
+    return [
+        _figure("Questions", asked, f'<table class="scores">{lines}</table>'),
+        _figure("Success by length", "games by how many questions were asked", bars("success by length", rows)),
+    ]
+
+
+def _asked(number: int) -> str:
+    return "1 question" if number == 1 else f"{number} questions"
+
+
+def _group_bars(title: str, score: str, groups: dict[str, Group]) -> str:
+    rows = [Bar(name, group.score, group.samples) for name, group in groups.items()]
+    return bars(title, rows[:MOST_CATEGORIES], shares=score not in PLAIN_NUMBERS)
 
 
 def _figure(title: str, note: str, drawn: str) -> str:

@@ -89,6 +89,8 @@ class Row(StrictModel):
     kept: dict[str, JsonValue] = Field(default_factory=dict)
     #: A box of the data reached over the picture's edge and was clipped to it; left out where none did.
     clipped: bool = False
+    #: The phrase that was looked for, as the data have it; left out where none was.
+    text: str = ""
     #: The source that the model read, as text; of several turns the last.
     source: str
     #: The right answer, as text.
@@ -115,7 +117,7 @@ class Row(StrictModel):
 
 
 #: Fields that few rows have.
-_RARE = ("kept", "clipped", "objects", "object_answers")
+_RARE = ("kept", "clipped", "text", "objects", "object_answers")
 
 
 def _line(row: Row) -> str:

@@ -80,6 +80,8 @@ class Outcome:
 
     path: Path
     summary: Summary
+    #: The page beside the results, where one was asked for.
+    page: Path | None = None
     #: True if it had been finished before, so that nothing was done now.
     before: bool = False
 
@@ -189,7 +191,7 @@ def _finished_before(run: Run, path: Path) -> Outcome | None:
         return None
     merge(path, summary.samples)
     update_leaderboard(run.out)
-    return Outcome(path, summary, before=True)
+    return Outcome(path, summary, _write_report(run, path, summary) if run.report else None, before=True)
 
 
 def _evaluate(
@@ -279,12 +281,10 @@ def _finish(run: Run, process: Process, begun: RunState, plan: Plan, seconds: fl
     write_summary(plan.path, summary)
     merge(plan.path, summary.samples)  # behind the summary: from here on the run counts as finished
     update_leaderboard(run.out)
-    if run.report:
-        _write_report(run, plan.path, summary)
-    return Outcome(plan.path, summary)
+    return Outcome(plan.path, summary, _write_report(run, plan.path, summary) if run.report else None)
 
 
-def _write_report(run: Run, path: Path, summary: Summary) -> None:
+def _write_report(run: Run, path: Path, summary: Summary) -> Path:
     """The page beside a results file; pictures that rows hold themselves are looked up in the data once more."""
     header, rows = iter_rows(path)
     wanted = {(row.id, row.row) for some in choose_samples(header, rows, GALLERY).values() for row in some}
@@ -297,3 +297,4 @@ def _write_report(run: Run, path: Path, summary: Summary) -> None:
                 pictures[name].thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL))
     page = path.with_suffix(".html")
     write_report(page, header, summary, iter_rows(path)[1], lambda row: pictures.get((row.id, row.row)), count=GALLERY)
+    return page

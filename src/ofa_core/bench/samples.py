@@ -101,6 +101,7 @@ def region_row(
         "found": said_box,
         "iou": scored_iou(box, said_box, size, codec.convention, codec.num_bins),
         "score": grounding.score,
+        "text": sample.record.text,
         "turns": sample.turns,
     }
     return text_row(sample, picture, pipeline, source, **(said | played))

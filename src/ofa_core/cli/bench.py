@@ -34,7 +34,7 @@ from .options import (
     positive,
     read_options,
 )
-from .score import summary_lines
+from .score import add_verbose, summary_lines
 
 #: Formats that some task reads.
 FORMATS: tuple[Format, ...] = tuple(f for f in get_args(Format) if any(task.format == f for task in TASKS.values()))
@@ -89,6 +89,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--report", action="store_true", help="write a page with plots and samples, too")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print one JSON object a task")
+    add_verbose(parser)
     parser.set_defaults(command=bench_command, goes_on_with=("--resume",))
 
 
@@ -104,7 +105,7 @@ def bench_command(args: argparse.Namespace) -> int:
         for task in tasks:
             outcome = run_task(_run(args, task, data[task.format], players), process)
             if outcome is not None:
-                _print(outcome, args.json)
+                _print(outcome, args)
     return 0
 
 
@@ -315,9 +316,11 @@ def _run(args: argparse.Namespace, task: Task, data: DataFiles, players: _Player
     )
 
 
-def _print(outcome: Outcome, as_json: bool) -> None:
-    if as_json:
+def _print(outcome: Outcome, args: argparse.Namespace) -> None:
+    if args.json:
         print(printable_json(outcome.summary.model_dump_json()), flush=True)
         return
     before = " (finished before)" if outcome.before else ""
-    print("\n".join([printable(f"{outcome.path}{before}"), *summary_lines(outcome.summary)]), flush=True)
+    files = [f"{outcome.path}{before}", *([] if outcome.page is None else [str(outcome.page)])]
+    lines = [*map(printable, files), *summary_lines(outcome.summary, verbose=args.verbose)]
+    print("\n".join(lines), flush=True)

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..bench.compare import Comparison, compare, rows_of
+from ..bench.games import game_lines
 from ..bench.metrics import Difference, Score
 from ..bench.recount import Recount, picture_of
 from ..bench.report import write_report
 from ..bench.results import Header
-from ..bench.summary import TASK_SCORES, Group, Summary, format_score, summarize
+from ..bench.summary import TASK_SCORES, Group, Summary, accuracy_name, format_score, summarize
 from ..data.images import Images
 from ..errors import OFAError
 from ..utils.printable import printable, printable_json
 from .options import add_allow_outside, count
+
+#: Scores that are printed besides the headline, those that say most first.
+TELLING = ("mean_iou", "mean_questions", "with_box", "accuracy", "f1", accuracy_name(0.7))
+FEW = 3
 
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
@@ -31,6 +37,7 @@ def _add_score_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="results files, of ours or of lists")
     _add_task(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a file")
+    add_verbose(parser)
     parser.add_argument("--report", type=Path, metavar="HTML", help="write a page with plots and samples of one file")
     parser.add_argument("--images", type=Path, metavar="DIR", help="directory or archive of the report's pictures")
     add_allow_outside(parser)
@@ -45,6 +52,11 @@ def _add_compare_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--show", type=count, default=10, metavar="N", help="samples to print of each kind (10)")
     parser.set_defaults(command=compare_command)
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Add ``--verbose``."""
+    parser.add_argument("--verbose", action="store_true", help="print every score, and those of groups and games")
 
 
 def _add_task(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +74,7 @@ def score_command(args: argparse.Namespace) -> int:
         raise OFAError(f"--report is a page of one results file, not of {len(args.files)}")
     for path in args.files:
         header, summary = _summarized(path, args.task)
-        lines = [printable(str(path)), *summary_lines(summary)]
+        lines = [printable(str(path)), *summary_lines(summary, verbose=args.verbose)]
         print(printable_json(summary.model_dump_json()) if args.json else "\n".join(lines), flush=True)
         if args.report is not None:
             with Images.open(args.images, args.allow_outside) as images:
@@ -84,19 +96,42 @@ def _summarized(path: Path, task: str | None) -> tuple[Header, Summary]:
     return header, summary
 
 
-def summary_lines(summary: Summary) -> list[str]:
-    """A summary for people, one fact a line, with nothing in it that a terminal would act on."""
+def summary_lines(summary: Summary, *, verbose: bool = False) -> list[str]:
+    """A summary for people, one fact a line, with nothing in it that a terminal would act on.
+
+    It is the headline and :data:`FEW` scores more; ``verbose``, it is all of them, by group too.
+    """
     model = f"{summary.model} with the oracle {summary.oracle}" if summary.oracle else summary.model
     count = f"{summary.samples:,} {'sample' if summary.samples == 1 else 'samples'}"
     bad = f", {summary.bad_rows:,} bad rows" if summary.bad_rows else ""
     clipped = f", {summary.clipped_boxes:,} boxes clipped to their pictures" if summary.clipped_boxes else ""
     lines = [printable(f"{summary.task}, {model}, {count}{bad}{clipped}")]
-    width = max(map(len, summary.scores))
-    for name, score in summary.scores.items():
-        mark = "  <-" if name == summary.headline.name else ""
-        lines.append(f"  {name:<{width}}  {_shown(name, score)}{mark}")
+    shown = list(summary.scores) if verbose else _few(summary)
+    width = max(map(len, shown))
+    more = "" if verbose or not _has_more(summary, shown) else ", all with --verbose"
+    for name in shown:
+        mark = f"  <-{more}" if name == summary.headline.name else ""
+        lines.append(f"  {name:<{width}}  {_shown(name, summary.scores[name])}{mark}")
+    return lines + (_further_lines(summary) if verbose else [])
+
+
+def _few(summary: Summary) -> list[str]:
+    """The headline, and behind it the scores that say most besides."""
+    others = [name for name in summary.scores if name != summary.headline.name]
+    others.sort(key=lambda name: TELLING.index(name) if name in TELLING else len(TELLING))  # stable
+    return [summary.headline.name, *others[:FEW]]
+
+
+def _has_more(summary: Summary, shown: Sequence[str]) -> bool:
+    return len(shown) < len(summary.scores) or bool(_further_lines(summary))
+
+
+def _further_lines(summary: Summary) -> list[str]:
+    """Scores by size and category, of games, and answers by what was right."""
+    lines = []
     for title, groups in (("size", summary.by_size), ("category", summary.by_category)):
         lines += _group_lines(title, summary.headline.name, groups)
+    lines += _game_lines(summary)
     if summary.confusion:
         labels = list(summary.confusion)
         lines.append("  answered (columns) where it was right to say (rows)")
@@ -106,6 +141,22 @@ def summary_lines(summary: Summary) -> list[str]:
             for target, counts in summary.confusion.items()
         ]
     return lines
+
+
+def _game_lines(summary: Summary) -> list[str]:
+    """What questions were worth, and success by their number."""
+    if summary.games is None:
+        return []
+    told, by_length = game_lines(summary.games), summary.games.by_questions
+    width, digits = max(map(len, told)), max(len(str(number)) for number in by_length)
+    return [
+        *(f"  {name:<{width}}  {value}" for name, value in told.items()),
+        "  success_rate by questions",
+        *(
+            f"    {number:>{digits}}  {_shown('success_rate', part.success_rate)}  of {part.games:,}"
+            for number, part in by_length.items()
+        ),
+    ]
 
 
 def _group_lines(title: str, headline: str, groups: dict[str, Group], most: int = 12) -> list[str]:
