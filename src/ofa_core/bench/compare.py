@@ -103,7 +103,7 @@ def _name(id: str, at: int, row: int | None, by_row: bool) -> str:
 
 
 def compare(first: Path, second: Path, task: str | None = None) -> Comparison:
-    """Compare two results files in either form.
+    """Compare two results files, each in any form.
 
     Raises:
         OFAError: one cannot be read, their tasks differ, or they share no sample.

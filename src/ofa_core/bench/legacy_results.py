@@ -1,4 +1,4 @@
-"""Results files of either form: ours, and the older one of a JSON list a line."""
+"""Results files of any form: ours of JSON lines or in one JSON file, and the older one of a JSON list a line."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..text.dialog import AGENT
 from ..vision.boxes import Box
 from .metrics import LABELS, UNIT, pair_iou
 from .results import Header, Row, iter_rows
+from .single_json import is_single, read_single
 from .summary import task_scores
 
 #: Width and height that stand for a picture whose size the file does not tell: boxes are in thousandths of its sides.
@@ -29,14 +30,14 @@ _BIN = re.compile(r"<bin_(\d+)>")
 
 
 def read_results(path: Path, task: str | None = None) -> tuple[Header, Iterator[Row]]:
-    """The header and the rows, as they are asked for, of a results file in either form.
+    """The header and the rows, as they are asked for, of a results file in any form.
 
     The older form is a JSON list of column names (``text_output`` the target, ``text_gen`` the model's answer; also
     ``text_input``, ``index``, ``image_path``), then a JSON list a line. Its task is guessed from what it holds, its
     boxes are those that the bins in its texts say. ``task`` decides instead of header or guess.
 
     Raises:
-        OFAError: the file or a line of it (named by number) is in neither form, or rows of ours are missing.
+        OFAError: the file or a line of it (named by number) is in none of them, or rows of ours are missing.
     """
     if task is not None:
         task_scores(task)  # names an unknown one
@@ -44,7 +45,7 @@ def read_results(path: Path, task: str | None = None) -> tuple[Header, Iterator[
         start = file.read(64).lstrip()
     if start.startswith(b"["):
         return _read_lists(path, task)
-    header, rows = iter_rows(path)
+    header, rows = read_single(path) if is_single(path) else iter_rows(path)
     return (header if task is None else header.model_copy(update={"task": task})), _without_holes(path, rows)
 
 

@@ -27,7 +27,7 @@ class Recount:
         self.differing = 0
 
     def read(self, path: Path, task: str | None = None) -> tuple[Header, Iterator[Row]]:
-        """Header and rows of a results file in either form; see :func:`~.older.read_results`."""
+        """Header and rows of a results file in any form; see :func:`~.legacy_results.read_results`."""
         header, rows = read_results(path, task)
         scores = task_scores(header.task)
         boxes = header.format != "lists" and scores.has_boxes  # lists hold none but those their bins say

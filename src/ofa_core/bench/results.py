@@ -120,10 +120,10 @@ class Row(StrictModel):
 _RARE = ("kept", "clipped", "text", "objects", "object_answers")
 
 
-def _line(row: Row) -> str:
-    """A row as a results file has it, without what few data sets have."""
+def row_json(row: Row) -> str:
+    """A row as files have it, without what few data sets have."""
     rare = {name for name in _RARE if not getattr(row, name)}
-    return row.model_dump_json(exclude=rare) + "\n"
+    return row.model_dump_json(exclude=rare)
 
 
 class ResultsFile:
@@ -179,7 +179,7 @@ class ResultsFile:
             if row.index <= last:
                 raise OFAError(f"{self.path}: sample {row.index} cannot be written behind sample {last}")
             last = row.index
-        self._append("".join(_line(row) for row in rows))
+        self._append("".join(f"{row_json(row)}\n" for row in rows))
         self.next_index = last + 1
 
     def _append(self, text: str) -> None:

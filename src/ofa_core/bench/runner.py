@@ -30,9 +30,10 @@ from .gallery import THUMBNAIL, choose_samples
 from .information import FEWEST_OBJECTS
 from .inputs import data_inputs
 from .leaderboard import update_leaderboard
+from .legacy_results import read_results
 from .metrics import DERIVED
 from .report import write_report
-from .result_shards import Plan, make_plan, merge, merged_rows, open_shard
+from .result_shards import Plan, make_plan, merge, merged_rows, open_shard, shards_of
 from .results import (
     MUTABLE_FACTS,
     SHARED_FACTS,
@@ -45,6 +46,7 @@ from .results import (
     latest_unfinished,
 )
 from .samples import Models, Sample, Settings
+from .single_json import is_single, write_single
 from .summary import Samples, Summary, format_score, read_summary, summarize, task_scores, write_summary
 from .tasks import Task, read_samples
 
@@ -71,6 +73,8 @@ class Run:
     workers: int = 4
     #: Write a page beside the results.
     report: bool = False
+    #: Leave one JSON file with samples and scores, in the place of a results file and its summary.
+    single_json: bool = False
     quiet: bool = False
 
 
@@ -189,7 +193,7 @@ def _finished_before(run: Run, path: Path) -> Outcome | None:
     summary = read_summary(path.with_suffix(".json"))
     if summary is None:
         return None
-    merge(path, summary.samples)
+    path = _in_last_form(run, path, summary)
     update_leaderboard(run.out)
     return Outcome(path, summary, _write_report(run, path, summary) if run.report else None, before=True)
 
@@ -279,14 +283,31 @@ def _finish(run: Run, process: Process, begun: RunState, plan: Plan, seconds: fl
     unusable = begun.bad_rows + begun.samples - summary.samples
     summary = summary.model_copy(update={"bad_rows": unusable})
     write_summary(plan.path, summary)
-    merge(plan.path, summary.samples)  # behind the summary: from here on the run counts as finished
+    path = _in_last_form(run, plan.path, summary)  # behind the summary: from here on the run counts as finished
     update_leaderboard(run.out)
-    return Outcome(plan.path, summary, _write_report(run, plan.path, summary) if run.report else None)
+    return Outcome(path, summary, _write_report(run, path, summary) if run.report else None)
+
+
+def _in_last_form(run: Run, path: Path, summary: Summary) -> Path:
+    """Merge the parts of the finished results file ``path``, and its summary with it where that was asked for.
+
+    Returns the file that holds the samples. It may be interrupted anywhere and called again.
+    """
+    single = path.with_suffix(".json")
+    if not path.exists() and not shards_of(path) and is_single(single):
+        return single
+    merge(path, summary.samples)
+    if not run.single_json:
+        return path
+    header, rows = iter_rows(path)
+    write_single(single, header, summary, rows)
+    path.unlink()
+    return single
 
 
 def _write_report(run: Run, path: Path, summary: Summary) -> Path:
     """The page beside a results file; pictures that rows hold themselves are looked up in the data once more."""
-    header, rows = iter_rows(path)
+    header, rows = read_results(path)
     wanted = {(row.id, row.row) for some in choose_samples(header, rows, GALLERY).values() for row in some}
     pictures: dict[tuple[str, int | None], Image.Image] = {}
     with run.data.open_images() as images:
@@ -296,5 +317,7 @@ def _write_report(run: Run, path: Path, summary: Summary) -> Path:
                 pictures[name] = images.load(sample.record)
                 pictures[name].thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL))
     page = path.with_suffix(".html")
-    write_report(page, header, summary, iter_rows(path)[1], lambda row: pictures.get((row.id, row.row)), count=GALLERY)
+    write_report(
+        page, header, summary, read_results(path)[1], lambda row: pictures.get((row.id, row.row)), count=GALLERY
+    )
     return page

@@ -20,6 +20,7 @@ from . import metrics
 from .games import Games, GameScores
 from .metrics import Floats, Score
 from .results import SHARED_FACTS, Header, Row, RunFacts, StrictModel
+from .single_json import is_single_text, member
 
 Kind = Literal["grounding", "oracle", "selfplay", "answer", "judgement", "reading"]
 #: Kinds of task whose answer is a box.
@@ -295,13 +296,14 @@ def write_summary(path: Path, summary: Summary) -> Path:
 
 
 def read_summary(path: Path) -> Summary | None:
-    """The summary in a file; None where the file is none of ours.
+    """The summary in a file, its own or one with the samples; None where the file is none of ours.
 
     Raises:
         OFAError: the file is a summary, but a broken one.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = member(path, text, "summary") if is_single_text(text) else json.loads(text)
     except ValueError:
         return None
     if not isinstance(content, dict) or content.get("format") != Summary.model_fields["format"].default:

@@ -87,6 +87,11 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--skip-bad", action="store_true", help="report rows that cannot be used, and go on")
     parser.add_argument("--workers", type=count, default=4, metavar="N", help="threads that open pictures (4)")
     parser.add_argument("--report", action="store_true", help="write a page with plots and samples, too")
+    parser.add_argument(
+        "--single-json",
+        action="store_true",
+        help="leave one JSON file of samples and scores: <time>.json",
+    )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print one JSON object a task")
     add_verbose(parser)
@@ -312,6 +317,7 @@ def _run(args: argparse.Namespace, task: Task, data: DataFiles, players: _Player
         skip_bad=args.skip_bad,
         workers=args.workers,
         report=args.report,
+        single_json=args.single_json,
         quiet=args.quiet,
     )
 
