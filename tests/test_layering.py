@@ -52,7 +52,7 @@ DEPENDENCIES = {
 #: What comes with an extra: import name -> distribution, the extra, and the one file that imports it.
 OPTIONAL = {
     "pyarrow": ("pyarrow", "bench", CORE / "data" / "containers.py"),
-    "tomli": ("tomli", "train", CORE / "training" / "settings.py"),
+    "tomli": ("tomli", "train", CORE / "utils" / "toml_files.py"),
     "zhconv": ("zhconv", "ocr", CORE / "text" / "normalize.py"),
 }
 

@@ -27,8 +27,10 @@ SHORT = ["--num-beams", "2", "--max-new-tokens", "3", "--quiet"]
 
 
 @pytest.fixture(autouse=True)
-def _no_model_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OFA_MODEL", raising=False)
+def _nothing_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("OFA_MODEL", "OFA_DATA", "OFA_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +269,78 @@ def test_all_are_the_tasks_that_there_are_data_for(model: Path, paths: dict[Form
     assert [run.task.name for run in runs] == [name for name, task in TASKS.items() if task.format == "invig"]
 
 
+# Data that nobody named
+
+
+def put(path: Path, place: Path) -> Path:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.move(path, place))
+
+
+def test_a_whole_run_needs_no_more_than_the_model_where_a_directory_has_the_data(
+    model: Path,
+    paths: dict[Format, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = put(paths["invig"], tmp_path / "data" / "invig" / "invig.test.jsonl")
+    pictures = put(tmp_path / "images", tmp_path / "data" / "invig" / "images")
+    monkeypatch.setenv("OFA_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    assert bench("invig_grounding", "--model", model, "--comment", "C", "--batch-size", 16, "--quiet") == 0
+    out, err = capsys.readouterr()
+    assert err == f"invig rows: {rows}, pictures {pictures} (from $OFA_DATA)\n"
+    path = only(tmp_path / "results")
+    assert (path.parent, out.splitlines()[0]) == (
+        tmp_path / "results" / "invig_grounding" / "C",
+        str(path.relative_to(tmp_path)),
+    )
+    header, found = iter_rows(path)
+    assert (header.data, len(list(found))) == (str(rows), 3)
+
+
+def test_settings_of_the_user_name_data_and_options_come_before_them(
+    model: Path,
+    paths: dict[Format, Path],
+    tmp_path: Path,
+    runs: list[Run],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = tmp_path / "mine.toml"
+    named = "\n".join(f'{format} = "{path.name}"' for format, path in paths.items())
+    settings.write_text(f'[data]\n{named}\n[images]\ninvig = "images"\n')
+    monkeypatch.setenv("OFA_CONFIG", str(settings))
+    assert bench("all", "--model", model) == 0
+    assert {run.task.format: run.data.path for run in runs} == paths
+    assert {run.data.images for run in runs if run.task.format == "invig"} == {tmp_path / "images"}
+    assert {run.data.images for run in runs if run.task.format != "invig"} == {None}
+    assert len(capsys.readouterr().err.splitlines()) == len(paths)
+    runs.clear()
+    other = Path(shutil.copy(paths["invig"], tmp_path / "other.jsonl"))
+    assert bench("invig_oracle", "--model", model, "--data", other) == 0
+    assert [(run.data.path, run.data.images) for run in runs] == [(other, None)]
+    assert capsys.readouterr().err == ""
+    runs.clear()
+    assert bench("invig_oracle", "--model", model, "--images", tmp_path) == 0
+    assert [(run.data.path, run.data.images) for run in runs] == [(paths["invig"], tmp_path)]
+
+
+@pytest.mark.parametrize("tasks", [["invig_oracle"], ["all"], ["guesswhat_oracle", "invig_oracle"]])
+def test_without_data_both_ways_to_name_them_are_told(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tasks: list[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    if len(tasks) == 2:
+        (tmp_path / "data" / "guesswhat.jsonl").touch()
+        monkeypatch.setenv("OFA_DATA", str(tmp_path / "data"))
+    line = error_of(capsys, *tasks, "--model", model)
+    assert "has no data: pass --data PATH, or name them by $OFA_DATA (" in line
+    assert f"under [data] in {tmp_path}/config/ofa_core.toml" in line
+    assert ("invig_oracle has no data" in line) == (tasks != ["all"])
+
+
 # Errors of one line
 
 
@@ -315,6 +389,7 @@ def test_data_that_do_not_fit_the_tasks(
         (["--workers", "-1"], "argument --workers: invalid"),
         (["--images", "nowhere"], "images nowhere does not exist"),
         (["--columns", "a,b"], "--columns is for refcoco_grounding"),
+        (["--information-gain"], "--information-gain is for guesswhat_grounding_end2end"),
         (["--boxes", "inches"], "argument --boxes: invalid choice: 'inches'"),
         (["--boxes", "fractions"], "is not in fractions of the sides"),
         (["--split", "val"], "the row names no split, so --split val has no use here"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..bench.samples import Models, Settings
 from ..bench.self_play import PROTOCOLS
 from ..bench.tasks import TASKS, Task, read_samples
 from ..checkpoint.model_dir import weights_sha256
+from ..data.default_paths import DefaultData, default_data, ways_to_name
 from ..data.loading import DataFiles
 from ..data.read_options import ReadOptions
 from ..data.readers import COLUMNS
@@ -56,10 +58,10 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--data",
         nargs="+",
-        required=True,
         metavar="[FORMAT=]PATH",
         help=f"rows; for tasks of several formats ({', '.join(FORMATS)}) one path each, such as invig=test.jsonl; "
-        "the format of one of several files is told by its content where it can be",
+        "the format of one of several files is told by its content where it can be; by default those that $OFA_DATA or "
+        "[data] in ofa_core.toml name",
     )
     parser.add_argument(
         "--images",
@@ -100,12 +102,16 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
 
 def bench_command(args: argparse.Namespace) -> int:
     """Run ``args.tasks`` one after the other and print the scores of each."""
-    data = _data(args)
+    defaults = _defaults(args) if args.data is None else {}
+    data = _data(args, defaults)
     tasks = _tasks(args.tasks, data)
     _check_special_options(args, tasks)
     for task in tasks:
         read_samples(task, data[task.format])  # names data that are not there before the model is loaded
     with process_group() as process:
+        if process.is_rank0:
+            for taken in defaults.values():
+                print(printable(str(taken)), file=sys.stderr)
         players = _load(args, process)
         for task in tasks:
             outcome = run_task(_run(args, task, data[task.format], players), process)
@@ -117,15 +123,34 @@ def bench_command(args: argparse.Namespace) -> int:
 # What was asked for
 
 
-def _data(args: argparse.Namespace) -> dict[Format, DataFiles]:
-    """The files of each format: rows and pictures."""
+def _defaults(args: argparse.Namespace) -> dict[Format, DefaultData]:
+    """What is read where no ``--data`` are given.
+
+    Raises:
+        OFAError: a task that was named has none, or none of all tasks.
+    """
+    formats = _asked_formats(args.tasks)
+    found = {format: taken for format in formats if (taken := default_data(format)) is not None}
+    missing = [format for format in formats if format not in found]
+    if missing and (not found or ALL not in args.tasks):
+        task = next(task for task in TASKS.values() if task.format == missing[0] and _is_asked(task, args.tasks))
+        raise OFAError(f"{task.name} has no data: pass --data PATH, or name them by {ways_to_name(missing[0])}")
+    return found
+
+
+def _asked_formats(names: Sequence[str]) -> tuple[Format, ...]:
+    """The formats that the tasks of ``names`` read."""
+    return tuple(f for f in FORMATS if any(task.format == f and _is_asked(task, names) for task in TASKS.values()))
+
+
+def _data(args: argparse.Namespace, defaults: Mapping[Format, DefaultData]) -> dict[Format, DataFiles]:
+    """The files of each format: rows and pictures, as they were named or as ``defaults`` have them."""
     options = read_options(args)
-    asked = tuple(
-        f for f in FORMATS if any(task.format == f and _is_asked(task, args.tasks) for task in TASKS.values())
-    )
-    told = partial(_told, formats=asked, options=options)
-    paths = _by_format(args.data, "--data", told, always_told=ALL in args.tasks)
-    images = _by_format(args.images, "--images")
+    told = partial(_told, formats=_asked_formats(args.tasks), options=options)
+    paths = _by_format(args.data or [], "--data", told, always_told=ALL in args.tasks)
+    paths |= {format: taken.path for format, taken in defaults.items()}
+    images = {format: taken.images for format, taken in defaults.items() if taken.images is not None}
+    images |= _by_format(args.images, "--images")
     for path in images.values():
         if not path.exists():
             raise OFAError(f"images {path} does not exist; it should be a directory, a .zip, .tar or .tar.gz archive")

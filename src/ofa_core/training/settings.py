@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from ..data.read_options import BoxUnit, Language, ReadOptions
 from ..errors import OFAError, first_problem
-from ..utils.input_files import read_text_file
+from ..utils.toml_files import read_toml
 
 
 class _Settings(BaseModel):
@@ -208,10 +207,7 @@ class TrainingSettings(_Settings):
         Raises:
             OFAError: it cannot be read, or a setting is missing, wrong or unknown.
         """
-        try:
-            content = _parsed(read_text_file(path))
-        except (OSError, ValueError, RecursionError) as error:
-            raise OFAError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+        content = read_toml(path)
         try:
             return cls.model_validate(content).beside(path.parent)
         except ValidationError as error:
@@ -240,15 +236,3 @@ class TrainingSettings(_Settings):
                 if table[name] == info.default:  # as in runs that began before there was such a setting
                     del table[name]
         return json.dumps(told, sort_keys=True)
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    """The content of a TOML file, read by what came into Python with 3.11 or by the package it came from."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        try:
-            import tomli as tomllib
-        except ImportError:
-            raise OFAError("TOML files need Python 3.11, or: pip install 'ofa_core[train]'") from None
-    return tomllib.loads(text)
