@@ -157,7 +157,7 @@ def _dialog(said: Sequence[str], header: Header) -> str:
 
 
 def _answers(row: Row, header: Header) -> str:
-    """What was due and what was said, with boxes in pixels; older files do not know these."""
+    """The target and the output, with boxes in pixels where the file knows these."""
     has_boxes = task_scores(header.task).has_boxes
     in_pixels = {name: "" if header.format == "lists" else _pixels(box) for name, box, _ in _boxes(row)}
     target, region = (in_pixels.get("target", ""), "") if has_boxes else ("", in_pixels.get("target", ""))

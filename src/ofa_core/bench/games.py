@@ -15,7 +15,7 @@ from .information import information_gain
 from .metrics import Floats, Score
 from .results import Header, Row, StrictModel
 
-#: What is left out where two questions are compared.
+#: Characters that are left out where two questions are compared.
 _MARKS = re.compile(r"[^\w\s]|_")
 
 
@@ -127,7 +127,7 @@ def _by_questions(asked: Floats, won: Floats) -> dict[int, GamesOfLength]:
 
 
 def _bits(row: Row) -> list[float]:
-    """What each question told, where the oracle was asked about all objects."""
+    """The bits that each question told, where the oracle was asked about all objects."""
     if any(len(answers) != len(row.objects) for answers in row.object_answers):
         raise OFAError(f"sample {row.id!r} has other answers than one for each of its {len(row.objects)} objects")
     if any(not sum(answer.values()) for answers in row.object_answers for answer in answers):

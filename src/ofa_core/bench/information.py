@@ -1,4 +1,4 @@
-"""What a game's questions tell: each is put to the oracle about every object of the picture, not the target alone.
+"""The worth of a game's questions: each is put to the oracle about every object of the picture, not the target alone.
 
 A question whose answer is the same for all objects tells nothing; one that halves them tells one bit.
 """

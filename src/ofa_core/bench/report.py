@@ -81,7 +81,7 @@ def _legend(task: str) -> dict[str, str]:
 
 
 def _facts(summary: Summary) -> list[str]:
-    """What was measured."""
+    """The size of a run, and the models behind it."""
     facts = [f"{summary.samples:,} samples", f"comment {summary.comment}"]
     if summary.oracle:
         facts.append(f"oracle {Path(summary.oracle).name}")

@@ -124,7 +124,7 @@ def bench_command(args: argparse.Namespace) -> int:
 
 
 def _defaults(args: argparse.Namespace) -> dict[Format, DefaultData]:
-    """What is read where no ``--data`` are given.
+    """The files that are read where no ``--data`` are given.
 
     Raises:
         OFAError: a task that was named has none, or none of all tasks.

@@ -144,7 +144,7 @@ def _further_lines(summary: Summary) -> list[str]:
 
 
 def _game_lines(summary: Summary) -> list[str]:
-    """What questions were worth, and success by their number."""
+    """The worth of questions, and success by their number."""
     if summary.games is None:
         return []
     told, by_length = game_lines(summary.games), summary.games.by_questions
