@@ -120,12 +120,12 @@ def test_pictures_in_every_place_are_told(
             os.utime(place / "a" / "0.png", (1, 1))
         else:
             (files.write_zip if kind == "zip" else files.write_tar)(place, pictures)
-        return data_inputs(DataFiles(rows, place))
+        return data_inputs(DataFiles(rows, place), "refcoco")
 
     rows = files.written(tmp_path / "x.tsv", b"x")
     first, second = written(b"second"), written(b"sec0nd")  # of the same length
     assert changed_inputs(first, second) == ["images"]
-    assert changed_inputs(second, data_inputs(DataFiles(rows, place))) == []
+    assert changed_inputs(second, data_inputs(DataFiles(rows, place), "refcoco")) == []
 
 
 def test_a_directory_of_rows_is_told_by_names_and_contents(tmp_path: Path) -> None:
@@ -133,16 +133,16 @@ def test_a_directory_of_rows_is_told_by_names_and_contents(tmp_path: Path) -> No
     directory.mkdir()
     for number in range(2):
         files.write_parquet(directory / f"{number}.parquet", [files.dialog(number)])
-    before = data_inputs(DataFiles(directory))
+    before = data_inputs(DataFiles(directory), "refcoco")
     (directory / "README.md").write_text("no rows")
-    assert data_inputs(DataFiles(directory)) == before
+    assert data_inputs(DataFiles(directory), "refcoco") == before
     (directory / "0.parquet").rename(directory / "2.parquet")
-    assert changed_inputs(before, data_inputs(DataFiles(directory))) == ["data"]
+    assert changed_inputs(before, data_inputs(DataFiles(directory), "refcoco")) == ["data"]
 
 
 def test_the_order_of_columns_is_told(tmp_path: Path) -> None:
     data = files.written(tmp_path / "x.tsv", b"x")
-    one, two = (data_inputs(DataFiles(data, columns=names)) for names in (("a", "b"), ("b", "a")))
+    one, two = (data_inputs(DataFiles(data, columns=names), "refcoco") for names in (("a", "b"), ("b", "a")))
     assert changed_inputs(one, two) == ["columns"]
 
 
@@ -155,12 +155,12 @@ def test_pictures_alone_are_told_wherever_links_lead(tmp_path: Path) -> None:
     (root / "broken.png").symlink_to("nowhere")
     os.mkfifo(root / "pipe.png")
     data = files.written(tmp_path / "x.tsv", b"x")
-    before = data_inputs(DataFiles(data, root))
+    before = data_inputs(DataFiles(data, root), "refcoco")
     for name in ("results.jsonl", "report.html", ".0.png", "run.log"):
         (root / name).write_text("not a picture")
-    assert data_inputs(DataFiles(data, root)) == before
+    assert data_inputs(DataFiles(data, root), "refcoco") == before
     (elsewhere / "0.JPG").write_bytes(b"a picture")
-    assert changed_inputs(before, data_inputs(DataFiles(data, root))) == ["images"]
+    assert changed_inputs(before, data_inputs(DataFiles(data, root), "refcoco")) == ["images"]
 
 
 def test_many_pictures_are_told_quickly(tmp_path: Path) -> None:
@@ -174,6 +174,6 @@ def test_many_pictures_are_told_quickly(tmp_path: Path) -> None:
 
 
 def test_the_header_keeps_what_was_told(paths: dict[Format, Path]) -> None:
-    told = data_inputs(DataFiles(paths["refcoco"], paths["refcoco"].parent / "images"))
+    told = data_inputs(DataFiles(paths["refcoco"], paths["refcoco"].parent / "images"), "refcoco")
     header = Header(task=TASK, comment="c", model="m", model_sha256="0", data="d", started="", inputs=told)
     assert Header.model_validate_json(header.model_dump_json()) == header

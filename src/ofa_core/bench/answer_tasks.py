@@ -44,7 +44,7 @@ def whole_pictures(records: Iterable[Record]) -> Iterator[Record]:
 
 def _picture_of(record: Record) -> tuple[object, ...]:
     """The thing that records of one picture have in common."""
-    return (record.row,) if record.row_id or not record.image else (record.image, record.inline)
+    return (record.row,) if record.row_id else (record.image, record.inline)
 
 
 def caption_samples(record: Record) -> list[Sample]:

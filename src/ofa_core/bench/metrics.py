@@ -308,7 +308,7 @@ def scores_of(table: Table, resamples: int = RESAMPLES, seed: int = SEED) -> dic
     if not len(table):
         raise OFAError("there is no sample to score")
     found: dict[str, Score] = {}
-    for part in _drawn(table, resamples, seed):
+    for part in filter(lambda one: one.names, _drawn(table, resamples, seed)):
         low, high = _interval(part.drawn)
         rows = zip(part.names, part.values.tolist(), low.tolist(), high.tolist(), strict=True)
         found |= {name: Score(value=value, low=least, high=most) for name, value, least, most in rows if value == value}

@@ -10,6 +10,7 @@ from string import Template
 from typing import get_args
 
 from ..utils.atomic_write import atomic_write_text
+from .baselines import baseline_lines
 from .gallery import LoadImage, card, choose_samples
 from .metrics import Score
 from .plots import Bar, bars, threshold_plot
@@ -86,6 +87,7 @@ def _facts(summary: Summary) -> str:
         facts.append(f"{summary.bad_rows:,} bad rows left out")
     if summary.clipped_boxes:
         facts.append(f"{summary.clipped_boxes:,} boxes clipped to their pictures")
+    facts += [f"published {line}" for line in baseline_lines(summary)]
     if summary.samples_per_second:
         facts.append(f"{summary.samples_per_second:.1f} samples/s")
     return "".join(f"<li>{escape(fact)}</li>" for fact in facts)
@@ -115,7 +117,7 @@ def _scores(summary: Summary) -> str:
 
 
 def _range(name: str, score: Score) -> str:
-    if name == "mean_questions":
+    if (name in PLAIN_NUMBERS and name != "mean_iou") or score.high > 1:
         return ""
     left, width = 100 * score.low, max(100 * (score.high - score.low), 0.5)
     return (
@@ -129,6 +131,8 @@ def _plots(summary: Summary) -> list[str]:
     name = summary.headline.name
     if accuracies := summary.accuracy_by_threshold:
         plots.append(_figure("Accuracy by IoU threshold", "per cent of the samples", threshold_plot(accuracies)))
+    if summary.by_split:
+        plots.append(_figure(f"{name} by split", "parts of the data", bars("by split", _bars(summary.by_split))))
     if summary.by_size:
         limits = "area of the target below 32², below 96² pixels, larger"
         plots.append(_figure(f"{name} by size", limits, bars("by size", _bars(summary.by_size))))

@@ -133,7 +133,7 @@ def run_task(run: Run, process: Process) -> Outcome | None:
 def _prepare(run: Run, process: Process) -> RunState:
     """Find or choose the results file, and read all rows of the data."""
     started = datetime.now().astimezone().isoformat(timespec="seconds")
-    inputs = run.header.inputs | data_inputs(run.data)
+    inputs = run.header.inputs | data_inputs(run.data, run.task.format)
     header = run.header.model_copy(update={"started": started, "inputs": inputs})
     there = latest_unfinished(run.out, header.task, header.comment) if run.resume else None
     finished = _finished(run.out, header) if run.resume else None
@@ -150,7 +150,7 @@ def _prepare(run: Run, process: Process) -> RunState:
     samples = sum(1 for _ in read_samples(run.task, run.data, run.settings.limit, on_bad))
     _with_answers(run)
     if samples == 0:
-        raise OFAError(f"{run.data.path} holds no sample of {run.task.name}")
+        raise OFAError(f"{run.data.name} holds no sample of {run.task.name}")
     path = there or claim_path(run.out, header.task, header.comment, started)
     plan = make_plan(path, header, process.world_size, resume=there is not None)
     return RunState(plan=plan, samples=samples, bad_rows=len(bad_rows))
@@ -169,7 +169,7 @@ def _with_answers(run: Run) -> Run:
         return replace(run, settings=replace(run.settings, answers=AnswerList("", tuple(targets))))
     known = {*run.settings.answers.texts}
     if missing := [target for target in targets if target not in known]:
-        told = f"{missing[0]!r} of {run.data.path}" + (f" and {len(missing) - 1} others" if len(missing) > 1 else "")
+        told = f"{missing[0]!r} of {run.data.name}" + (f" and {len(missing) - 1} others" if len(missing) > 1 else "")
         raise OFAError(f"{told}: not among the {len(known):,} answers of {run.settings.answers.path}")
     return run
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from ..api import OFA
 from ..data.loading import DataFiles
-from ..data.readers import read_records
 from ..data.records import BadRow, Format, Record
 from ..heads import caption, classification, detection, vqa
 from ..heads.grounding import DIALOG_OPTIONS, SPEC, Grounding, caption_sources, dialog_sources, ground, ground_dialog
@@ -74,8 +73,7 @@ def read_samples(
         OFAError: at once: there is no such file, or it is of another kind.
         BadRow: while reading, without ``on_bad``: a row cannot be used.
     """
-    records = read_records(task.format, data.path, columns=data.columns, options=data.options, on_bad=on_bad)
-    return islice(_numbered(task, records, on_bad), limit)
+    return islice(_numbered(task, data.records(task.format, on_bad), on_bad), limit)
 
 
 def _numbered(task: Task, records: Iterable[Record], on_bad: Callable[[BadRow], None] | None) -> Iterator[Sample]:

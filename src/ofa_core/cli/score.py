@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..bench.baselines import baseline_lines
 from ..bench.compare import Comparison, compare, rows_of
 from ..bench.metrics import Difference, Score
 from ..bench.recount import Recount, picture_of
@@ -95,7 +96,8 @@ def summary_lines(summary: Summary) -> list[str]:
     for name, score in summary.scores.items():
         mark = "  <-" if name == summary.headline.name else ""
         lines.append(f"  {name:<{width}}  {_shown(name, score)}{mark}")
-    for title, groups in (("size", summary.by_size), ("category", summary.by_category)):
+    lines += [printable(f"  published: {line}") for line in baseline_lines(summary)]
+    for title, groups in (("split", summary.by_split), ("size", summary.by_size), ("category", summary.by_category)):
         lines += _group_lines(title, summary.headline.name, groups)
     if summary.confusion:
         labels = list(summary.confusion)

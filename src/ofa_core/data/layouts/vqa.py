@@ -61,13 +61,22 @@ def _picture(row: Mapping[str, Any], subtype: object) -> str:
 
 def _annotations_beside(path: Path) -> Path:
     """The file that is named as the questions are, or the only one of annotations in the directory."""
-    named = path.with_name(path.name.replace("OpenEnded_", "").replace(_QUESTIONS, _ANNOTATIONS))
-    if named != path and named.is_file():
-        return named
-    found = sorted(path.parent.glob(f"*{_ANNOTATIONS}*.json"))
+    found = annotation_files(path)
     if len(found) != 1:
-        raise OFAError(f"{path} needs the file of its annotations beside it: {named.name}")
+        raise OFAError(f"{path} needs the file of its annotations beside it: {_annotations_name(path)}")
     return found[0]
+
+
+def annotation_files(path: Path) -> list[Path]:
+    """The file of annotations that goes with a file of questions; where none has its name, all that there are."""
+    named = path.with_name(_annotations_name(path))
+    if named != path and named.is_file():
+        return [named]
+    return sorted(path.parent.glob(f"*{_ANNOTATIONS}*.json"))
+
+
+def _annotations_name(path: Path) -> str:
+    return path.name.replace("OpenEnded_", "").replace(_QUESTIONS, _ANNOTATIONS)
 
 
 def _record(row: Mapping[str, Any], place: str, options: ReadOptions) -> list[Record]:
