@@ -36,10 +36,14 @@ def whole_pictures(records: Iterable[Record]) -> Iterator[Record]:
                     "sort the rows by their pictures"
                 )
             seen.add(first.image)
-        several = first.references or tuple(
-            text for record in (first, *others) for text in map(str.strip, record.text.split(SEVERAL)) if text
-        )
+        told = (first,) if first.row_id else (first, *others)
+        several = tuple(text for record in told for text in _captions_of(record))
         yield replace(first, id=first.row_id or first.id, references=several)
+
+
+def _captions_of(record: Record) -> Sequence[str]:
+    """The captions that a record tells; OFA's files have several in one column."""
+    return record.references or [text.strip() for text in record.text.split(SEVERAL) if text.strip()]
 
 
 def _picture_of(record: Record) -> tuple[object, ...]:

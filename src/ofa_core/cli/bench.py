@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -173,6 +174,9 @@ def _by_format(
             raise OFAError(f"{option} names two paths for {format}: {named[format][0]} and {path}")
         else:
             named.setdefault(format, []).append(Path(path))
+    everything = [*plain, *(path for paths in named.values() for path in paths)]
+    if twice := [path for path, times in Counter(everything).items() if times > 1]:
+        raise OFAError(f"{option} names {twice[0]} twice")
     if told is not None and (len(plain) > 1 or (plain and always_told)):
         return told(plain) | named
     if len(plain) > 1:
@@ -185,19 +189,18 @@ _SAYS_MORE: Mapping[Format, Format] = {"ref_l4": "refcoco"}
 
 
 def _told(paths: Sequence[Path], formats: Sequence[Format], options: ReadOptions) -> dict[Format, list[Path]]:
-    """The formats of files, told by their first rows; where one format is asked about, all are of that.
+    """The formats of files, told by their first rows; where one format is asked about, files without names are of it.
 
     Raises:
         OFAError: a file is of none of them, or may be of several.
     """
-    if len(formats) == 1:
-        return {formats[0]: list(paths)}
     found: dict[Format, list[Path]] = {}
     for path in paths:
         if not path.exists():
             raise OFAError(f"data {path} does not exist")
         reasons = told_formats(path, formats, options)
-        fitting = [format for format in formats if reasons.get(format) == ""]
+        nameless = not reasons and len(formats) == 1
+        fitting = [format for format in formats if nameless or reasons.get(format) == ""]
         fitting = [one for one in fitting if not any(_SAYS_MORE.get(other) == one for other in fitting)]
         if not fitting:
             tried = "; ".join(f"{format}: {shortened(reason, 90)}" for format, reason in reasons.items())
