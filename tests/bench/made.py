@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from ofa_core import BoxCodec
 from ofa_core.bench.metrics import scored_iou
-from ofa_core.bench.results import Header, ResultsFile, Row
+from ofa_core.bench.results import Detected, Header, ResultsFile, Row, Target
 from ofa_core.bench.summary import TASK_SCORES
 from ofa_core.heads.box_codec import Box
 
@@ -57,7 +57,16 @@ def row(index: int = 0, /, **changes: Any) -> Row:
 
 def rows(count: int, task: str = "guesswhat_grounding", seed: int = 0, skill: float = 12.0) -> list[Row]:
     """Drawn samples of a task; the lower ``skill`` (pixels of error), the better the model."""
-    kinds = {"grounding": _grounding, "oracle": _oracle, "selfplay": _selfplay}
+    kinds = {
+        "grounding": _grounding,
+        "oracle": _oracle,
+        "selfplay": _selfplay,
+        "boxes": _boxes,
+        "caption": _captioned,
+        "vqa": _asked,
+        "choice": _chosen,
+        "likelihood": _weighed,
+    }
     make = kinds.get(TASK_SCORES[task].kind, _answered)
     generator = np.random.default_rng(seed)
     return [make(index, task, generator, skill) for index in range(count)]
@@ -109,6 +118,48 @@ def _answered(index: int, task: str, generator: np.random.Generator, skill: floa
     target = answers[int(generator.integers(2))]
     output = target if generator.random() > skill / 50 else answers[0]
     return row(index, target=target, output=output, box=None, found=None, iou=None, score=float(generator.random()))
+
+
+def _boxes(index: int, task: str, generator: np.random.Generator, skill: float) -> Row:
+    """A row of any number of boxes, each of which was found about where it is, or not."""
+    count = int(generator.integers(4))
+    places = [_grounding(index, "refcoco_grounding", generator, skill) for _ in range(count)]
+    found = [(place.found, place.category, place.score) for place in places if place.found is not None]
+    return row(
+        index,
+        targets=tuple(Target(box=place.box, label=place.category) for place in places if place.box is not None),
+        detected=tuple(Detected(box=box, label=label, score=score) for box, label, score in found),
+        **_TEXT,
+    )
+
+
+_TEXT: dict[str, Any] = {"box": None, "found": None, "iou": None}
+_WORDS = ("a", "red", "blue", "square", "circle", "on", "the", "left")
+
+
+def _captioned(index: int, task: str, generator: np.random.Generator, skill: float) -> Row:
+    texts = [" ".join(generator.choice(_WORDS, int(generator.integers(3, 9)))) for _ in range(6)]
+    output = texts[0] if generator.random() < skill / 50 else texts[1]
+    return row(index, references=tuple(texts[1:]), target=texts[1], output=output, **_TEXT)
+
+
+def _asked(index: int, task: str, generator: np.random.Generator, skill: float) -> Row:
+    people = tuple(str(answer) for answer in generator.choice(("red", "2", "a dog"), 10))
+    kept = {"answer_type": ("other", "number")[index % 2]}
+    weights = {answer: min(1.0, 0.3 * people.count(answer)) for answer in people}
+    output = people[0] if generator.random() > skill / 50 else "blue"
+    return row(index, references=people, weights=weights, kept=kept, target=people[0], output=output, **_TEXT)
+
+
+def _chosen(index: int, task: str, generator: np.random.Generator, skill: float) -> Row:
+    labels = [str(label) for label in generator.permutation(("dog", "cat", "cup", "car", "bus", "tree"))[:5]]
+    probabilities = dict(zip(labels, (0.5, 0.2, 0.1, 0.1, 0.05), strict=True))
+    return row(index, target="dog", output=labels[0], score=0.5, probabilities=probabilities, **_TEXT)
+
+
+def _weighed(index: int, task: str, generator: np.random.Generator, skill: float) -> Row:
+    log_probs = tuple(np.log(generator.uniform(0.1, 1, int(generator.integers(2, 9)))).tolist())
+    return row(index, target="is it red?", output="", log_probs=log_probs, turns=("the cup",), **_TEXT)
 
 
 def _selfplay(index: int, task: str, generator: np.random.Generator, skill: float) -> Row:

@@ -120,12 +120,12 @@ def test_pictures_in_every_place_are_told(
             os.utime(place / "a" / "0.png", (1, 1))
         else:
             (files.write_zip if kind == "zip" else files.write_tar)(place, pictures)
-        return data_inputs(DataFiles(rows, place))
+        return data_inputs(DataFiles(rows, place), "refcoco")
 
     rows = files.written(tmp_path / "x.tsv", b"x")
     first, second = written(b"second"), written(b"sec0nd")  # of the same length
     assert changed_inputs(first, second) == ["images"]
-    assert changed_inputs(second, data_inputs(DataFiles(rows, place))) == []
+    assert changed_inputs(second, data_inputs(DataFiles(rows, place), "refcoco")) == []
 
 
 def test_a_directory_of_rows_is_told_by_names_and_contents(tmp_path: Path) -> None:
@@ -133,16 +133,16 @@ def test_a_directory_of_rows_is_told_by_names_and_contents(tmp_path: Path) -> No
     directory.mkdir()
     for number in range(2):
         files.write_parquet(directory / f"{number}.parquet", [files.dialog(number)])
-    before = data_inputs(DataFiles(directory))
+    before = data_inputs(DataFiles(directory), "refcoco")
     (directory / "README.md").write_text("no rows")
-    assert data_inputs(DataFiles(directory)) == before
+    assert data_inputs(DataFiles(directory), "refcoco") == before
     (directory / "0.parquet").rename(directory / "2.parquet")
-    assert changed_inputs(before, data_inputs(DataFiles(directory))) == ["data"]
+    assert changed_inputs(before, data_inputs(DataFiles(directory), "refcoco")) == ["data"]
 
 
 def test_the_order_of_columns_is_told(tmp_path: Path) -> None:
     data = files.written(tmp_path / "x.tsv", b"x")
-    one, two = (data_inputs(DataFiles(data, columns=names)) for names in (("a", "b"), ("b", "a")))
+    one, two = (data_inputs(DataFiles(data, columns=names), "refcoco") for names in (("a", "b"), ("b", "a")))
     assert changed_inputs(one, two) == ["columns"]
 
 
@@ -155,12 +155,12 @@ def test_pictures_alone_are_told_wherever_links_lead(tmp_path: Path) -> None:
     (root / "broken.png").symlink_to("nowhere")
     os.mkfifo(root / "pipe.png")
     data = files.written(tmp_path / "x.tsv", b"x")
-    before = data_inputs(DataFiles(data, root))
+    before = data_inputs(DataFiles(data, root), "refcoco")
     for name in ("results.jsonl", "report.html", ".0.png", "run.log"):
         (root / name).write_text("not a picture")
-    assert data_inputs(DataFiles(data, root)) == before
+    assert data_inputs(DataFiles(data, root), "refcoco") == before
     (elsewhere / "0.JPG").write_bytes(b"a picture")
-    assert changed_inputs(before, data_inputs(DataFiles(data, root))) == ["images"]
+    assert changed_inputs(before, data_inputs(DataFiles(data, root), "refcoco")) == ["images"]
 
 
 def test_many_pictures_are_told_quickly(tmp_path: Path) -> None:
@@ -169,11 +169,42 @@ def test_many_pictures_are_told_quickly(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inputs, "FILES_AT_MOST", 2999)
         patch.setattr(inputs, "sha256", lambda path: path.suffix == ".png" and pytest.fail("it was read"))
-        found = data_inputs(DataFiles(files.written(tmp_path / "x.tsv", b""), tmp_path))
+        found = data_inputs(DataFiles(files.written(tmp_path / "x.tsv", b""), tmp_path), "refcoco")
     assert found["images"].startswith("listing:")
 
 
 def test_the_header_keeps_what_was_told(paths: dict[Format, Path]) -> None:
-    told = data_inputs(DataFiles(paths["refcoco"], paths["refcoco"].parent / "images"))
+    told = data_inputs(DataFiles(paths["refcoco"], paths["refcoco"].parent / "images"), "refcoco")
     header = Header(task=TASK, comment="c", model="m", model_sha256="0", data="d", started="", inputs=told)
     assert Header.model_validate_json(header.model_dump_json()) == header
+
+
+def test_what_is_read_beside_a_file_is_told_too(tmp_path: Path) -> None:
+    def changed(rows: Path, format: Format, other: Path) -> list[str]:
+        before = data_inputs(DataFiles(rows), format)
+        other.write_bytes(other.read_bytes() + b" ")
+        return changed_inputs(before, data_inputs(DataFiles(rows), format))
+
+    references = files.written(tmp_path / "refs(unc).p", b"1")
+    boxes = files.written(tmp_path / "instances.json", b"{}")
+    assert changed(references, "refcoco", boxes) == ["data's instances.json"]
+    questions = files.written(tmp_path / "v2_questions.json", b"{}")
+    annotations = files.written(tmp_path / "v2_annotations.json", b"{}")
+    assert changed(questions, "vqa", annotations) == ["data's v2_annotations.json"]
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    metadata = files.written(folder / "metadata.jsonl", b"{}")
+    assert changed(folder, "refcoco", metadata) == ["data"]
+    classes = tmp_path / "classes"
+    (classes / "n01").mkdir(parents=True)
+    picture = files.written(classes / "n01" / "1.png", files.encoded(1))
+    names = files.written(classes / "synset_words.txt", b"n01 dog\n")
+    assert changed(classes, "image_classify", names) == ["data's synset_words.txt"]
+    assert changed(classes, "image_classify", picture) == ["images"]
+
+
+def test_rows_in_memory_are_told_by_what_they_say() -> None:
+    rows = [{"image": "1.png", "text": "it", "box": [1, 2, 30, 40]}]
+    before = data_inputs(DataFiles(rows), "refcoco")
+    assert data_inputs(DataFiles([dict(rows[0])]), "refcoco") == before
+    assert changed_inputs(before, data_inputs(DataFiles([rows[0] | {"text": "that"}]), "refcoco")) == ["data"]

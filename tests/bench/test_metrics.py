@@ -12,6 +12,7 @@ from ofa_core import BoxCodec, OFAError
 from ofa_core.bench import metrics
 from ofa_core.bench.metrics import (
     Floats,
+    Table,
     answer_label,
     hits,
     pair_iou,
@@ -153,7 +154,7 @@ def test_the_spread_of_resampled_shares_is_the_binomial_standard_error(count: in
 
 def test_an_interval_is_that_of_the_normal_distribution_where_that_holds() -> None:
     values = np.random.default_rng(3).normal(2.0, 3.0, 5000)
-    score = scores_of({"x": values}, resamples=4000)["x"]
+    score = scores_of(Table({"x": values}), resamples=4000)["x"]
     error = values.std() / math.sqrt(5000)
     assert score.value == pytest.approx(values.mean())
     assert score.low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
@@ -163,17 +164,17 @@ def test_an_interval_is_that_of_the_normal_distribution_where_that_holds() -> No
 def test_intervals_hold_the_true_share_nineteen_times_out_of_twenty() -> None:
     generator = np.random.default_rng(0)
     draws = (generator.random(300) < 0.6 for _ in range(400))
-    scores = [scores_of({"x": draw.astype(float)}, resamples=400)["x"] for draw in draws]
+    scores = [scores_of(Table({"x": draw.astype(float)}), resamples=400)["x"] for draw in draws]
     held = np.mean([score.low <= 0.6 <= score.high for score in scores])
     assert 0.92 <= held <= 0.98
 
 
 def test_scores_share_their_draws_and_do_not_change_from_run_to_run() -> None:
     values = np.random.default_rng(1).random(50)
-    both = scores_of({"a": values, "b": 1 - values})
-    assert both == scores_of({"a": values, "b": 1 - values})
+    both = scores_of(Table({"a": values, "b": 1 - values}))
+    assert both == scores_of(Table({"a": values, "b": 1 - values}))
     assert both["a"].low == pytest.approx(1 - both["b"].high)
-    assert both["a"].low == pytest.approx(scores_of({"a": values})["a"].low)
+    assert both["a"].low == pytest.approx(scores_of(Table({"a": values}))["a"].low)
 
 
 def test_drawing_in_parts_changes_nothing_but_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +194,7 @@ def test_a_resample_is_the_mean_of_draws_with_replacement() -> None:
 
 def test_scores_need_a_sample() -> None:
     with pytest.raises(OFAError, match="no sample"):
-        scores_of({"x": np.array([])})
+        scores_of(Table({"x": np.array([])}))
     with pytest.raises(OFAError, match="no sample"):
         paired_difference(np.array([]), np.array([]))
 
@@ -223,7 +224,7 @@ def test_pairing_sees_what_two_intervals_do_not() -> None:
     second[-12:] = 1  # 12 gained, none lost
     change = paired_difference(first, second)
     assert change.significant
-    apart = scores_of({"a": first})["a"], scores_of({"b": second})["b"]
+    apart = scores_of(Table({"a": first}))["a"], scores_of(Table({"b": second}))["b"]
     assert apart[0].high > apart[1].low
     assert change.p_value >= 2 / (metrics.RESAMPLES + 1)
 
@@ -252,19 +253,19 @@ def test_judgements_are_scored_by_the_formulas_of_f1_and_matthews() -> None:
     pairs = [("yes", "yes")] * 5 + [("yes", "no")] * 2 + [("no", "yes")] * 3 + [("no", "no")] * 7
     named = [metrics.outcome(*pair, "yes") for pair in pairs]
     columns = {name: np.array([float(one == name) for one in named]) for name in metrics.OUTCOMES}
-    scores = metrics.scores_of(columns)
+    scores = metrics.scores_of(Table(columns, metrics.JUDGED))
     assert scores["f1"].value == pytest.approx(2 * 5 / (2 * 5 + 3 + 2))
     assert scores["matthews"].value == pytest.approx((5 * 7 - 3 * 2) / (8 * 7 * 10 * 9) ** 0.5)
     assert scores["f1"].low < scores["f1"].value < scores["f1"].high
     worse = columns | {name: np.roll(column, 4) for name, column in columns.items()}
-    found = metrics.paired_differences(columns, worse)
+    found = metrics.paired_differences(Table(columns, metrics.JUDGED), Table(worse, metrics.JUDGED))
     assert found["f1"].value == pytest.approx(0, abs=1e-12)
     assert found.keys() == scores.keys()
 
 
 def test_judgements_without_a_positive_one_score_nothing() -> None:
     columns = {name: np.array([float(name == "true_negative")] * 3) for name in metrics.OUTCOMES}
-    scores = metrics.scores_of(columns)
+    scores = metrics.scores_of(Table(columns, metrics.JUDGED))
     assert (scores["f1"].value, scores["matthews"].value) == (0.0, 0.0)
 
 
@@ -278,7 +279,7 @@ def test_a_better_model_has_a_better_f1() -> None:
             metrics.outcome(*("yes" if one else "no" for one in pair), "yes") for pair in zip(due, said, strict=True)
         ]
         columns.append({name: np.array([float(one == name) for one in named]) for name in metrics.OUTCOMES})
-    change = metrics.paired_differences(*columns)
+    change = metrics.paired_differences(*(Table(one, metrics.JUDGED) for one in columns))
     assert change["f1"].significant
     assert change["matthews"].low > 0.2
 

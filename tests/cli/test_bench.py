@@ -151,7 +151,7 @@ def test_all_tasks_run_one_after_the_other_and_stand_in_the_leaderboard(
     assert [summary.task for summary in summaries] == with_rows
     table = (tmp_path / "out" / "leaderboard.md").read_text()
     assert all(f" {task} |" in table for task in with_rows)
-    assert len(list((tmp_path / "out").glob("*/*/*.jsonl"))) == 7
+    assert len(list((tmp_path / "out").glob("*/*/*.jsonl"))) == len(with_rows)
 
 
 def test_bad_rows_are_left_out_on_demand(
@@ -349,7 +349,7 @@ def test_without_data_both_ways_to_name_them_are_told(
     [
         (["invig_oracle"], ["guesswhat={guesswhat}"], "invig_oracle has no data: pass --data invig=PATH"),
         (["all"], ["{refcoco}"], "phrases.tsv tells no format, pass --data FORMAT="),
-        (["all"], ["{invig}", "{invig}"], "both hold invig rows; pass --data invig=PATH"),
+        (["all"], ["{invig}", "{invig}"], "dialogs.jsonl twice"),
         (
             ["guesswhat_oracle", "refcoco_grounding"],
             ["{invig}", "{guesswhat}"],
@@ -361,7 +361,8 @@ def test_without_data_both_ways_to_name_them_are_told(
             "these tasks read rows of 2 formats: pass --data guesswhat=PATH invig=PATH",
         ),
         (["invig_oracle"], ["{invig}", "{guesswhat}"], "games.jsonl.gz tells no format, pass --data FORMAT="),
-        (["invig_oracle"], ["invig={invig}", "invig=b"], "--data names two paths for invig"),
+        (["invig_oracle"], ["invig={invig}", "invig=b"], "data b does not exist"),
+        (["invig_oracle"], ["{invig}", "--images", "invig=a", "invig=b"], "--images names two paths for invig"),
         (["invig_oracle"], ["nowhere.jsonl"], "data nowhere.jsonl does not exist"),
         (["invig_oracle"], ["{refcoco}"], "invig rows come in .jsonl"),
         (["chess"], ["{invig}"], "invalid choice: 'chess'"),

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict
 from ..errors import OFAError
 from . import metrics
 from .legacy_results import read_results
-from .metrics import Booleans, Difference, Floats
+from .metrics import Booleans, Difference, Floats, Table
 from .results import Row
-from .summary import Samples
+from .summary import task_scores
 
 
 class Comparison(BaseModel):
@@ -31,7 +31,7 @@ class Comparison(BaseModel):
     samples: int
     only_first: int
     only_second: int
-    #: The task's score; by it samples are gained and lost, or by accuracy where it is one of all samples together.
+    #: The task's score; by it samples are gained and lost, or by another where it is one of all samples together.
     headline: str
     #: B - A of every score.
     differences: dict[str, Difference]
@@ -47,24 +47,23 @@ class _Results:
 
     def __init__(self, path: Path, task: str | None) -> None:
         self.header, rows = read_results(path, task)
-        samples = Samples(self.header.task)
-        self.scores = samples.scores
+        self.scores = task_scores(self.header.task)
+        self._samples = self.scores.samples()
         #: For each id the places of its samples, each with its row in the data where the file tells it.
         self.places: dict[str, list[tuple[int, int | None]]] = {}
         self._outputs: list[int] = []
         for row in rows:
             self.places.setdefault(row.id, []).append((len(self._outputs), row.row))
             self._outputs.append(int.from_bytes(blake2b(row.output.encode(), digest_size=7).digest(), "big"))
-            samples.add(row)
-        self.columns = samples.columns()
+            self._samples.add(row)
 
     def __len__(self) -> int:
         return len(self._outputs)
 
-    def at(self, places: Sequence[int]) -> tuple[dict[str, Floats], Floats]:
-        """The columns [N] and the digests of the outputs [N] of the samples at ``places``."""
+    def at(self, places: Sequence[int]) -> tuple[Table, Floats]:
+        """The numbers of the samples at ``places`` and the digests of their outputs [N]."""
         index = np.array(places, dtype=np.int64)
-        return {name: column[index] for name, column in self.columns.items()}, np.array(self._outputs)[index]
+        return self._samples.table(index), np.array(self._outputs)[index]
 
 
 @dataclass(frozen=True)
@@ -117,9 +116,9 @@ def compare(first: Path, second: Path, task: str | None = None) -> Comparison:
     names = [pair.name for pair in pairs]
     before, said_before = left.at([pair.first for pair in pairs])
     after, said_after = right.at([pair.second for pair in pairs])
-    headline = left.scores.headline
-    counted = "accuracy" if headline in metrics.DERIVED else headline  # a derived score has no value for one sample
-    change = after[counted] - before[counted]
+    counted = left.scores.sample_score({*before.columns} & {*after.columns})
+    differences = metrics.paired_differences(before, after)
+    change = after.columns[counted] - before.columns[counted]
     return Comparison(
         task=left.header.task,
         first=str(first),
@@ -127,8 +126,8 @@ def compare(first: Path, second: Path, task: str | None = None) -> Comparison:
         samples=len(pairs),
         only_first=len(left) - len(pairs),
         only_second=len(right) - len(pairs),
-        headline=headline,
-        differences=metrics.paired_differences(before, after),
+        headline=left.scores.headline_among(differences),
+        differences=differences,
         gained=_chosen(names, change > 0),
         lost=_chosen(names, change < 0),
         outputs_changed=int((said_before != said_after).sum()),

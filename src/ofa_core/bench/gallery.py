@@ -53,12 +53,12 @@ def choose_samples(header: Header, rows: Iterable[Row], count: int, seed: int = 
     The best have the highest IoU, or the right answer; the worst the lowest, or a wrong one. Of equal ones those of
     the highest confidence come first, so the worst are the mistakes that the model was surest of.
     """
-    oracle = not task_scores(header.task).has_boxes
+    samples = task_scores(header.task).samples()
     best, worst = _Best(count), _Best(count)
     drawn: list[Row] = []
     generator = random.Random(seed)
     for seen, row in enumerate(rows):
-        quality = float(metrics.same_answer(row.target, row.output)) if oracle else row.iou or 0.0
+        quality = samples.quality(row)
         best.offer((quality, row.score), row)
         worst.offer((-quality, row.score), row)
         place = seen if seen < count else generator.randrange(seen + 1)  # Vitter's algorithm R
@@ -81,8 +81,9 @@ def card(row: Row, header: Header, load_image: LoadImage) -> str:
         right = _hit(row.iou, header)
         badge = f"IoU {row.iou:.2f}"
     else:
-        right = metrics.same_answer(row.target, row.output)
-        badge = "right" if right else "wrong"
+        quality = scores.samples().quality(row)
+        right = quality >= metrics.HEADLINE_THRESHOLD
+        badge = {0.0: "wrong", 1.0: "right"}.get(quality, f"right by {quality:.2f}")
     asked = "1 question" if row.questions == 1 else f"{row.questions} questions"
     played = f"<span>{asked}</span>" if row.questions is not None else ""
     category = f"<span>{escape(row.category)}</span>" if row.category else ""
@@ -118,14 +119,16 @@ def _picture(row: Row, load_image: LoadImage) -> str:
 
 
 def _boxes(row: Row) -> list[tuple[str, Box, str]]:
-    named = (("target", row.box, "target"), ("found", row.found, "found by the model"))
+    named = [("target", row.box, "target"), ("found", row.found, "found by the model")]
+    named += [("target", one.box, one.label or "target") for one in row.targets or ()]
+    named += [("found", one.box, one.label or "found by the model") for one in row.detected]
     return [(kind, box, label) for kind, box, label in named if box is not None]
 
 
 def _box(kind: str, box: Box, label: str) -> str:
     x0, y0, x1, y1 = box
     place = f'x="{min(x0, x1):g}" y="{min(y0, y1):g}" width="{abs(x1 - x0):g}" height="{abs(y1 - y0):g}"'
-    return f'<rect class="halo of-{kind}" {place}/><rect class="{kind}" {place}><title>{label}</title></rect>'
+    return f'<rect class="halo of-{kind}" {place}/><rect class="{kind}" {place}><title>{escape(label)}</title></rect>'
 
 
 def thumbnail(picture: Image.Image) -> str:

@@ -107,7 +107,7 @@ class Games:
         return GameScores(
             questions_per_won=_mean(columns["asked"][won > 0]),
             repeated_questions=metrics.ratio_of(repeated, columns["said"]),
-            games_with_repeats=metrics.scores_of({"": (repeated > 0).astype(np.float64)})[""],
+            games_with_repeats=_mean_of((repeated > 0).astype(np.float64)),
             information_gain=metrics.ratio_of(columns["bits"], columns["measured"]),
             measured_questions=int(columns["measured"].sum()),
             by_questions=_by_questions(columns["asked"], won),
@@ -115,14 +115,19 @@ class Games:
 
 
 def _mean(values: Floats) -> Score | None:
-    return metrics.scores_of({"": values})[""] if len(values) else None
+    return _mean_of(values) if len(values) else None
+
+
+def _mean_of(values: Floats) -> Score:
+    """The mean of values [N], of which there is one at least, with its interval."""
+    return metrics.scores_of(metrics.Table({"": values}))[""]
 
 
 def _by_questions(asked: Floats, won: Floats) -> dict[int, GamesOfLength]:
     found = {}
     for number in sorted(set(asked.tolist())):
         those = won[asked == number]
-        found[int(number)] = GamesOfLength(games=len(those), success_rate=metrics.scores_of({"": those})[""])
+        found[int(number)] = GamesOfLength(games=len(those), success_rate=_mean_of(those))
     return found
 
 

@@ -18,8 +18,11 @@ from PIL import Image
 
 from ..checkpoint.digests import sha256
 from ..checkpoint.model_dir import load_config
+from ..data.documents import METADATA, files_beside
 from ..data.loading import DataFiles
 from ..data.read_options import USUAL
+from ..data.readers import Source, read_records
+from ..data.records import Format
 from ..errors import OFAError
 from ..text.tokenizer import VOCABULARY_KINDS
 
@@ -28,24 +31,29 @@ READ_AT_MOST = 512 << 20
 FILES_AT_MOST = 20_000
 #: Files of a directory of rows that rows are in, or are listed in.
 _SHARDS = (".parquet", ".arrow")
-_LISTS = ("state.json",)
+_LISTS = ("state.json", METADATA)
 
 
-def data_inputs(data: DataFiles) -> dict[str, str]:
-    """Digests of rows, the order of their columns, options of reading and pictures.
+def data_inputs(data: DataFiles, format: Format) -> dict[str, str]:
+    """Digests of rows and of files that are read with them, the order of columns, options of reading and pictures.
 
     Raises:
         OFAError: something cannot be read.
     """
     try:
-        inputs = {"data": _digest_of_rows(data.path)}
+        inputs: dict[str, str] = {}
+        for number, source in enumerate(data.sources, 1):
+            name = "data" if number == 1 else f"data {number}"
+            inputs[name] = _digest_of_source(source, data, format)
+            if isinstance(source, Path):
+                inputs |= {f"{name}'s {other.name}": sha256(other) for other in files_beside(format, source)}
         if data.columns is not None:
             inputs["columns"] = ",".join(data.columns)
         inputs |= {name: f"{value}" for name, value in asdict(data.options).items() if value != getattr(USUAL, name)}
-        if data.images is not None:
-            inputs["images"] = _digest_of_pictures(data.images)
+        if data.folder is not None:
+            inputs["images"] = _digest_of_pictures(data.folder)
     except OSError as error:
-        raise OFAError(f"{error.filename or data.path} cannot be read: {error.strerror or error}") from None
+        raise OFAError(f"{error.filename or data.name} cannot be read: {error.strerror or error}") from None
     return inputs
 
 
@@ -65,6 +73,14 @@ def changed_inputs(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]
     if not then or not now:
         return []
     return [name for name in {**then, **now} if then.get(name) != now.get(name)]
+
+
+def _digest_of_source(source: Source, data: DataFiles, format: Format) -> str:
+    """The digest of a file or directory; of rows in memory that of the records that they become."""
+    if isinstance(source, str | Path):
+        return _digest_of_rows(Path(source))
+    records = read_records(format, source, options=data.options, on_bad=lambda bad: None)
+    return _hexdigest(repr(record).encode("utf-8", "surrogateescape") + (record.inline or b"") for record in records)
 
 
 def _digest_of_rows(path: Path) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..utils.atomic_write import atomic_write_text
 from ..utils.printable import printable
-from .summary import TASK_SCORES, Summary, format_score, read_summary
+from .summary import LESS_IS_BETTER, TASK_SCORES, Summary, format_score, read_summary
 
 LEADERBOARD_FILE = "leaderboard.md"
 #: Characters that Markdown takes for markup wherever they stand.
@@ -35,7 +36,7 @@ def update_leaderboard(out: Path) -> Path:
 def _markdown(rows: dict[tuple[str, str], dict[str, Summary]]) -> str:
     tasks = [task for task in TASK_SCORES if any(task in row for row in rows.values())]
     best = {
-        task: max(shown_value(row[task]) for row in rows.values() if task in row)  # what looks equal is equally bold
+        task: _best(row[task] for row in rows.values() if task in row)  # what looks equal is equally bold
         for task in tasks
     }
     lines = ["# Leaderboard", ""]
@@ -46,7 +47,10 @@ def _markdown(rows: dict[tuple[str, str], dict[str, Summary]]) -> str:
         name = model if comment in ("", model) else f"{model} ({comment})"
         cells = [_cell(row[task], shown_value(row[task]) == best[task]) if task in row else "" for task in tasks]
         lines.append(_line(_escaped(name), *cells))
-    lines += ["", "Per cent, with 95% bootstrap intervals; the best of each task in bold. Scores:"]
+    lines += [
+        "",
+        "With 95% bootstrap intervals, in per cent but for perplexity; the best of each task in bold. Scores:",
+    ]
     lines += [f"- {task}: {TASK_SCORES[task].headline}" for task in tasks]
     lines += ["", _line("task", "model", "samples", "bad rows", "started", "sha256"), _line(*["---"] * 6)]
     for task in tasks:
@@ -58,6 +62,13 @@ def _markdown(rows: dict[tuple[str, str], dict[str, Summary]]) -> str:
                 cells = [task, name, f"{run.samples:,}", f"{run.bad_rows:,}", run.started, sha]
                 lines.append(_line(*map(_escaped, cells)))
     return "\n".join([*lines, ""])
+
+
+def _best(summaries: Iterable[Summary]) -> float:
+    """The best value that the table shows of a task."""
+    found = list(summaries)
+    better = min if found[0].headline.name in LESS_IS_BETTER else max
+    return better(map(shown_value, found))
 
 
 def shown_value(summary: Summary) -> float:

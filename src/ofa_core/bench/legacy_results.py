@@ -17,13 +17,15 @@ from ..vision.boxes import Box
 from .metrics import LABELS, UNIT, pair_iou
 from .results import Header, Row, iter_rows
 from .single_json import is_single, read_single
-from .summary import task_scores
+from .summary import Kind, task_scores
 
 #: Width and height that stand for a picture whose size the file does not tell: boxes are in thousandths of its sides.
 #: IoU does not depend on it.
 UNKNOWN_SIZE = (1000, 1000)
 #: Columns that scores need.
 _NEEDED = ("text_output", "text_gen")
+#: Kinds of task that a target and an answer are enough for.
+KINDS: tuple[Kind, ...] = ("grounding", "oracle", "selfplay", "answer", "judgement", "reading")
 #: Lines looked at to guess the task.
 _LOOKED_AT = 64
 _BIN = re.compile(r"<bin_(\d+)>")
@@ -75,6 +77,8 @@ def _read_lists(path: Path, task: str | None) -> tuple[Header, Iterator[Row]]:
     fields = (_named(path, number, names, values) for number, values in lines)
     first = list(itertools.islice(fields, _LOOKED_AT))
     guessed = task or guess_task([row for _, row in first])
+    if task_scores(guessed).kind not in KINDS:
+        raise OFAError(f"{path} is in the older form, which holds not enough to score {guessed} by")
     header = Header(
         format="lists",
         task=guessed,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -27,6 +28,8 @@ HEADLINE_THRESHOLD = 0.5
 
 #: Resamples of a bootstrap, and the seed that makes its intervals reproducible.
 RESAMPLES, SEED = 1000, 0
+#: Resamples for scores that are computed anew from whole samples.
+WHOLE_RESAMPLES = 100
 #: Share of the resampled scores that an interval holds.
 CONFIDENCE = 0.95
 #: Samples drawn at a time: 32 MB of indices.
@@ -187,13 +190,67 @@ def _divided(above: Floats, below: Floats) -> Floats:
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
-#: Scores of all samples together that are no mean of theirs, made of the shares of outcomes.
-DERIVED: dict[str, Callable[[Floats], Floats]] = {"f1": f1_score, "matthews": matthews}
+# Tables of numbers
 
 
-def inputs_of(name: str) -> tuple[str, ...]:
-    """The columns that a score is made of."""
-    return OUTCOMES if name in DERIVED else (name,)
+@dataclass(frozen=True)
+class Derived:
+    """A score of all samples together that is no mean of theirs: it is made of the sums of some columns."""
+
+    inputs: tuple[str, ...]
+    #: The score [...] of the sums [..., M] of the inputs; NaN where there is nothing to score.
+    of: Callable[[Floats], Floats]
+
+
+def ratio(above: str, below: str) -> Derived:
+    """The sum of one column over that of another: a mean over the samples that the second counts."""
+
+    def of(sums: Floats) -> Floats:
+        first, second = sums[..., 0], sums[..., 1]
+        return np.divide(first, second, out=np.full_like(first, np.nan), where=second > 0)
+
+    return Derived((above, below), of)
+
+
+#: Scores of judgements, made of what came of each.
+JUDGED = {"f1": Derived(OUTCOMES, f1_score), "matthews": Derived(OUTCOMES, matthews)}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers of every sample, and the scores that are made of them."""
+
+    #: A number a sample, [N], by name; its mean is a score.
+    columns: Mapping[str, Floats]
+    derived: Mapping[str, Derived] = field(default_factory=dict)
+    #: Columns that are no scores by themselves.
+    hidden: frozenset[str] = frozenset()
+    #: Scores that need whole samples, by how often each is taken, [N]; NaN where there is nothing to score.
+    whole: Callable[[Floats], Mapping[str, float]] | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def at(self, places: npt.NDArray[np.int64]) -> Table:
+        """The table of some samples."""
+        whole, count = self.whole, len(self)
+
+        def of_some(taken: Floats) -> Mapping[str, float]:
+            assert whole is not None
+            times: Floats = np.bincount(places, weights=taken, minlength=count).astype(np.float64)
+            return whole(times)
+
+        columns = {name: column[places] for name, column in self.columns.items()}
+        return replace(self, columns=columns, whole=None if whole is None else of_some)
+
+    def only(self, *scores: str) -> Table:
+        """The table with what some scores are made of, and without the others."""
+        derived = {name: one for name, one in self.derived.items() if name in scores}
+        needed = {*scores, *(name for one in derived.values() for name in one.inputs)}
+        columns = {name: column for name, column in self.columns.items() if name in needed}
+        whole = None if {*columns, *derived} >= {*scores} else self.whole
+        kept = columns or dict([next(iter(self.columns.items()))])
+        return Table(kept, derived, self.hidden | (kept.keys() - {*scores}), whole)
 
 
 # Intervals
@@ -242,22 +299,20 @@ def _draws(count: int, resamples: int, seed: int) -> Iterator[Floats]:
         yield counts.reshape(here, count).astype(np.float64)
 
 
-def scores_of(columns: dict[str, Floats], resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, Score]:
-    """The mean of each column [N] with its percentile interval (Efron and Tibshirani, 1993, chapter 13).
-
-    Where the outcomes of judgements are among them, so are the scores of :data:`DERIVED`.
+def scores_of(table: Table, resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, Score]:
+    """Every score with its percentile interval (Efron and Tibshirani, 1993, chapter 13); none without a value.
 
     Raises:
         OFAError: there is no sample.
     """
-    values = np.stack(list(columns.values()), axis=1)
-    if not len(values):
+    if not len(table):
         raise OFAError("there is no sample to score")
-    means, drawn = values.mean(0), resampled_means(values, resamples, seed)
-    names, means, drawn = _with_derived(list(columns), means, drawn)
-    low, high = _interval(drawn)
-    rows = zip(names, means.tolist(), low.tolist(), high.tolist(), strict=True)
-    return {name: Score(value=value, low=least, high=most) for name, value, least, most in rows}
+    found: dict[str, Score] = {}
+    for part in filter(lambda one: one.names, _drawn(table, resamples, seed)):
+        low, high = _interval(part.drawn)
+        rows = zip(part.names, part.values.tolist(), low.tolist(), high.tolist(), strict=True)
+        found |= {name: Score(value=value, low=least, high=most) for name, value, least, most in rows if value == value}
+    return found
 
 
 def ratio_of(above: Floats, below: Floats, resamples: int = RESAMPLES, seed: int = SEED) -> Score | None:
@@ -270,29 +325,55 @@ def ratio_of(above: Floats, below: Floats, resamples: int = RESAMPLES, seed: int
     return Score(value=float(above.sum() / below.sum()), low=float(low[0]), high=float(high[0]))
 
 
-def _with_derived(names: list[str], means: Floats, drawn: Floats) -> tuple[list[str], Floats, Floats]:
-    """Names, means [M] and resampled means [R, M], and with the outcomes those of the derived scores behind them."""
-    if not set(OUTCOMES) <= set(names):
-        return names, means, drawn
-    places = [names.index(name) for name in OUTCOMES]
-    more = [of(means[places]) for of in DERIVED.values()]
-    more_drawn = [of(drawn[:, places]) for of in DERIVED.values()]
-    return [*names, *DERIVED], np.append(means, more), np.column_stack([drawn, *more_drawn])
+@dataclass(frozen=True)
+class _Drawn:
+    """Some scores of all samples [M], and of resamples of them [R, M]."""
+
+    names: list[str]
+    values: Floats
+    drawn: Floats
+
+    def minus(self, other: _Drawn) -> _Drawn:
+        return _Drawn(self.names, self.values - other.values, self.drawn - other.drawn)
+
+
+def _drawn(table: Table, resamples: int, seed: int) -> list[_Drawn]:
+    """The means of columns, scores derived from their sums, and those of whole samples."""
+    values = np.stack(list(table.columns.values()), axis=1)
+    names, count = list(table.columns), len(values)
+    means = resampled_means(values, resamples, seed)
+    shown = [place for place, name in enumerate(names) if name not in table.hidden]
+    parts = [_Drawn([names[place] for place in shown], values.mean(0)[shown], means[:, shown])]
+    for name, derived in table.derived.items():
+        places = [names.index(column) for column in derived.inputs]
+        one, drawn = derived.of(values[:, places].sum(0)), derived.of(means[:, places] * count)
+        parts.append(_Drawn([name], np.reshape(one, 1), drawn[:, None]))
+    if table.whole is not None:
+        scores = table.whole(np.ones(count))
+        taken = (table.whole(row) for draws in _draws(count, WHOLE_RESAMPLES, seed) for row in draws)
+        again = np.array([[one[name] for name in scores] for one in taken])
+        parts.append(_Drawn(list(scores), np.array(list(scores.values())), again))
+    return parts
 
 
 def paired_differences(
-    first: dict[str, Floats], second: dict[str, Floats], resamples: int = RESAMPLES, seed: int = SEED
+    first: Table, second: Table, resamples: int = RESAMPLES, seed: int = SEED
 ) -> dict[str, Difference]:
-    """Compare the columns of two models over the same samples, and the derived scores as :func:`scores_of` has them."""
-    found = {name: paired_difference(first[name], second[name], resamples, seed) for name in first}
-    if set(OUTCOMES) <= set(first):
-        outcomes = [np.stack([columns[name] for name in OUTCOMES], axis=1) for columns in (first, second)]
-        means = resampled_means(np.concatenate(outcomes, axis=1), resamples, seed)
-        for name, of in DERIVED.items():
-            before, after = (of(columns.mean(0)) for columns in outcomes)
-            drawn = of(means[:, len(OUTCOMES) :]) - of(means[:, : len(OUTCOMES)])
-            found[name] = _difference(float(after - before), drawn[:, None], resamples)
+    """Compare the scores of two models over the same samples, as :func:`scores_of` has them."""
+    names = [name for name in first.columns if name in second.columns and name not in first.hidden]
+    found = {name: paired_difference(first.columns[name], second.columns[name], resamples, seed) for name in names}
+    for before, after in zip(_made(first, resamples, seed), _made(second, resamples, seed), strict=True):
+        change = after.minus(before)
+        for place, name in enumerate(change.names):
+            if change.values[place] == change.values[place]:
+                drawn = change.drawn[:, [place]]
+                found[name] = _difference(float(change.values[place]), drawn[~np.isnan(drawn)][:, None])
     return found
+
+
+def _made(table: Table, resamples: int, seed: int) -> list[_Drawn]:
+    """The scores that are no means of columns."""
+    return _drawn(table, resamples, seed)[1:]
 
 
 def paired_difference(first: Floats, second: Floats, resamples: int = RESAMPLES, seed: int = SEED) -> Difference:
@@ -307,18 +388,20 @@ def paired_difference(first: Floats, second: Floats, resamples: int = RESAMPLES,
     changes = (second - first)[:, None]
     if not len(changes):
         raise OFAError("there is no sample to compare")
-    return _difference(float(changes.mean()), resampled_means(changes, resamples, seed), resamples)
+    return _difference(float(changes.mean()), resampled_means(changes, resamples, seed))
 
 
-def _difference(value: float, means: Floats, resamples: int) -> Difference:
+def _difference(value: float, means: Floats) -> Difference:
     """A difference with what resamples [R, 1] make of it."""
     low, high = _interval(means)
     rarer = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    p_value = min(2 * (rarer + 1) / (resamples + 1), 1.0)
+    p_value = min(2 * (rarer + 1) / (len(means) + 1), 1.0)
     return Difference(value=value, low=float(low[0]), high=float(high[0]), p_value=p_value)
 
 
 def _interval(means: Floats) -> tuple[Floats, Floats]:
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, (tail, 1 - tail), axis=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice")  # a score that no resample has, nor the whole
+        low, high = np.nanquantile(means, (tail, 1 - tail), axis=0)
     return low, high

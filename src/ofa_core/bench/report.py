@@ -10,6 +10,7 @@ from string import Template
 from typing import get_args
 
 from ..utils.atomic_write import atomic_write_text
+from .baselines import baseline_lines
 from .gallery import LoadImage, card, choose_samples
 from .games import game_lines
 from .metrics import Score
@@ -89,6 +90,7 @@ def _facts(summary: Summary) -> list[str]:
         facts.append(f"{summary.bad_rows:,} bad rows left out")
     if summary.clipped_boxes:
         facts.append(f"{summary.clipped_boxes:,} boxes clipped to their pictures")
+    facts += [f"published {line}" for line in baseline_lines(summary)]
     if summary.samples_per_second:
         facts.append(f"{summary.samples_per_second:.1f} samples/s")
     return facts
@@ -129,7 +131,7 @@ def _scores(summary: Summary) -> str:
 
 
 def _range(name: str, score: Score) -> str:
-    if name in PLAIN_NUMBERS and score.high > 1:
+    if (name in PLAIN_NUMBERS and name != "mean_iou") or score.high > 1:
         return ""
     left, width = 100 * score.low, max(100 * (score.high - score.low), 0.5)
     return (
@@ -143,6 +145,8 @@ def _plots(summary: Summary) -> list[str]:
     name = summary.headline.name
     if accuracies := summary.accuracy_by_threshold:
         plots.append(_figure("Accuracy by IoU threshold", "per cent of the samples", threshold_plot(accuracies)))
+    if summary.by_split:
+        plots.append(_figure(f"{name} by split", "parts of the data", _group_bars("by split", name, summary.by_split)))
     if summary.by_size:
         limits = "area of the target below 32², below 96² pixels, larger"
         plots.append(_figure(f"{name} by size", limits, _group_bars("by size", name, summary.by_size)))

@@ -72,6 +72,26 @@ class Header(RunFacts):
 Probabilities = dict[str, Annotated[float, Field(ge=0)]]
 
 
+class Target(StrictModel):
+    """One of any number of boxes that were due, in pixels (x0, y0, x1, y1) of the original picture."""
+
+    box: Box
+    label: str = ""
+    #: Pixels of its outline, where the data tell; None: those of the box.
+    area: float | None = Field(default=None, ge=0)
+    #: A group of things, which no box has to find and many may.
+    crowd: bool = False
+
+
+class Detected(StrictModel):
+    """One of any number of boxes that a model named, in the same unit."""
+
+    box: Box
+    label: str = ""
+    #: The model's confidence, 0 to 1.
+    score: float
+
+
 class Row(StrictModel):
     """A line after the header: one sample, what the model said and how far that is right."""
 
@@ -114,15 +134,39 @@ class Row(StrictModel):
     #: oracle's answers were it the one; left out where nobody asked.
     objects: tuple[Box, ...] = ()
     object_answers: tuple[tuple[Probabilities, ...], ...] = ()
+    #: The part of the data set, where rows or files tell.
+    split: str = ""
+    #: The boxes that were due where it may be any number, and those that the model named; None where one box is due.
+    targets: tuple[Target, ...] | None = None
+    detected: tuple[Detected, ...] = ()
+    #: All captions of the picture, or all people's answers.
+    references: tuple[str, ...] = ()
+    #: The worth of each answer that the data give one.
+    weights: dict[str, float] = Field(default_factory=dict)
+    #: The natural logarithm of the probability of each token of the target, ``</s>`` the last.
+    log_probs: tuple[float, ...] = ()
 
 
-#: Fields that few rows have.
-_RARE = ("kept", "clipped", "text", "objects", "object_answers")
+#: Fields that few tasks have; a line leaves out those that are empty.
+_RARE = (
+    "kept",
+    "clipped",
+    "text",
+    "split",
+    "targets",
+    "detected",
+    "references",
+    "weights",
+    "log_probs",
+    "objects",
+    "object_answers",
+)
 
 
 def row_json(row: Row) -> str:
-    """A row as files have it, without what few data sets have."""
-    rare = {name for name in _RARE if not getattr(row, name)}
+    """A row as files have it, without what few tasks have."""
+    fields = Row.model_fields
+    rare = {name for name in _RARE if getattr(row, name) == fields[name].get_default(call_default_factory=True)}
     return row.model_dump_json(exclude=rare)
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Container
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from .information import FEWEST_OBJECTS
 from .inputs import data_inputs
 from .leaderboard import update_leaderboard
 from .legacy_results import read_results
-from .metrics import DERIVED
 from .report import write_report
 from .result_shards import Plan, make_plan, merge, merged_rows, open_shard, shards_of
 from .results import (
@@ -45,9 +44,9 @@ from .results import (
     iter_rows,
     latest_unfinished,
 )
-from .samples import Models, Sample, Settings
+from .samples import AnswerList, Models, Sample, Settings
 from .single_json import is_single, write_single
-from .summary import Samples, Summary, format_score, read_summary, summarize, task_scores, write_summary
+from .summary import Summary, format_score, read_summary, summarize, task_scores, write_summary
 from .tasks import Task, read_samples
 
 #: Samples in each part of a report's gallery.
@@ -105,7 +104,7 @@ class RunState(BaseModel):
 def make_header(task: Task, models: Models, settings: Settings, **named: Any) -> Header:
     """The header of a run: its settings, and ``named`` the model, its data and the comment."""
     model = models.agent.model
-    told = asdict(settings) | {"dtype": models.agent.dtype, "device": model.device.type}
+    told = settings.told() | {"dtype": models.agent.dtype, "device": model.device.type}
     if not task.protocols:
         del told["protocol"]
     if not (task.protocols and settings.information_gain):
@@ -128,6 +127,7 @@ def run_task(run: Run, process: Process) -> Outcome | None:
     begun = RunState.model_validate_json(process.broadcast_from_rank0(lambda: _prepare(run, process).model_dump_json()))
     if begun.plan is None:
         return _finished_before(run, begun.finished) if process.is_rank0 and begun.finished else None
+    run = _with_answers(run)
     start = time.perf_counter()
     file, done = open_shard(begun.plan, process.rank)
     with file, run.data.open_images() as images:
@@ -142,7 +142,7 @@ def run_task(run: Run, process: Process) -> Outcome | None:
 def _prepare(run: Run, process: Process) -> RunState:
     """Find or choose the results file, and read all rows of the data."""
     started = datetime.now().astimezone().isoformat(timespec="seconds")
-    inputs = run.header.inputs | data_inputs(run.data)
+    inputs = run.header.inputs | data_inputs(run.data, run.task.format)
     header = run.header.model_copy(update={"started": started, "inputs": inputs})
     there = latest_unfinished(run.out, header.task, header.comment) if run.resume else None
     finished = _finished(run.out, header) if run.resume else None
@@ -160,16 +160,35 @@ def _prepare(run: Run, process: Process) -> RunState:
     for sample in read_samples(run.task, run.data, run.settings.limit, on_bad):
         samples += 1
         listed += len(sample.record.object_boxes) >= FEWEST_OBJECTS
+    _with_answers(run)
     if samples == 0:
-        raise OFAError(f"{run.data.path} holds no sample of {run.task.name}")
+        raise OFAError(f"{run.data.name} holds no sample of {run.task.name}")
     if run.settings.information_gain and not listed:
         raise OFAError(
-            f"{run.data.path} lists no objects of its pictures, which --information-gain asks about; games of "
+            f"{run.data.name} lists no objects of its pictures, which --information-gain asks about; games of "
             "GuessWhat?! as they were released do"
         )
     path = there or claim_path(run.out, header.task, header.comment, started)
     plan = make_plan(path, header, process.world_size, resume=there is not None)
     return RunState(plan=plan, samples=samples, bad_rows=len(bad_rows))
+
+
+def _with_answers(run: Run) -> Run:
+    """The run with the answers that occur in its data, limit or not, where its task's are those.
+
+    Raises:
+        OFAError: one of them is not in the list that was given.
+    """
+    if not run.task.answers_in_data:
+        return run
+    targets = sorted({sample.target for sample in read_samples(run.task, run.data, on_bad=_ignore)})
+    if run.settings.answers is None:
+        return replace(run, settings=replace(run.settings, answers=AnswerList("", tuple(targets))))
+    known = {*run.settings.answers.texts}
+    if missing := [target for target in targets if target not in known]:
+        told = f"{missing[0]!r} of {run.data.name}" + (f" and {len(missing) - 1} others" if len(missing) > 1 else "")
+        raise OFAError(f"{told}: not among the {len(known):,} answers of {run.settings.answers.path}")
+    return run
 
 
 def _finished(out: Path, header: Header) -> Path | None:
@@ -245,22 +264,22 @@ class _Progress:
             if process.owns(index // size):
                 own += 1
                 already += index in done
-        self._task = run.task.name
+        self._scores = task_scores(run.task.name)
         self._sum, self._count = 0.0, 0
         shown = not run.quiet and process.is_rank0
         self._bar = progress(own, already, run.task.name, unit=" samples", shown=shown)
 
     def add(self, rows: list[Row], skipped: int) -> None:
         """Take in the rows of a batch."""
-        if rows and not self._bar.disable:
-            headline = task_scores(self._task).headline
-            headline = "accuracy" if headline in DERIVED else headline
-            samples = Samples(self._task)
+        if rows and not self._bar.disable and self._scores.runs:
+            samples = self._scores.samples()
             for row in rows:
                 samples.add(row)
-            self._sum += float(samples.columns()[headline].sum())
+            columns = samples.table().columns
+            name = self._scores.sample_score(columns)
+            self._sum += float(columns[name].sum())
             self._count += len(rows)
-            self._bar.set_postfix_str(f"{headline} {format_score(headline, self._sum / self._count)}", refresh=False)
+            self._bar.set_postfix_str(f"{name} {format_score(name, self._sum / self._count)}", refresh=False)
         self._bar.update(len(rows) + skipped)
 
     def __enter__(self) -> _Progress:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from ..api import OFA
 from ..data.records import Record
+from ..errors import OFAError
 from ..generation import GenerationOptions
 from ..generation.options import SearchOptions
 from ..heads.box_codec import BoxCodec
@@ -15,6 +18,7 @@ from ..heads.grounding import NO_GROUNDING, Grounding, invig_codec, refcoco_code
 from ..heads.pipeline import EncodedImage, Pipeline, PreparedImage
 from ..heads.questioner import REGION
 from ..heads.results import Answer
+from ..utils.input_files import read_text_file
 from .metrics import scored_iou
 from .results import NO_PICTURE, Row
 
@@ -43,6 +47,30 @@ class Models:
 
 
 @dataclass(frozen=True)
+class AnswerList:
+    """The only answers, or names of classes, that there are."""
+
+    #: The file that holds them; "": they are those of the data.
+    path: str
+    texts: tuple[str, ...]
+
+
+def read_answers(path: Path) -> AnswerList:
+    """The answers of a text file, one a line.
+
+    Raises:
+        OFAError: it cannot be read, holds none, or one twice.
+    """
+    lines = [line.strip() for line in read_text_file(path).splitlines()]
+    texts = [line for line in lines if line]
+    if not texts:
+        raise OFAError(f"{path} holds no answers; it should hold one a line")
+    if twice := [text for text, count in Counter(texts).items() if count > 1]:
+        raise OFAError(f"{path} holds {twice[0]!r} twice; each answer should be there once")
+    return AnswerList(str(path), tuple(texts))
+
+
+@dataclass(frozen=True)
 class Settings:
     """Settings that change the answers, and so stand in the header of a results file."""
 
@@ -57,6 +85,18 @@ class Settings:
     max_new_tokens: int | None = None
     #: Ask the oracle of games each question about every object, see :mod:`~ofa_core.bench.information`.
     information_gain: bool = False
+    #: The answers that there are: None where any text may be one.
+    answers: AnswerList | None = None
+    #: Give each of ``answers`` its probability, instead of searching among them.
+    score_answers: bool = False
+
+    def told(self) -> dict[str, Any]:
+        """The settings as a header has them: of answers where they come from, and nothing that was not asked for."""
+        told: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "answers"}
+        if self.answers is None or not self.answers.path:
+            del told["score_answers"]
+            return told
+        return told | {"answers": self.answers.path}
 
     def options(self, usual: GenerationOptions) -> GenerationOptions:
         """A head's ``usual`` options with what was asked for."""
@@ -70,6 +110,11 @@ class Settings:
 
 #: A picture as samples have it.
 SampleImage = EncodedImage | PreparedImage
+
+
+def present(pictures: Sequence[SampleImage | None]) -> list[SampleImage]:
+    """The pictures of samples that all have one."""
+    return [picture for picture in pictures if picture is not None]
 
 
 def region_text(codec: BoxCodec, sample: Sample, size: tuple[int, int]) -> str:
@@ -134,6 +179,7 @@ def text_row(
         image=sample.record.image,
         size=NO_PICTURE if picture is None else picture.size,
         category=sample.record.category,
+        split=sample.record.split,
         kept=dict(sample.record.kept),
         clipped=sample.record.clipped,
         source=pipeline.source_text(source),

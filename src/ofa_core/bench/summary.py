@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +19,42 @@ from ..heads.box_codec import Convention
 from ..utils.atomic_write import atomic_write_text
 from . import metrics
 from .games import Games, GameScores
-from .metrics import Floats, Score
+from .metrics import Score, Table
+from .published_scores import (
+    CaptionSamples,
+    ChoiceSamples,
+    DetectionSamples,
+    GrefcocoSamples,
+    LikelihoodSamples,
+    RefL4Samples,
+    VqaSamples,
+)
 from .results import SHARED_FACTS, Header, Row, RunFacts, StrictModel
+from .sample_scores import (
+    AnswerSamples,
+    BoxSamples,
+    JudgementSamples,
+    OracleSamples,
+    ReadingSamples,
+    Samples,
+    accuracy_name,
+)
 from .single_json import is_single_text, member
 
-Kind = Literal["grounding", "oracle", "selfplay", "answer", "judgement", "reading"]
-#: Kinds of task whose answer is a box.
+Kind = Literal[
+    "grounding",
+    "oracle",
+    "selfplay",
+    "answer",
+    "judgement",
+    "reading",
+    "boxes",
+    "caption",
+    "vqa",
+    "choice",
+    "likelihood",
+]
+#: Kinds of task whose answer is one box.
 WITH_BOXES: tuple[Kind, ...] = ("grounding", "selfplay")
 
 
@@ -36,46 +67,88 @@ class TaskScores:
     convention: Convention
     #: The score that stands for the task in tables.
     headline: str
-    #: Of judgements: the answer that counts as positive.
-    positive: str = "yes"
+    #: What is kept of its rows.
+    samples: Callable[[], Samples]
+    #: The score of one sample by which it is won or lost; "": the headline, where that is a mean.
+    by_sample: str = ""
+    #: The score that stands for it where the data lack what the headline is made of.
+    fallback: str = ""
+    #: True if the score so far says something while a run goes on.
+    runs: bool = True
+    #: True if targets are counted by COCO's sizes.
+    by_size: bool = True
 
     @property
     def has_boxes(self) -> bool:
-        """True if the answer is a box."""
+        """True if the answer is one box."""
         return self.kind in WITH_BOXES
 
+    def headline_among(self, names: Collection[str]) -> str:
+        """The headline of data that have these scores."""
+        return self.headline if self.headline in names else self.fallback or self.headline
 
-def accuracy_name(threshold: float) -> str:
-    """The name of the accuracy at an IoU threshold: ``acc@0.5``."""
-    return f"acc@{threshold:.1f}"
+    def sample_score(self, columns: Collection[str]) -> str:
+        """The column by which a sample is won or lost."""
+        return self.by_sample or self.headline_among(columns)
 
 
 _HEADLINE = accuracy_name(metrics.HEADLINE_THRESHOLD)
 
+
+def _grounding(convention: Convention) -> TaskScores:
+    return TaskScores("grounding", convention, _HEADLINE, partial(BoxSamples, convention))
+
+
+def _games() -> TaskScores:
+    return TaskScores("selfplay", "invig", "success_rate", partial(BoxSamples, "invig", games=True))
+
+
+def _judgement(headline: str = "accuracy", positive: str = "yes") -> TaskScores:
+    samples = partial(JudgementSamples, positive)
+    return TaskScores("judgement", "refcoco", headline, samples, by_sample="accuracy")
+
+
+def _likelihood() -> TaskScores:
+    return TaskScores("likelihood", "invig", "perplexity", LikelihoodSamples, by_sample="token_probability")
+
+
+_ANSWER = TaskScores("answer", "refcoco", "accuracy", AnswerSamples)
+_READING = TaskScores("reading", "refcoco", "characters", ReadingSamples)
+
 TASK_SCORES: dict[str, TaskScores] = {
-    "refcoco_grounding": TaskScores("grounding", "refcoco", _HEADLINE),
-    "guesswhat_grounding": TaskScores("grounding", "invig", _HEADLINE),
-    "guesswhat_oracle": TaskScores("oracle", "invig", "first_letter"),  # as published
-    "invig_grounding": TaskScores("grounding", "invig", _HEADLINE),
-    "invig_oracle": TaskScores("oracle", "invig", "accuracy"),
-    "guesswhat_grounding_end2end": TaskScores("selfplay", "invig", "success_rate"),
-    "invig_grounding_end2end": TaskScores("selfplay", "invig", "success_rate"),
-    "snli_ve": TaskScores("answer", "refcoco", "accuracy"),
-    "image_text_matching": TaskScores("judgement", "refcoco", "accuracy"),
-    "answer_matching": TaskScores("judgement", "refcoco", "accuracy"),
-    "ocr": TaskScores("reading", "refcoco", "characters"),
-    "text_infilling": TaskScores("reading", "refcoco", "characters"),
-    "cola": TaskScores("judgement", "refcoco", "matthews"),
-    "mnli": TaskScores("answer", "refcoco", "accuracy"),
-    "rte": TaskScores("judgement", "refcoco", "accuracy"),
-    "mrpc": TaskScores("judgement", "refcoco", "f1"),
-    "qnli": TaskScores("judgement", "refcoco", "accuracy"),
-    "qqp": TaskScores("judgement", "refcoco", "f1"),
-    "sst2": TaskScores("judgement", "refcoco", "accuracy", "positive"),
+    "refcoco_grounding": _grounding("refcoco"),
+    "grefcoco": TaskScores("boxes", "refcoco", "Pr@(F1=1)", GrefcocoSamples),
+    "ref_l4": TaskScores("grounding", "refcoco", "mAcc", RefL4Samples, by_size=False),
+    "guesswhat_grounding": _grounding("invig"),
+    "guesswhat_oracle": TaskScores("oracle", "invig", "first_letter", OracleSamples),  # as published
+    "guesswhat_question": _likelihood(),
+    "invig_grounding": _grounding("invig"),
+    "invig_oracle": TaskScores("oracle", "invig", "accuracy", OracleSamples),
+    "invig_question": _likelihood(),
+    "guesswhat_grounding_end2end": _games(),
+    "invig_grounding_end2end": _games(),
+    "caption": TaskScores("caption", "refcoco", "CIDEr", CaptionSamples, runs=False),
+    "vqa": TaskScores("vqa", "refcoco", "accuracy", VqaSamples, fallback="soft_label"),
+    "snli_ve": _ANSWER,
+    "classification": TaskScores("choice", "refcoco", "top-1", ChoiceSamples),
+    "detection": TaskScores("boxes", "refcoco", "AP", DetectionSamples, by_sample="F1@0.5"),
+    "image_text_matching": _judgement(),
+    "answer_matching": _judgement(),
+    "ocr": _READING,
+    "text_infilling": _READING,
+    "cola": _judgement("matthews"),
+    "mnli": _ANSWER,
+    "rte": _judgement(),
+    "mrpc": _judgement("f1"),
+    "qnli": _judgement(),
+    "qqp": _judgement("f1"),
+    "sst2": _judgement(positive="positive"),
 }
 
 #: Scores that are no shares, and so no percentages.
-PLAIN_NUMBERS = {"mean_iou", "mean_questions"}
+PLAIN_NUMBERS = {"mean_iou", "mean_questions", "perplexity", "bits_per_token"}
+#: Scores of which less is better.
+LESS_IS_BETTER = {"perplexity", "bits_per_token"}
 
 
 def task_scores(task: str) -> TaskScores:
@@ -114,8 +187,10 @@ class Summary(RunFacts):
     #: Samples whose box in the data reached a little over the picture's edge, and was clipped to it.
     clipped_boxes: int = 0
     headline: Headline
-    #: Every score of the task, by name; all but ``mean_iou`` and ``mean_questions`` are shares of the samples.
+    #: Every score of the task, by name; all but :data:`PLAIN_NUMBERS` are shares.
     scores: dict[str, Score]
+    #: By the part of the data set, where rows or files tell several.
+    by_split: dict[str, Group] = Field(default_factory=dict)
     #: By category, the most frequent first; empty where rows name none.
     by_category: dict[str, Group] = Field(default_factory=dict)
     #: ``small``, ``medium`` and ``large`` targets; empty where sizes are not known.
@@ -149,67 +224,6 @@ class Summary(RunFacts):
         return self.scores.get("mean_questions")
 
 
-#: Numbers that are kept of each row, by the kind of its task.
-_NUMBERS: dict[str, Callable[[Row], float]] = {
-    "iou": lambda row: _required_iou(row),
-    "with_box": lambda row: row.found is not None,
-    "accuracy": lambda row: metrics.same_answer(row.target, row.output),
-    "first_letter": lambda row: metrics.same_first_letter(row.target, row.output),
-    "mean_questions": lambda row: row.questions or 0,
-    "characters": lambda row: metrics.character_accuracy(row.target, row.output),
-    "exact": lambda row: row.target == row.output,
-}
-_KEPT: dict[Kind, tuple[str, ...]] = {
-    "grounding": ("iou", "with_box"),
-    "oracle": ("accuracy", "first_letter"),
-    "selfplay": ("iou", "with_box", "mean_questions"),
-    "answer": ("accuracy",),
-    "judgement": ("accuracy", *metrics.OUTCOMES),
-    "reading": ("characters", "exact"),
-}
-
-
-def _required_iou(row: Row) -> float:
-    if row.iou is None:
-        raise OFAError(f"sample {row.id!r} has no IoU, which its task is scored by")
-    return row.iou
-
-
-class Samples:
-    """The few numbers of each row that scores are made of, so that a file of any size can be scored.
-
-    Raises:
-        OFAError: from :meth:`add`, a row without what its task is scored by.
-    """
-
-    def __init__(self, task: str) -> None:
-        self.scores = task_scores(task)
-        self._numbers = {name: array("d") for name in _KEPT[self.scores.kind]}
-
-    def add(self, row: Row) -> None:
-        """Take in one row."""
-        for name, numbers in self._numbers.items():
-            numbers.append(self._number(name, row))
-
-    def _number(self, name: str, row: Row) -> float:
-        if name in metrics.OUTCOMES:
-            return metrics.outcome(row.target, row.output, self.scores.positive) == name
-        return _NUMBERS[name](row)
-
-    def columns(self) -> dict[str, Floats]:
-        """Every score of the task, sample by sample: arrays [N]."""
-        columns = {name: np.array(numbers, dtype=np.float64) for name, numbers in self._numbers.items()}
-        if "iou" not in columns:
-            return columns
-        ious = columns.pop("iou")
-        accuracies = {
-            accuracy_name(threshold): metrics.hits(ious, threshold, self.scores.convention).astype(np.float64)
-            for threshold in metrics.THRESHOLDS
-        }
-        success = {"success_rate": accuracies[_HEADLINE]} if self.scores.kind == "selfplay" else {}
-        return success | accuracies | {"mean_iou": ious} | columns
-
-
 class _Grouping:
     """Groups of samples, by the number of each sample."""
 
@@ -221,16 +235,19 @@ class _Grouping:
         self._members[name].append(self._count)
         self._count += 1
 
-    def groups(self, columns: dict[str, Floats], headline: str) -> dict[str, Group]:
+    def groups(self, table: Table, headline: str) -> dict[str, Group]:
         names = sorted(self._members, key=lambda name: (-len(self._members[name]), name))
-        needed = (*metrics.inputs_of(headline), "mean_iou")
-        wanted = {name: columns[name] for name in needed if name in columns}
+        if names == [""]:
+            return {}
+        wanted = table.only(headline, "mean_iou")
         groups = {}
         for name in names:
             members = np.array(self._members[name], dtype=np.int64)
-            scores = metrics.scores_of({column: values[members] for column, values in wanted.items()})
-            groups[name] = Group(samples=len(members), score=scores[headline], mean_iou=scores.get("mean_iou"))
-        return groups
+            scores = metrics.scores_of(wanted.at(members))
+            if headline in scores:
+                mean_iou = scores.get("mean_iou")
+                groups[name] = Group(samples=len(members), score=scores[headline], mean_iou=mean_iou)
+        return {name: group for name, group in groups.items() if name}
 
 
 def summarize(header: Header, rows: Iterable[Row], *, bad_rows: int = 0, seconds: float | None = None) -> Summary:
@@ -239,10 +256,11 @@ def summarize(header: Header, rows: Iterable[Row], *, bad_rows: int = 0, seconds
     Raises:
         OFAError: the task is not known, there are no rows, or one lacks what its task is scored by.
     """
-    samples, categories, sizes = Samples(header.task), _Grouping(), _Grouping()
+    scores = task_scores(header.task)
+    samples, categories, sizes, splits = scores.samples(), _Grouping(), _Grouping(), _Grouping()
     confusion: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    labelled = samples.scores.kind == "oracle"
-    games = Games(header) if samples.scores.kind == "selfplay" else None
+    games = Games(header) if scores.kind == "selfplay" else None
+    labelled, sized = scores.kind == "oracle", scores.by_size and header.format != "lists"
     count = clipped = 0
     for count, row in enumerate(rows, 1):  # noqa: B007
         samples.add(row)
@@ -250,31 +268,37 @@ def summarize(header: Header, rows: Iterable[Row], *, bad_rows: int = 0, seconds
             games.add(row)
         clipped += row.clipped
         categories.add(row.category)
-        sizes.add("" if row.box is None or header.format == "lists" else metrics.size_class(row.box))
+        splits.add(row.split)
+        sizes.add(metrics.size_class(row.box) if sized and row.box is not None else "")
         if labelled:
             confusion[metrics.answer_label(row.target)][metrics.answer_label(row.output)] += 1
-    columns = samples.columns()
-    scores = metrics.scores_of(columns)
-    headline = samples.scores.headline
+    if not count:
+        raise OFAError("there is no sample to score")
+    table = samples.table()
+    found = metrics.scores_of(table)
+    headline = scores.headline_among(found)
+    if headline not in found:
+        raise OFAError(f"the samples have no {headline}: there is nothing among them that it is a score of")
     return Summary(
         **header.model_dump(include=SHARED_FACTS),
         samples=count,
         bad_rows=bad_rows,
         clipped_boxes=clipped,
-        headline=Headline(name=headline, **scores[headline].model_dump()),
-        scores=scores,
-        by_category=_named(categories.groups(columns, headline)),
-        by_size=_in_order(_named(sizes.groups(columns, headline)), metrics.SIZES),
+        headline=Headline(name=headline, **found[headline].model_dump()),
+        scores=found,
+        by_split=_several(splits.groups(table, headline)),
+        by_category=categories.groups(table, headline),
+        by_size=_in_order(sizes.groups(table, headline), metrics.SIZES),
         confusion=_matrix(confusion) if labelled else {},
-        games=None if games is None else games.scores(columns["success_rate"]),
+        games=None if games is None else games.scores(table.columns["success_rate"]),
         seconds=seconds,
         samples_per_second=count / seconds if seconds else None,
     )
 
 
-def _named(groups: dict[str, Group]) -> dict[str, Group]:
-    """Without what has no name, and nothing where nothing has one."""
-    return {name: group for name, group in groups.items() if name}
+def _several(groups: dict[str, Group]) -> dict[str, Group]:
+    """Groups that are more than all samples in one."""
+    return groups if len(groups) > 1 else {}
 
 
 def _in_order(groups: dict[str, Group], names: Iterable[str]) -> dict[str, Group]:

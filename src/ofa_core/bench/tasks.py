@@ -10,14 +10,25 @@ from typing import Any
 
 from ..api import OFA
 from ..data.loading import DataFiles
-from ..data.readers import read_records
 from ..data.records import BadRow, Format, Record
+from ..heads import caption, classification, detection, vqa
 from ..heads.grounding import DIALOG_OPTIONS, SPEC, Grounding, caption_sources, dialog_sources, ground, ground_dialog
 from ..heads.oracle import oracle, oracle_sources
 from ..heads.pipeline import Pipeline
 from ..heads.tasks import TaskSpec
 from ..text import pre_caption
 from ..text.dialog import Style
+from .answer_tasks import (
+    answer_questions,
+    caption_samples,
+    class_samples,
+    classify,
+    question_samples,
+    whole_pictures,
+    write_captions,
+)
+from .box_tasks import everything, find_everything, ground_any
+from .question_tasks import human_questions, weigh_questions
 from .results import Row
 from .samples import Models, Sample, SampleImage, Settings, answer_row, region_row
 from .self_play import play
@@ -39,6 +50,12 @@ class Task:
     answer: Answer
     #: Protocols of its games, the usual one first; empty where nothing is played.
     protocols: tuple[str, ...] = ()
+    #: Puts records that one sample is made of together; None: each stands alone.
+    joined: Callable[[Iterable[Record]], Iterator[Record]] | None = None
+    #: True if its answers may be those of a list.
+    takes_answers: bool = False
+    #: True if its answers are those that occur in the data, where there is no list.
+    answers_in_data: bool = False
     #: The original's task, whose picture side counts; None: the model's own.
     spec: TaskSpec | None = None
 
@@ -56,13 +73,12 @@ def read_samples(
         OFAError: at once: there is no such file, or it is of another kind.
         BadRow: while reading, without ``on_bad``: a row cannot be used.
     """
-    records = read_records(task.format, data.path, columns=data.columns, options=data.options, on_bad=on_bad)
-    return islice(_numbered(task, records, on_bad), limit)
+    return islice(_numbered(task, data.records(task.format, on_bad), on_bad), limit)
 
 
 def _numbered(task: Task, records: Iterable[Record], on_bad: Callable[[BadRow], None] | None) -> Iterator[Sample]:
     index = 0
-    for record in records:
+    for record in records if task.joined is None else task.joined(records):
         try:
             samples = task.samples(record)
         except BadRow as bad:
@@ -180,6 +196,22 @@ TASKS: dict[str, Task] = {
         Task("invig_oracle", "invig", _invig_questions, partial(_answer_questions, "invig")),
         Task("guesswhat_grounding_end2end", "guesswhat", _game, play, ("open", "closed")),
         Task("invig_grounding_end2end", "invig", _game, play, ("open",)),
+        Task("grefcoco", "grefcoco", _phrase, ground_any, spec=SPEC),
+        Task("ref_l4", "ref_l4", _phrase, _ground_phrases, spec=SPEC),
+        Task("detection", "pretrain_detection", everything, find_everything, spec=detection.SPEC),
+        Task("caption", "caption", caption_samples, write_captions, joined=whole_pictures, spec=caption.SPEC),
+        Task("vqa", "vqa", question_samples, answer_questions, takes_answers=True, spec=vqa.SPEC),
+        Task(
+            "classification",
+            "image_classify",
+            class_samples,
+            classify,
+            takes_answers=True,
+            answers_in_data=True,
+            spec=classification.SPEC,
+        ),
+        Task("guesswhat_question", "guesswhat", partial(human_questions, 0), partial(weigh_questions, "guesswhat")),
+        Task("invig_question", "invig", partial(human_questions, 1), partial(weigh_questions, "invig")),
         *(Task(name, text.format, text.samples, text.answer, spec=text.spec) for name, text in TEXT_TASKS.items()),
     )
 }

@@ -16,7 +16,7 @@ from ..heads.results import Answer, Text, to_text
 from ..heads.targets import target_text
 from ..heads.tasks import GLUE, TASKS, TaskSpec
 from .results import Row
-from .samples import Models, Sample, SampleImage, Settings, text_row
+from .samples import Models, Sample, SampleImage, Settings, present, text_row
 
 #: A picture, or None for text alone.
 Shown = SampleImage | None
@@ -65,11 +65,6 @@ def _closed_rows(
     ]
 
 
-def _there(pictures: Sequence[Shown]) -> list[SampleImage]:
-    """The pictures of samples that all have one."""
-    return [picture for picture in pictures if picture is not None]
-
-
 def _entail(models: Models, pictures: Sequence[Shown], samples: Sequence[Sample], settings: Settings) -> list[Row]:
     """With the caption where a record has one, as the fine-tuned models are asked; others are asked without."""
     pipeline = models.agent.pipeline
@@ -82,7 +77,7 @@ def _entail(models: Models, pictures: Sequence[Shown], samples: Sequence[Sample]
             chosen, shown = [samples[index] for index in part], [pictures[index] for index in part]
             texts = [sample.record.text for sample in chosen]
             captions = [sample.record.text2 for sample in chosen] if kind else None
-            found = entailment.entails(pipeline, _there(shown), texts, captions, batch_size=len(part))
+            found = entailment.entails(pipeline, present(shown), texts, captions, batch_size=len(part))
             sources = entailment.entailment_sources(pipeline, texts, captions)
             rows += _closed_rows(pipeline, shown, chosen, sources, found)
     return sorted(rows, key=lambda row: row.index)
@@ -101,7 +96,7 @@ def _judge(
 def _match(models: Models, pictures: Sequence[Shown], samples: Sequence[Sample], settings: Settings) -> list[Row]:
     pipeline = models.agent.pipeline
     texts = [sample.record.text for sample in samples]
-    found = matching.matches(pipeline, _there(pictures), texts, batch_size=len(samples))
+    found = matching.matches(pipeline, present(pictures), texts, batch_size=len(samples))
     return _closed_rows(pipeline, pictures, samples, matching.text_sources(pipeline, texts), found)
 
 
@@ -110,7 +105,7 @@ def _match_answers(
 ) -> list[Row]:
     pipeline = models.agent.pipeline
     asked = [sample.record.text for sample in samples], [sample.record.text2 for sample in samples]
-    found = matching.is_answer(pipeline, _there(pictures), *asked, batch_size=len(samples))
+    found = matching.is_answer(pipeline, present(pictures), *asked, batch_size=len(samples))
     return _closed_rows(pipeline, pictures, samples, matching.answer_sources(pipeline, *asked), found)
 
 
@@ -139,7 +134,7 @@ def _read(models: Models, pictures: Sequence[Shown], samples: Sequence[Sample], 
     """Writing is compared without spaces, as the original's script does."""
     pipeline = models.agent.pipeline
     options = settings.options(pipeline.options(ocr.SPEC))
-    found = ocr.read(pipeline, _there(pictures), options, batch_size=len(samples))
+    found = ocr.read(pipeline, present(pictures), options, batch_size=len(samples))
     due = [ocr.without_spaces(target_text(pipeline, ocr.SPEC, sample.record.text)) for sample in samples]
     said = [(target, reading.without_spaces, reading) for target, reading in zip(due, found, strict=True)]
     return _text_rows(pipeline, pictures, samples, ocr.ocr_sources(pipeline, len(samples)), said)

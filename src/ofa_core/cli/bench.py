@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +14,10 @@ from typing import Any, get_args
 from .. import api
 from ..bench.inputs import model_inputs
 from ..bench.runner import Outcome, Run, make_header, run_task
-from ..bench.samples import Models, Settings
+from ..bench.samples import Models, Settings, read_answers
 from ..bench.self_play import PROTOCOLS
 from ..bench.tasks import TASKS, Task, read_samples
+from ..checkpoint.digests import sha256
 from ..checkpoint.model_dir import weights_sha256
 from ..data.default_paths import DefaultData, default_data, ways_to_name
 from ..data.loading import DataFiles
@@ -45,7 +47,7 @@ ALL = "all"
 
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     """Add ``bench``."""
-    parser = commands.add_parser("bench", help="scores of a model on GuessWhat?!, InViG and RefCOCO")
+    parser = commands.add_parser("bench", help="scores of a model on GuessWhat?!, InViG, RefCOCO and others")
     parser.add_argument(
         "tasks",
         nargs="+",
@@ -59,9 +61,9 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "--data",
         nargs="+",
         metavar="[FORMAT=]PATH",
-        help=f"rows; for tasks of several formats ({', '.join(FORMATS)}) one path each, such as invig=test.jsonl; "
-        "the format of one of several files is told by its content where it can be; by default those that $OFA_DATA or "
-        "[data] in ofa_core.toml name",
+        help=f"rows; for tasks of several formats ({', '.join(FORMATS)}) one path each, such as invig=test.jsonl, "
+        "or several of one format, whose scores stand beside those of the whole; the format of one of several files is "
+        "told by its content where it can be; by default the files that $OFA_DATA or [data] in ofa_core.toml name",
     )
     parser.add_argument(
         "--images",
@@ -83,6 +85,17 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--num-beams", type=positive, metavar="N", help="beams of every search, instead of 5")
     parser.add_argument("--max-new-tokens", type=positive, metavar="N", help="no answer is longer")
+    parser.add_argument(
+        "--answers",
+        type=Path,
+        metavar="FILE",
+        help="the only answers of vqa or classes of classification, one a line; by default any, and those of the data",
+    )
+    parser.add_argument(
+        "--score-answers",
+        action="store_true",
+        help="vqa: give every one of --answers its probability, instead of searching among them",
+    )
     parser.add_argument("--comment", metavar="NAME", help="what tells runs apart; by default the model's name")
     parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="where results go (results)")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
@@ -148,16 +161,23 @@ def _data(args: argparse.Namespace, defaults: Mapping[Format, DefaultData]) -> d
     options = read_options(args)
     told = partial(_told, formats=_asked_formats(args.tasks), options=options)
     paths = _by_format(args.data or [], "--data", told, always_told=ALL in args.tasks)
-    paths |= {format: taken.path for format, taken in defaults.items()}
+    paths |= {format: [taken.path] for format, taken in defaults.items()}
     images = {format: taken.images for format, taken in defaults.items() if taken.images is not None}
-    images |= _by_format(args.images, "--images")
+    images |= {format: found[0] for format, found in _by_format(args.images, "--images", most=1).items()}
     for path in images.values():
         if not path.exists():
             raise OFAError(f"images {path} does not exist; it should be a directory, a .zip, .tar or .tar.gz archive")
     columns = tuple(args.columns.split(",")) if args.columns else None
     return {
-        format: DataFiles(path, images.get(format), columns if format in COLUMNS else None, args.allow_outside, options)
-        for format, path in paths.items()
+        format: DataFiles(
+            path,
+            images.get(format),
+            columns if format in COLUMNS else None,
+            args.allow_outside,
+            options,
+            tuple(more),
+        )
+        for format, (path, *more) in paths.items()
     }
 
 
@@ -168,44 +188,55 @@ def _is_asked(task: Task, names: Sequence[str]) -> bool:
 def _by_format(
     values: Sequence[str],
     option: str,
-    told: Callable[[Sequence[Path]], dict[Format, Path]] | None = None,
+    told: Callable[[Sequence[Path]], dict[Format, list[Path]]] | None = None,
     *,
     always_told: bool = False,
-) -> dict[Format, Path]:
+    most: int | None = None,
+) -> dict[Format, list[Path]]:
     """``[FORMAT=]PATH`` arguments; a path without a format is for every format that has no path of its own.
 
-    Of several such paths, and of one with ``always_told``, the formats are those that ``told`` finds.
+    Of several such paths, and of one with ``always_told``, the formats are those that ``told`` finds. A format has
+    ``most`` paths.
     """
-    named: dict[Format, Path] = {}
+    named: dict[Format, list[Path]] = {}
     plain: list[Path] = []
     for value in values:
         name, equals, path = value.partition("=")
         format = next((format for format in FORMATS if format == name), None)
         if format is None or not equals:
             plain.append(Path(value))
-        elif format in named:
-            raise OFAError(f"{option} names two paths for {format}: {named[format]} and {path}")
+        elif len(named.get(format, ())) == most:
+            raise OFAError(f"{option} names two paths for {format}: {named[format][0]} and {path}")
         else:
-            named[format] = Path(path)
+            named.setdefault(format, []).append(Path(path))
+    everything = [*plain, *(path for paths in named.values() for path in paths)]
+    if twice := [path for path, times in Counter(everything).items() if times > 1]:
+        raise OFAError(f"{option} names {twice[0]} twice")
     if told is not None and (len(plain) > 1 or (plain and always_told)):
         return told(plain) | named
     if len(plain) > 1:
         raise OFAError(f"{option} names {plain[0]} and {plain[1]}; say whose rows they are: {FORMATS[0]}={plain[0]}")
-    return {format: named.get(format, path) for path in plain for format in FORMATS} | named
+    return {format: named.get(format, plain) for format in FORMATS if plain} | named
 
 
-def _told(paths: Sequence[Path], formats: Sequence[Format], options: ReadOptions) -> dict[Format, Path]:
-    """The formats of files, told by their first rows.
+#: Formats whose rows are rows of another one too, and say more.
+_SAYS_MORE: Mapping[Format, Format] = {"ref_l4": "refcoco"}
+
+
+def _told(paths: Sequence[Path], formats: Sequence[Format], options: ReadOptions) -> dict[Format, list[Path]]:
+    """The formats of files, told by their first rows; where one format is asked about, files without names are of it.
 
     Raises:
-        OFAError: a file is of none of them, or may be of several, or two are of one.
+        OFAError: a file is of none of them, or may be of several.
     """
-    found: dict[Format, Path] = {}
+    found: dict[Format, list[Path]] = {}
     for path in paths:
         if not path.exists():
             raise OFAError(f"data {path} does not exist")
         reasons = told_formats(path, formats, options)
-        fitting = [format for format in formats if reasons.get(format) == ""]
+        nameless = not reasons and len(formats) == 1
+        fitting = [format for format in formats if nameless or reasons.get(format) == ""]
+        fitting = [one for one in fitting if not any(_SAYS_MORE.get(other) == one for other in fitting)]
         if not fitting:
             tried = "; ".join(f"{format}: {shortened(reason, 90)}" for format, reason in reasons.items())
             told = shortened(tried, 900) if tried else "its columns have no names"
@@ -214,10 +245,7 @@ def _told(paths: Sequence[Path], formats: Sequence[Format], options: ReadOptions
             raise OFAError(
                 f"{path} may hold {' or '.join(fitting)} rows: pass --data {fitting[0]}={path}, or the other"
             )
-        (format,) = fitting
-        if format in found:
-            raise OFAError(f"{found[format]} and {path} both hold {format} rows; pass --data {format}=PATH")
-        found[format] = path
+        found.setdefault(fitting[0], []).append(path)
     return found
 
 
@@ -232,8 +260,7 @@ def _tasks(names: Sequence[str], data: dict[Format, DataFiles]) -> list[Task]:
         if task.format not in data:
             raise OFAError(f"{task.name} has no data: pass --data {task.format}=PATH")
     formats = {task.format for task in wanted}
-    paths = {data[format].path for format in formats}
-    if len(paths) < len(formats):
+    if len({data[format].name for format in formats}) < len(formats):
         told = [f"{format}=PATH" for format in FORMATS if format in formats]
         shown = " ".join([*told[:4], *(["..."] if len(told) > 4 else [])])
         raise OFAError(f"these tasks read rows of {len(formats)} formats: pass --data {shown}")
@@ -249,6 +276,8 @@ def _check_special_options(args: argparse.Namespace, tasks: Sequence[Task]) -> N
         "--columns": lambda task: task.format in COLUMNS,
         "--language cn": lambda task: task.format == "invig",
         "--keep-last-turn": lambda task: task.format == "invig",
+        "--answers": lambda task: task.takes_answers,
+        "--score-answers": lambda task: task.name == "vqa",
     }
     chinese = "cn" if args.language == "cn" else None
     given = (
@@ -258,10 +287,16 @@ def _check_special_options(args: argparse.Namespace, tasks: Sequence[Task]) -> N
         args.columns,
         chinese,
         args.keep_last_turn or None,
+        args.answers,
+        args.score_answers or None,
     )
     for value, (option, used) in zip(given, uses.items(), strict=True):
         if value is not None and not any(map(used, tasks)):
             raise OFAError(f"{option} is for {', '.join(task.name for task in TASKS.values() if used(task))}")
+    if args.score_answers and args.answers is None:
+        raise OFAError("--score-answers scores those of a list: pass --answers FILE too")
+    if args.answers is not None:
+        read_answers(args.answers)  # named before the model is loaded
 
 
 def _measures_information(task: Task) -> bool:
@@ -310,6 +345,7 @@ def _loaded(path: Path, player: str, args: argparse.Namespace, process: Process)
 
 def _run(args: argparse.Namespace, task: Task, data: DataFiles, players: _Players) -> Run:
     protocol = args.protocol if args.protocol in task.protocols else next(iter(task.protocols), "")
+    listed = args.answers is not None and task.takes_answers
     settings = Settings(
         args.batch_size,
         args.limit,
@@ -317,6 +353,8 @@ def _run(args: argparse.Namespace, task: Task, data: DataFiles, players: _Player
         args.num_beams,
         args.max_new_tokens,
         args.information_gain and _measures_information(task),
+        answers=read_answers(args.answers) if listed else None,
+        score_answers=listed and args.score_answers,
     )
     games = bool(task.protocols)
     header = make_header(
@@ -328,8 +366,10 @@ def _run(args: argparse.Namespace, task: Task, data: DataFiles, players: _Player
         model_sha256=players.sha256,
         oracle=players.oracle if games else None,
         oracle_sha256=players.oracle_sha256 if games else None,
-        data=str(data.path),
-        inputs=players.inputs | (players.oracle_inputs if games else {}),
+        data=data.name,
+        inputs=players.inputs
+        | (players.oracle_inputs if games else {})
+        | ({"answers": sha256(args.answers)} if listed else {}),
     )
     return Run(
         task=task,

@@ -9,13 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..bench.baselines import baseline_lines
 from ..bench.compare import Comparison, compare, rows_of
 from ..bench.games import game_lines
 from ..bench.metrics import Difference, Score
 from ..bench.recount import Recount, picture_of
 from ..bench.report import write_report
 from ..bench.results import Header
-from ..bench.summary import TASK_SCORES, Group, Summary, accuracy_name, format_score, summarize
+from ..bench.sample_scores import accuracy_name
+from ..bench.summary import TASK_SCORES, Group, Summary, format_score, summarize
 from ..data.images import Images
 from ..errors import OFAError
 from ..utils.printable import printable, printable_json
@@ -112,6 +114,7 @@ def summary_lines(summary: Summary, *, verbose: bool = False) -> list[str]:
     for name in shown:
         mark = f"  <-{more}" if name == summary.headline.name else ""
         lines.append(f"  {name:<{width}}  {_shown(name, summary.scores[name])}{mark}")
+    lines += [printable(f"  published: {line}") for line in baseline_lines(summary)]
     return lines + (_further_lines(summary) if verbose else [])
 
 
@@ -129,7 +132,7 @@ def _has_more(summary: Summary, shown: Sequence[str]) -> bool:
 def _further_lines(summary: Summary) -> list[str]:
     """Scores by size and category, of games, and answers by what was right."""
     lines = []
-    for title, groups in (("size", summary.by_size), ("category", summary.by_category)):
+    for title, groups in (("split", summary.by_split), ("size", summary.by_size), ("category", summary.by_category)):
         lines += _group_lines(title, summary.headline.name, groups)
     lines += _game_lines(summary)
     if summary.confusion:

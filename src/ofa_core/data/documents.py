@@ -148,6 +148,19 @@ def document_rows(document: Document, format: Format, path: Path) -> _Rows:
     return document.rows(format, path)
 
 
+def files_beside(format: Format, path: Path) -> list[Path]:
+    """The further files that reading a file or folder of a format takes: boxes, annotations, names of classes."""
+    if path.is_dir():
+        return [] if not _is_class_folder(path) else folders.name_files(path)
+    suffix = path.suffix.lower()
+    if format in _REFERENCES and suffix in (".json", ".p", ".pkl", ".pickle"):
+        boxes = path.with_name(refer.INSTANCES)
+        return [boxes] if boxes.is_file() and boxes != path else []
+    if format == "vqa" and suffix == ".json":
+        return vqa.annotation_files(path)
+    return []
+
+
 def picture_folder(path: Path, images: Path | None) -> Path | None:
     """The place of pictures: as it was named, else a data set's own directory where its pictures lie in it."""
     if images is None and path.is_dir() and ((path / METADATA).is_file() or _is_class_folder(path)):

@@ -35,6 +35,7 @@ LAYOUTS: Mapping[Format, tuple[Layout, ...]] = {
     "invig": (*invig.LAYOUTS, plain.DIALOG),
     "guesswhat": (*guesswhat.LAYOUTS, plain.GAME),
     "refcoco": (*refcoco.LAYOUTS, *ref_l4.LAYOUTS, plain.PHRASE),
+    "ref_l4": ref_l4.LAYOUTS,
     "grefcoco": (*refcoco.GREFCOCO_LAYOUTS, plain.PHRASES),
     "caption": (*coco.CAPTION_LAYOUTS, plain.CAPTION),
     "vqa": (*vqa.LAYOUTS, plain.QUESTION),

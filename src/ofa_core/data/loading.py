@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +16,8 @@ from ..heads.pipeline import Pipeline, PreparedImage
 from .documents import picture_folder
 from .images import Images
 from .read_options import USUAL, ReadOptions
-from .records import Record
+from .readers import Source, read_records
+from .records import BadRow, Format, Record
 
 #: Batches whose pictures are opened while the model computes.
 BATCHES_AHEAD = 3
@@ -44,7 +45,8 @@ T = TypeVar("T")
 class DataFiles:
     """The place of a task's rows and pictures."""
 
-    path: Path
+    #: The file or directory of rows; or rows that are in memory and can be read again, such as a ``datasets.Dataset``.
+    path: Source
     #: A directory or an archive; None where rows hold their pictures, or paths from the current directory.
     images: Path | None = None
     #: Order of the columns of a RefCOCO file; None: the usual one.
@@ -53,10 +55,70 @@ class DataFiles:
     allow_outside: bool = False
     #: Options of reading that no file tells by itself.
     options: ReadOptions = USUAL
+    #: Further files, which are read behind the first.
+    more: tuple[Source, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse rows that can be read only once."""
+        for source in self.sources:
+            if isinstance(source, Iterator):
+                raise OFAError("rows are read several times: a list or a datasets.Dataset would be right, no generator")
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Everything that rows are read from."""
+        return (self.path, *self.more)
+
+    @property
+    def name(self) -> str:
+        """The files, or that there are none, for people."""
+        return ", ".join(str(one) if isinstance(one, str | Path) else "rows in memory" for one in self.sources)
+
+    @property
+    def folder(self) -> Path | None:
+        """The place of the pictures; None where rows hold them, or paths from the current directory.
+
+        Raises:
+            OFAError: several folders of rows and pictures are read at once.
+        """
+        paths = [source for source in self.sources if isinstance(source, Path)]
+        folders = list(dict.fromkeys(picture_folder(path, self.images) for path in paths))
+        if len(folders) > 1:
+            raise OFAError(f"{paths[0]} and {paths[1]} have pictures in different places: read one at a time")
+        return folders[0] if folders else self.images
 
     def open_images(self) -> Images:
         """The pictures, to be closed by the caller."""
-        return Images.open(picture_folder(self.path, self.images), self.allow_outside)
+        return Images.open(self.folder, self.allow_outside)
+
+    def records(self, format: Format, on_bad: Callable[[BadRow], None] | None = None) -> Iterator[Record]:
+        """The records of all files; those of several that name no split are known by their file's name.
+
+        Raises:
+            OFAError: as :func:`~.readers.read_records`, and at once where that raises at once.
+        """
+        parts = [
+            read_records(format, source, columns=self.columns, options=self.options, on_bad=on_bad)
+            for source in self.sources
+        ]
+        return _one_after_the_other(parts, self._names()) if self.more else parts[0]
+
+    def _names(self) -> list[str]:
+        """A name for each file: as short as tells them apart."""
+        names = [Path(one).name.partition(".")[0] if isinstance(one, str | Path) else "rows" for one in self.sources]
+        if len({*names}) < len(names):
+            return [f"{number}: {name}" for number, name in enumerate(names, 1)]
+        return names
+
+
+def _one_after_the_other(parts: Sequence[Iterator[Record]], names: Sequence[str]) -> Iterator[Record]:
+    """The records of several files, with numbers of rows that go on from file to file."""
+    before = last = 0
+    for part, name in zip(parts, names, strict=True):
+        for record in part:
+            last = before + (record.row or 0)
+            yield replace(record, row=last, split=record.split or name)
+        before = last
 
 
 @dataclass(frozen=True)

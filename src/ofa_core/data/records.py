@@ -37,6 +37,7 @@ Format = Literal[
     "matching",
     "answer_matching",
     "grefcoco",
+    "ref_l4",
     "pretrain",
     "pretrain_text",
     "pretrain_image",
@@ -85,6 +86,10 @@ class Record:
     codes: tuple[int, ...] = ()
     #: Everything in the picture, each with its name (detection).
     things: tuple[tuple[Box, str], ...] = ()
+    #: Pixels of each thing's outline, where rows tell.
+    areas: tuple[float, ...] = ()
+    #: Groups of things, each with its name and its pixels: no one thing's box.
+    crowds: tuple[tuple[Box, str, float], ...] = ()
     #: The boxes that a phrase means, of none, one or several (gRefCOCO).
     boxes: tuple[Box, ...] = ()
     #: Every object in the picture that a game might be about, its own among them; what does not fit the picture is left
@@ -99,6 +104,10 @@ class Record:
     split: str = ""
     #: All captions of the picture, or all answers to the question.
     references: tuple[str, ...] = ()
+    #: Answers with their weights, where rows give some (VQA).
+    weighed: tuple[tuple[float, str], ...] = ()
+    #: The id of what several records of one row are of, such as a picture with its captions; "" where there is one.
+    row_id: str = ""
     #: Fields that are kept for results as they are.
     kept: Mapping[str, Any] = field(default_factory=dict, hash=False)
     #: Width and height of the picture in pixels, where the row tells.

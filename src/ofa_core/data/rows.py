@@ -17,10 +17,10 @@ from PIL import Image
 from ..errors import OFAError
 from ..utils.atomic_write import naming_errors
 from ..utils.printable import printable
-from .documents import picture_folder
 from .images import Images
+from .loading import DataFiles
 from .read_options import USUAL, ReadOptions
-from .readers import read_records
+from .readers import Source, read_records
 from .records import BadRow, Format, Record
 
 
@@ -38,7 +38,7 @@ class ShuffledRecords:
     def __init__(
         self,
         format: Format,
-        path: Path,
+        path: Source,
         images: Path | None,
         *,
         columns: Sequence[str] | None = None,
@@ -48,7 +48,7 @@ class ShuffledRecords:
         options: ReadOptions = USUAL,
     ) -> None:
         self.seed = seed
-        self.images = Images.open(picture_folder(path, images), allow_outside)
+        self.images = Images.open(DataFiles(path, images).folder, allow_outside)
         self._inline = _InlineFile()
         self._records: list[Record] = []
         self._places: list[tuple[int, int]] = []
@@ -58,7 +58,7 @@ class ShuffledRecords:
             self._places.append(self._inline.add(record.inline or b""))
             self._records.append(replace(record, inline=None, kept={}, object_boxes=()))
         if not self._records:
-            raise OFAError(f"{path} holds no rows to learn from")
+            raise OFAError(f"{DataFiles(path).name} holds no rows to learn from")
         self._inline.close()
         self._skip_bad = skip_bad
         self._failures: list[str] = []

@@ -68,9 +68,14 @@ def best_answer(answers: Sequence[tuple[float, str]]) -> tuple[float, str]:
 
     Of one that is given twice the later weight counts, of equal weights the first.
     """
-    weights = {answer: weight for weight, answer in answers}
+    weights = _last_weights(answers)
     answer = max(weights, key=lambda one: weights[one])
     return weights[answer], answer
+
+
+def _last_weights(answers: Sequence[tuple[float, str]]) -> dict[str, float]:
+    """The weights of answers; of one that is given twice the later one."""
+    return {answer: weight for weight, answer in answers}
 
 
 #: The part of an answer's worth that each person adds who gives it, and VQA's score grants.
@@ -219,7 +224,8 @@ class _Things(PicturedRow):
 def _vqa(row: Mapping[str, Any], place: str) -> Record:
     data = parsed(_Question, row, place)
     weight, answer = best_answer(data.answers)
-    return replace(with_picture(data, place), answer=answer, agreement=weight, objects=names_in(data.objects))
+    record = replace(with_picture(data, place), answer=answer, agreement=weight, objects=names_in(data.objects))
+    return replace(record, weighed=tuple((one, said) for said, one in _last_weights(data.answers).items()))
 
 
 def names_in(cell: str | None) -> tuple[str, ...] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..api import OFA
 from ..bench.runner import Run, make_header, run_task
-from ..bench.samples import Models, Settings
+from ..bench.samples import Models, Settings, read_answers
 from ..bench.tasks import TASKS
 from ..data.loading import DataFiles
 from ..model.ofa import OFAModel
@@ -46,7 +46,8 @@ class Evaluation:
 
     def _score(self, model: OFAModel, step: int, benchmark: EvaluationSettings) -> float:
         ofa = OFA(model, self.tokenizer, optimize=False)  # a model in parts (FSDP2) can be used as it is only
-        settings = Settings(batch_size=benchmark.batch_size, limit=benchmark.limit)
+        listed = None if benchmark.answers is None else read_answers(benchmark.answers)
+        settings = Settings(batch_size=benchmark.batch_size, limit=benchmark.limit, answers=listed)
         task = TASKS[benchmark.task]
         models = Models(ofa, ofa)
         header = make_header(
@@ -56,7 +57,7 @@ class Evaluation:
             comment=f"step-{step}",
             model=f"{self.out.parent}, step {step}",
             model_sha256="",
-            data=str(benchmark.path),
+            data=data_files(benchmark).name,
         )
         run = Run(task, data_files(benchmark), models, settings, header, self.out, skip_bad=True, quiet=True)
         outcome = run_task(run, self.process)
@@ -67,7 +68,11 @@ class Evaluation:
 def data_files(benchmark: EvaluationSettings) -> DataFiles:
     """The place of a benchmark's rows and pictures, and how they are read."""
     return DataFiles(
-        benchmark.path, benchmark.images, allow_outside=benchmark.allow_outside, options=benchmark.read_options
+        benchmark.path,
+        benchmark.images,
+        allow_outside=benchmark.allow_outside,
+        options=benchmark.read_options,
+        more=benchmark.more,
     )
 
 

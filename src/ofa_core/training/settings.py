@@ -126,6 +126,10 @@ class EvaluationSettings(ReadSettings):
     allow_outside: bool = False
     limit: int | None = Field(default=None, gt=0)
     batch_size: PositiveInt = 16
+    #: Further files of rows, whose scores stand beside those of the whole.
+    more: tuple[Path, ...] = ()
+    #: A text file of the only answers, or classes, one a line.
+    answers: Path | None = None
 
 
 class NewModelSettings(_Settings):

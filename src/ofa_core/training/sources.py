@@ -9,6 +9,7 @@ from random import Random
 from PIL import Image
 
 from ..data.examples import Example
+from ..data.readers import Source as Rows
 from ..data.records import BadRow
 from ..data.rows import ShuffledRecords
 from ..demo.lessons import Lessons
@@ -68,18 +69,27 @@ class FileSource:
         return self.rows.take_failures()
 
 
-def make_source(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:
+def make_source(data: DataSettings, pipeline: Pipeline, seed: int, rows: Rows | None = None) -> Source:
     """The source of one table of the settings; ``pipeline``'s model may be without weights.
+
+    Args:
+        data: the table.
+        pipeline: the model that learns.
+        seed: the order of the rows.
+        rows: rows that are in memory, such as a ``datasets.Dataset``, instead of those of the table's ``path``.
+
+    Returns:
+        The source.
 
     Raises:
         OFAError: there is no such task, or its settings or rows are wrong.
     """
-    lesson, path = lesson_of(data)
+    lesson, path = lesson_of(data if rows is None else data.model_copy(update={"path": Path("rows in memory")}))
     if lesson is None or path is None:
         return _shapes(data, pipeline, seed)
-    rows = ShuffledRecords(
+    records = ShuffledRecords(
         lesson.format,
-        path,
+        path if rows is None else rows,
         data.images,
         columns=data.columns,
         skip_bad=data.skip_bad,
@@ -89,7 +99,7 @@ def make_source(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:
     )
     own = pipeline if lesson.spec is None else pipeline.for_task(lesson.spec)
     answers = None if data.answers is None else answers_in(data.answers, pipeline.tokenizer)
-    return FileSource(own, rows, lesson, seed, answers)
+    return FileSource(own, records, lesson, seed, answers)
 
 
 def lesson_of(data: DataSettings) -> tuple[Lesson | None, Path | None]:

@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
 from ...errors import OFAError, shown
+from ..metrics import Floats
 from .ptb_tokens import ptb_lines
 
 #: The longest n-grams that are compared.
@@ -49,15 +52,34 @@ class Bleu:
             self.reference_length + other.reference_length,
         )
 
+    def as_row(self) -> tuple[int, ...]:
+        """The counts in the order of :data:`BLEU_COUNTS`."""
+        return (*self.correct, *self.guessed, self.length, self.reference_length)
+
     def scores(self) -> list[float]:
         """BLEU-1 to BLEU-4."""
-        ratio = (self.length + _TINY) / (self.reference_length + _SMALL)
-        brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
-        scores, product = [], 1.0
-        for order, (correct, guessed) in enumerate(zip(self.correct, self.guessed, strict=True), 1):
-            product *= (correct + _TINY) / (guessed + _SMALL)
-            scores.append(product ** (1 / order) * brevity)
+        scores: list[float] = bleu_scores(np.array(self.as_row(), dtype=np.float64)).tolist()
         return scores
+
+
+#: Names of the counts that BLEU is made of, and its orders.
+BLEU_ORDERS = tuple(range(1, MAX_ORDER + 1))
+BLEU_COUNTS = (
+    *(f"{order}-grams that are right" for order in BLEU_ORDERS),
+    *(f"{order}-grams" for order in BLEU_ORDERS),
+    "words",
+    "words of the nearest reference",
+)
+
+
+def bleu_scores(counts: Floats) -> Floats:
+    """BLEU-1 to BLEU-4, [..., 4], of summed counts [..., 10] in the order of :data:`BLEU_COUNTS`."""
+    correct, guessed = counts[..., :MAX_ORDER], counts[..., MAX_ORDER : 2 * MAX_ORDER]
+    ratio = (counts[..., -2] + _TINY) / (counts[..., -1] + _SMALL)
+    brevity = np.exp(np.minimum(1 - 1 / ratio, 0.0))
+    product = np.cumprod((correct + _TINY) / (guessed + _SMALL), axis=-1)
+    scores: Floats = product ** (1 / np.array(BLEU_ORDERS)) * brevity[..., None]
+    return scores
 
 
 def bleu(candidate: Sequence[Counts], references: Sequence[Sequence[Counts]]) -> Bleu:
@@ -157,8 +179,9 @@ def _similarity(candidate: _Vector, reference: _Vector) -> float:
 
 @dataclass(frozen=True)
 class CaptionScores:
-    """The scores of one picture."""
+    """The scores of one picture, and the counts that the corpus's BLEU is made of."""
 
+    counts: Bleu
     bleu: list[float]
     cider: float
     rouge_l: float
@@ -196,7 +219,9 @@ class CaptionScorer:
         """The scores of each picture so far, in their order."""
         counted = self._count()
         columns = (counted.bleus, counted.ciders, counted.rouges)
-        return [CaptionScores(counts.scores(), cider, rouge) for counts, cider, rouge in zip(*columns, strict=True)]
+        return [
+            CaptionScores(counts, counts.scores(), cider, rouge) for counts, cider, rouge in zip(*columns, strict=True)
+        ]
 
     def result(self) -> dict[str, float]:
         """``CIDEr``, ``BLEU-1`` to ``BLEU-4`` (of the corpus, not a mean) and ``ROUGE-L``, of the pictures so far."""

@@ -40,11 +40,16 @@ class ChoiceScorer:
         if len(set(ranking)) < len(ranking):
             raise OFAError(f"a label stands in the ranking twice: {shown(list(ranking))}")
         self._samples += 1
-        place = ranking.index(target) if target in ranking else len(ranking) + max(self._right)
+        place = rank_of(target, ranking)
         for rank in self._right:
-            self._right[rank] += place < rank
+            self._right[rank] += place is not None and place < rank
         return place == 0
 
     def result(self) -> dict[str, float]:
         """``top-1``, ``top-5`` and so on, of the samples so far."""
         return {f"top-{rank}": right / self._samples for rank, right in self._right.items()} if self._samples else {}
+
+
+def rank_of(target: str, ranking: Sequence[str]) -> int | None:
+    """The place of a label in a ranking, from 0; None where it is not in it."""
+    return ranking.index(target) if target in ranking else None

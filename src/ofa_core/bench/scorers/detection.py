@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,9 +109,13 @@ class DetectionScorer:
         those, these = zip(*places.values(), strict=True)
         return {_ANY: (np.concatenate(those), np.concatenate(these))}  # one class behind the other
 
-    def result(self) -> dict[str, float]:
-        """COCO's twelve numbers by their names; -1 where there was nothing to find, as published."""
-        precision, recall = self._curves()
+    def result(self, times: Mapping[int, int] | None = None) -> dict[str, float]:
+        """COCO's twelve numbers by their names; -1 where there was nothing to find, as published.
+
+        Args:
+            times: how often each picture is taken, by its number; None: once.
+        """
+        precision, recall = self._curves(times)
         scores = {"AP": _mean(precision[:, 0]), "AP50": _mean(precision[:, 0, 0]), "AP75": _mean(precision[:, 0, 5])}
         scores |= {f"AP{area}": _mean(precision[:, place]) for place, area in enumerate(AREAS) if area}
         scores |= {f"AR{count}": _mean(recall[:, 0, :, place]) for place, count in enumerate(RECALL_AT)}
@@ -126,12 +130,15 @@ class DetectionScorer:
             label: {"AP": _mean(row), "AP50": _mean(row[0])} for label, row in rows.items() if row.max(initial=-1) > -1
         }
 
-    def _curves(self) -> tuple[Floats, Floats]:
+    def _curves(self, times: Mapping[int, int] | None = None) -> tuple[Floats, Floats]:
         """Precision [K, A, T, R] and recall [K, A, T, numbers of detections] of each class, -1 without a truth."""
         shape = (len(self._matched), len(AREAS), len(THRESHOLDS))
         precision, recall = np.full((*shape, len(RECALLS)), -1.0), np.full((*shape, len(RECALL_AT)), -1.0)
         for place, label in enumerate(sorted(self._matched)):
-            pictures = [matched for _, matched in sorted(self._matched[label].items())]
+            ordered = sorted(self._matched[label].items())
+            pictures = [found for number, found in ordered for _ in range(1 if times is None else times[number])]
+            if not pictures:
+                continue
             for last, count in enumerate(RECALL_AT):
                 precision[place], recall[place, ..., last] = _curve(pictures, count)
         return precision, recall  # the precision at the most detections

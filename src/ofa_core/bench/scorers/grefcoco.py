@@ -24,9 +24,13 @@ class GrefcocoScorer:
 
     The published code fails on a kept box with corners in the wrong order; here it matches nothing, and so loses its
     sample. A set without samples of one kind has no score for that kind.
+
+    Args:
+        kept_score: the least score of a box that is kept; as published, that of a detector.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept_score: float = KEPT_SCORE) -> None:
+        self._kept_score = kept_score
         self._exact = 0
         self._exact_plain = 0
         self._with_target, self._found_any = 0, 0
@@ -49,7 +53,7 @@ class GrefcocoScorer:
         if not in_order(wanted).all():
             raise OFAError(f"targets are (x0, y0, x1, y1), the left top corner first, not {shown(targets)}")
         boxes = box_array(found, "found boxes")
-        certain = number_array(scores, len(boxes), "scores").astype(np.float32).astype(np.float64) >= KEPT_SCORE
+        certain = number_array(scores, len(boxes), "scores").astype(np.float32).astype(np.float64) >= self._kept_score
         kept = boxes[certain]
         if len(wanted):
             self._with_target += 1
@@ -72,6 +76,19 @@ class GrefcocoScorer:
             "T-acc": (self._found_any, self._with_target),
         }
         return {name: right / count for name, (right, count) in shares.items() if count}
+
+
+def compare_boxes(targets: npt.ArrayLike, found: npt.ArrayLike) -> tuple[bool, bool]:
+    """Tell whether exactly the targets were found, by generalised IoU and by plain IoU.
+
+    Args:
+        targets: boxes [N, 4] (x0, y0, x1, y1); empty where nothing is meant.
+        found: boxes [M, 4]; empty where nothing was found.
+
+    Raises:
+        OFAError: a box is not four finite numbers.
+    """
+    return _found_exactly(box_array(targets, "targets"), box_array(found, "found boxes"))
 
 
 def _found_exactly(wanted: Floats, kept: Floats) -> tuple[bool, bool]:

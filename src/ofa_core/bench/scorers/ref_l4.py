@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +24,7 @@ REPORTED = {"acc@0.5": 0, "acc@0.75": 5, "acc@0.9": 8}
 LEAST_UNION = np.float32(1e-6)
 #: Sides, as the root of an area in pixels, from which a target is no longer small, and up to which it is not yet large.
 SIDE_LIMITS = (128.0, 256.0)
+SIZES = ("small", "medium", "large")
 
 
 class RefL4Scorer:
@@ -29,8 +33,8 @@ class RefL4Scorer:
     Args:
         class_names: new names for some of the classes, under which several may fall together. The published evaluation
             renames the classes that come from RefCOCO (``refcoco_17``) to those of Objects365 that they equal
-            (``o365_140``); its 80 names stand in the benchmark's repository (JierunChen/Ref-L4, ``evaluation.py``) and
-            are handed in. Without them there is no class mean, since it would not be the published one.
+            (``o365_140``); :func:`renamed_classes` has them. Without new names there is no class mean, since it would
+            not be the published one.
     """
 
     def __init__(self, class_names: Mapping[str, str] | None = None) -> None:
@@ -52,12 +56,10 @@ class RefL4Scorer:
         x, y, width, height = xywh_array([target], "targets")[0].tolist()
         if width == 0 or height == 0:
             raise OFAError(f"a target is (left, top, width, height) of positive sides, not {shown(target)}")
-        corners = np.array([x, y, x + width, y + height], dtype=np.float32)
-        iou = np.float32(0) if found is None else float32_iou(corners, box_array([found], "found boxes")[0])
-        correct = iou > THRESHOLDS
-        self._sizes[_size(width * height)].append(correct)
+        iou, correct = compare_box((x, y, x + width, y + height), found)
+        self._sizes[size_of(width * height)].append(correct)
         self._classes[(self._class_names or {}).get(category, category)].append(correct)
-        return float(iou)
+        return iou
 
     def result(self) -> dict[str, float]:
         """Accuracies by name: of all, behind ``small``, ``medium`` and ``large``, and as a mean behind ``class``."""
@@ -65,13 +67,28 @@ class RefL4Scorer:
         if not every:
             return {}
         scores = _named(np.stack(every).mean(axis=0), (*REPORTED,))
-        for size in ("small", "medium", "large"):
+        for size in SIZES:
             if size in self._sizes:
                 scores |= _named(np.stack(self._sizes[size]).mean(axis=0), ("acc@0.5",), f"{size} ")
         if self._class_names is not None:
             classes = np.stack([np.stack(rows).mean(axis=0) for rows in self._classes.values()])
             scores |= _named(classes.mean(axis=0), ("acc@0.5",), "class ")
         return scores
+
+
+def compare_box(target: Box, found: Box | None) -> tuple[float, Booleans]:
+    """Compare two boxes (x0, y0, x1, y1) in pixels: their float32 IoU, and the thresholds [10] that it is above."""
+    corners = np.array(target, dtype=np.float32)
+    iou = np.float32(0) if found is None else float32_iou(corners, box_array([found], "found boxes")[0])
+    return float(iou), iou > THRESHOLDS
+
+
+@cache
+def renamed_classes() -> Mapping[str, str]:
+    """The published new names of classes, see :class:`RefL4Scorer`."""
+    content = json.loads(Path(__file__).with_name("ref_l4_classes.json").read_text(encoding="utf-8"))
+    names: dict[str, str] = content["classes"]
+    return names
 
 
 def float32_iou(first: npt.ArrayLike, second: npt.ArrayLike) -> np.float32:
@@ -118,11 +135,12 @@ def _by_id(rows: Sequence[Mapping[str, object]], what: str) -> dict[object, Mapp
     return named
 
 
-def _size(area: float) -> str:
+def size_of(area: float) -> str:
+    """``small``, ``medium`` or ``large``: the size of a target by its area in pixels."""
     side = float(np.sqrt(area))
     if side < SIDE_LIMITS[0]:
-        return "small"
-    return "medium" if side <= SIDE_LIMITS[1] else "large"
+        return SIZES[0]
+    return SIZES[1] if side <= SIDE_LIMITS[1] else SIZES[2]
 
 
 def _named(accuracies: npt.NDArray[np.float64], thresholds: Sequence[str], prefix: str = "") -> dict[str, float]:

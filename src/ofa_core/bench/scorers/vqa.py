@@ -68,6 +68,10 @@ def normalize_answer(text: str) -> str:
     return normalize_words(strip_punctuation(strip_answer(text)))
 
 
+#: The fewest people whose answers can make an answer wholly right.
+FEWEST_PEOPLE = 4
+
+
 def answer_accuracy(answer: str, answers: Sequence[str], *, distinct: bool = True) -> float:
     """Score one answer against those of people.
 

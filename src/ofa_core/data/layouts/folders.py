@@ -40,11 +40,17 @@ def picture_rows(root: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 yield str(root / name), {"id": name, "image": name, "label": label}
 
 
+def name_files(root: Path) -> list[Path]:
+    """The files in a directory that tell the names of its classes, of which the first counts."""
+    return [root / name for name in _NAMES if (root / name).is_file()]
+
+
 def _class_names(root: Path) -> dict[str, str] | None:
     """The first name of each class by its folder, where a file in the directory tells them."""
-    found = next((root / name for name in _NAMES if (root / name).is_file()), None)
-    if found is None:
+    files = name_files(root)
+    if not files:
         return None
+    found = files[0]
     pairs = [line.split(maxsplit=1) for line in read_text_file(found).splitlines() if line.strip()]
     if wrong := [pair[0] for pair in pairs if len(pair) < 2]:
         raise OFAError(f"{found}: {wrong[0]} has no name behind it")

@@ -149,7 +149,8 @@ def _caption(row: Mapping[str, Any], place: str, options: ReadOptions) -> list[R
     """A record for each caption of a picture."""
     data = parsed(_Caption, row, place)
     texts = [data.text] if isinstance(data.text, str) else data.text
-    record = replace(_record(data, place), references=tuple(texts))
+    record = _record(data, place)
+    record = replace(record, references=tuple(texts), row_id=record.id if len(texts) > 1 else "")
     ids = [record.id] if len(texts) == 1 else [f"{record.id}/{number}" for number in range(1, len(texts) + 1)]
     return [replace(record, id=id, text=text) for id, text in zip(ids, texts, strict=True)]
 
@@ -165,7 +166,8 @@ def _question(row: Mapping[str, Any], place: str, options: ReadOptions) -> list[
             text=data.question,
             answer=answer,
             agreement=weight,
-            references=tuple(answers),
+            references=tuple(answers) if len(answers) > 1 else (),
+            weighed=tuple(soft_answers(answers)) if len(answers) > 1 else ((1.0, answers[0]),),
             objects=None if data.objects is None else tuple(data.objects),
         )
     ]

@@ -20,6 +20,7 @@ _QUESTIONS, _ANNOTATIONS = "questions", "annotations"
 
 class _Said(RowPart):
     answer: Text
+    answer_id: Identifier | None = None
 
 
 class _Question(RowPart):
@@ -31,6 +32,7 @@ class _Question(RowPart):
     answers: Annotated[list[_Said], Field(min_length=1)]
     multiple_choice_answer: Text = ""
     question_type: Text = ""
+    answer_type: Text = ""
 
 
 def question_rows(path: Path, content: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -59,19 +61,29 @@ def _picture(row: Mapping[str, Any], subtype: object) -> str:
 
 def _annotations_beside(path: Path) -> Path:
     """The file that is named as the questions are, or the only one of annotations in the directory."""
-    named = path.with_name(path.name.replace("OpenEnded_", "").replace(_QUESTIONS, _ANNOTATIONS))
-    if named != path and named.is_file():
-        return named
-    found = sorted(path.parent.glob(f"*{_ANNOTATIONS}*.json"))
+    found = annotation_files(path)
     if len(found) != 1:
-        raise OFAError(f"{path} needs the file of its annotations beside it: {named.name}")
+        raise OFAError(f"{path} needs the file of its annotations beside it: {_annotations_name(path)}")
     return found[0]
+
+
+def annotation_files(path: Path) -> list[Path]:
+    """The file of annotations that goes with a file of questions; where none has its name, all that there are."""
+    named = path.with_name(_annotations_name(path))
+    if named != path and named.is_file():
+        return [named]
+    return sorted(path.parent.glob(f"*{_ANNOTATIONS}*.json"))
+
+
+def _annotations_name(path: Path) -> str:
+    return path.name.replace("OpenEnded_", "").replace(_QUESTIONS, _ANNOTATIONS)
 
 
 def _record(row: Mapping[str, Any], place: str, options: ReadOptions) -> list[Record]:
     data = parsed(_Question, row, place)
     answers = [one.answer for one in data.answers]
-    weight, answer = best_answer(soft_answers(answers))
+    weighed = soft_answers(answers)
+    weight, answer = best_answer(weighed)
     return [
         Record(
             id=data.question_id,
@@ -80,10 +92,20 @@ def _record(row: Mapping[str, Any], place: str, options: ReadOptions) -> list[Re
             answer=answer,
             agreement=weight,
             references=tuple(answers),
+            weighed=tuple(weighed),
             category=data.question_type,
+            kept=_kept(data),
             place=place,
         )
     ]
+
+
+def _kept(data: _Question) -> dict[str, Any]:
+    """The kind of the answer; and whether its people are told apart, where they are not."""
+    ids = [one.answer_id for one in data.answers]
+    alike = len({*ids}) < len(ids) and None not in ids
+    kept: dict[str, Any] = {"answer_type": data.answer_type} if data.answer_type else {}
+    return kept | ({"answer_ids_distinct": False} if alike else {})
 
 
 LAYOUTS = (Layout("VQAv2", ("question_id", "question", "answers"), _record, fields_of(_Question)),)

@@ -1,0 +1,90 @@
+"""Benchmarks whose answers are any number of boxes: gRefCOCO's phrases, and everything in a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..data.records import Record
+from ..generation import GenerationOptions
+from ..heads import detection, grounding
+from ..heads.detection import BINS, Detections
+from ..heads.pipeline import Pipeline
+from .results import Detected, Row, Target
+from .samples import Models, Sample, SampleImage, Settings, present, text_row
+
+
+def everything(record: Record) -> list[Sample]:
+    """The whole picture."""
+    names = ", ".join(name for _, name in record.things)
+    return [Sample(record.id, record, target=names)]
+
+
+def ground_any(
+    models: Models, pictures: Sequence[SampleImage | None], samples: Sequence[Sample], settings: Settings
+) -> list[Row]:
+    """All boxes that the model says for each phrase: one, unless it was trained, and allowed, to say others."""
+    pipeline = models.agent.pipeline.for_task(grounding.SPEC)
+    sources = grounding.caption_sources(pipeline, [sample.record.text for sample in samples])
+    opened = pipeline.open(present(pictures))
+    options = _options(pipeline, settings)
+    found = pipeline.run(opened, sources, options, batch_size=len(samples))
+    codec = grounding.refcoco_codec(pipeline)
+    rows = []
+    for sample, picture, source, beams in zip(samples, present(pictures), sources, found, strict=True):
+        answer = detection.to_detections(pipeline, codec, beams, picture.size)
+        targets = tuple(Target(box=box) for box in sample.record.boxes)
+        bins = [number for box in sample.record.boxes for number in codec.encode(box, picture.size)]
+        due = " ".join(f"<bin_{number}>" for number in bins)
+        rows.append(_row(sample, picture, pipeline, source, answer, targets=targets, target=due))
+    return rows
+
+
+def _options(pipeline: Pipeline, settings: Settings) -> GenerationOptions:
+    """The search for one box; where more tokens than its four were asked for, for any number of boxes."""
+    usual = pipeline.options(grounding.SPEC)
+    asked = settings.max_new_tokens or BINS
+    return settings.options(usual.updated(max_new_tokens=asked, min_new_tokens=1) if asked > BINS else usual)
+
+
+def find_everything(
+    models: Models, pictures: Sequence[SampleImage | None], samples: Sequence[Sample], settings: Settings
+) -> list[Row]:
+    """Everything that the model says is in each picture."""
+    pipeline = models.agent.pipeline.for_task(detection.SPEC)
+    options = settings.options(pipeline.options(detection.SPEC))
+    found = detection.detect(pipeline, present(pictures), options, batch_size=len(samples))
+    sources = detection.detection_sources(pipeline, len(samples))
+    return [
+        _row(sample, picture, pipeline, source, answer, targets=_things(sample.record), target=sample.target)
+        for sample, picture, source, answer in zip(samples, present(pictures), sources, found, strict=True)
+    ]
+
+
+def _things(record: Record) -> tuple[Target, ...]:
+    areas = record.areas or (None,) * len(record.things)
+    single = [Target(box=box, label=name, area=area) for (box, name), area in zip(record.things, areas, strict=True)]
+    return (*single, *(Target(box=box, label=name, area=area, crowd=True) for box, name, area in record.crowds))
+
+
+def _row(
+    sample: Sample,
+    picture: SampleImage,
+    pipeline: Pipeline,
+    source: Sequence[int],
+    answer: Detections,
+    *,
+    targets: tuple[Target, ...],
+    target: str,
+) -> Row:
+    detected = tuple(Detected(box=one.box, label=one.label, score=one.score) for one in answer.boxes)
+    return text_row(
+        sample,
+        picture,
+        pipeline,
+        source,
+        target=target,
+        output=answer.text,
+        score=answer.score,
+        targets=targets,
+        detected=detected,
+    )
