@@ -352,7 +352,7 @@ def decode_tiled(vqgan: VQGAN, codes: Tensor, tile: int, overlap: int | None = N
 
 
 def _starts(length: int, tile: int, overlap: int) -> Sequence[int]:
-    """Where tiles begin that together cover ``length``; the last one ends at the end."""
+    """Beginnings of tiles that together cover ``length``; the last one ends at the end."""
     if length <= tile:
         return (0,)
     starts = list(range(0, length - tile, tile - overlap))
