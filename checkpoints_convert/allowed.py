@@ -45,6 +45,8 @@ STUB_MODULES = [
     "typing",
     "enum",
     "datetime",
+    "pytorch_lightning",
+    "lightning",
 ]
 
 _STORAGES: dict[str, torch.dtype | None] = {

@@ -18,14 +18,26 @@ from ofa_core.utils.printable import printable
 
 from .convert import convert
 from .export import EXPORTS, export
+from .image_codes import convert_image_codes
 from .sources import WEIGHTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert a checkpoint; returns the exit code."""
-    args = _parser().parse_args(argv)
+    args = _parsed(argv)
     argv = sys.argv[1:] if argv is None else argv
     return run("convert-ckpt", lambda: _convert(args), f"nothing half written is left; {way_on('convert-ckpt', argv)}")
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.out is None and args.vqgan is not None and args.to is None:
+        args.checkpoint, args.out = None, args.checkpoint
+    missing = [name for name in ("checkpoint", "out") if getattr(args, name) is None]
+    if missing and (args.out is None or args.vqgan is None):
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    return args
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,10 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "checkpoint",
         type=Path,
+        nargs="?",
         help="a fairseq .pt file, a state dict (.bin, .pth, .safetensors), a zip around one, or a Hugging Face style, "
         "ModelScope's or Trainer's directory",
     )
-    parser.add_argument("out", type=Path, help="the directory to write")
+    parser.add_argument("out", type=Path, nargs="?", help="the directory to write")
     parser.add_argument(
         "--to", choices=EXPORTS, help="the other way: write a model directory as a fairseq .pt or in Hugging Face style"
     )
@@ -64,6 +77,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--image-size", type=int, metavar="PIXELS", help="side of pictures; by default what the checkpoint tells"
     )
+    parser.add_argument(
+        "--vqgan",
+        type=Path,
+        metavar="FILE",
+        help="the network that makes pictures of image codes (last.ckpt), stored with the model; without a checkpoint "
+        "it is put into OUT, a model directory",
+    )
     parser.add_argument("--arch", choices=PRESETS, help="the size it must be")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and dropped, and write nothing")
     parser.add_argument("--verify", action="store_true", help="read the result back and compare every tensor")
@@ -73,6 +93,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _convert(args: argparse.Namespace) -> int:
+    if args.checkpoint is None:
+        codes = convert_image_codes(args.vqgan, args.out)
+        print("\n".join(map(printable, codes.lines())))
+        return 0
     if args.to is not None:
         export(args.checkpoint, args.out, args.to)
         print(printable(f"{args.out}: {args.checkpoint} as {args.to}"))
@@ -88,6 +112,7 @@ def _convert(args: argparse.Namespace) -> int:
         arch=args.arch,
         bpe=args.bpe,
         image_size=args.image_size,
+        vqgan=args.vqgan,
         overwrite=args.overwrite,
         dry_run=args.dry_run,
         verify=args.verify,

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ofa_core
+from ofa_core.checkpoint.image_codes import VQGAN_FILE, write_vqgan
 from ofa_core.checkpoint.model_dir import WEIGHTS_FILE, list_names, read_safetensors, save_directory
 from ofa_core.checkpoint.verification import not_finite
 from ofa_core.config import PRESETS, OFAConfig
@@ -25,6 +27,7 @@ from ofa_core.text import Tokenizer
 from ofa_core.text.tokenizer import VOCABULARY_KINDS, Kind
 
 from .hub_settings import CARD_SIDES
+from .image_codes import read_image_codes
 from .infer_config import config_from_fairseq
 from .names import DROPPED, TIED, reason_dropped
 from .source import Source
@@ -93,6 +96,7 @@ def convert(
     arch: str | None = None,
     bpe: Kind | None = None,
     image_size: int | None = None,
+    vqgan: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     verify: bool = False,
@@ -114,6 +118,8 @@ def convert(
         arch: the size it must be, ``tiny`` to ``huge``; anything else is an error.
         bpe: the kind of vocabulary of a checkpoint that does not tell it: ``gpt2``, or ``bert`` for a Chinese model.
         image_size: side in pixels of the pictures it reads; None takes what the checkpoint tells.
+        vqgan: the network that makes pictures of image codes (``last.ckpt``), which is stored with the model; None
+            takes the one that comes with the source, if there is one.
         overwrite: replace a model directory that exists.
         dry_run: do everything but write.
         verify: read the directory back and compare every tensor.
@@ -138,7 +144,9 @@ def convert(
         state = _cast(source, state, dtype)
     if not dry_run:
         provenance = _provenance(source, opened, state, weights, progress)
-        save_directory(out_dir, state, config, tokenizer, provenance, overwrite=overwrite)
+        codes = opened.image_codes if vqgan is None else read_image_codes(Path(vqgan))
+        files = {} if codes is None else {VQGAN_FILE: partial(write_vqgan, state=codes)}
+        save_directory(out_dir, state, config, tokenizer, provenance, overwrite=overwrite, files=files)
         if verify:
             _verify(out_dir, state)
     return Conversion(

@@ -28,5 +28,7 @@ class Source:
     parts: tuple[Path, ...] = ()
     #: Settings of the search that came with it, by the names of :class:`~ofa_core.GenerationOptions`.
     search: Mapping[str, int | float | bool] = field(default_factory=dict)
+    #: The network of image codes that came with it, by its own names.
+    image_codes: Mapping[str, Tensor] | None = None
     #: True if it is of a kind that belongs to a size's public model card where it names no picture's side.
     is_of_hub: bool = False

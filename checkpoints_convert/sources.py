@@ -12,6 +12,7 @@ from torch import Tensor
 from ofa_core.errors import CheckpointError
 
 from .directories import open_directory
+from .image_codes import image_codes_beside, image_codes_in_zip
 from .shards import is_shard, merged_state, read_shards
 from .source import Source
 from .wrappers import (
@@ -49,10 +50,10 @@ def open_source(path: Path, weights: Weights = "model", prefix: str | None = Non
         UnsafePickleError: a file that asks to execute something; nothing of it was.
     """
     if path.is_dir():
-        source = open_directory(path, prefix)
+        source = replace(open_directory(path, prefix), image_codes=image_codes_beside(path))
     else:
         with taken_out_of_zip(path) as file:
-            source = replace(_file(file, weights, prefix), file=path)
+            source = replace(_file(file, weights, prefix), file=path, image_codes=image_codes_in_zip(path))
     if weights != "model" and not source.kind.startswith("fairseq"):
         raise CheckpointError(f"{path} is a {source.kind}: it has no moving average to take with --weights {weights}")
     return source

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -219,16 +219,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def is_model_in_zip(name: PurePosixPath) -> bool:
+    """Tell whether a zip's member is a file of weights of OFA; CLIP's, which ranks pictures, is not."""
+    return name.suffix in _IN_ZIP and "clip" not in name.parts
+
+
 @contextmanager
-def taken_out_of_zip(path: Path) -> Iterator[Path]:
+def taken_out_of_zip(path: Path, is_wanted: Callable[[PurePosixPath], bool] = is_model_in_zip) -> Iterator[Path]:
     """``path`` itself, or the one file of weights in it where it is a zip around one (torch's own files are zips too).
 
     What is taken out lies in a temporary directory until the block ends; on Linux and macOS a mapping outlives it.
+    ``is_wanted`` tells the file by its name in the zip.
 
     Raises:
         CheckpointError: the zip holds several, or more than the disk has room for.
     """
-    member = _member(path)
+    member = zip_member(path, is_wanted)
     if member is None:
         yield path
         return
@@ -250,7 +256,12 @@ def taken_out_of_zip(path: Path) -> Iterator[Path]:
         yield target
 
 
-def _member(path: Path) -> zipfile.ZipInfo | None:
+def zip_member(path: Path, is_wanted: Callable[[PurePosixPath], bool] = is_model_in_zip) -> zipfile.ZipInfo | None:
+    """The one member of a zip that is wanted; None where there is none, or the file is torch's own or no zip.
+
+    Raises:
+        CheckpointError: there are several.
+    """
     try:
         if not path.is_file() or not zipfile.is_zipfile(path):
             return None
@@ -260,7 +271,7 @@ def _member(path: Path) -> zipfile.ZipInfo | None:
         return None  # what is wrong with it is told where it is read
     if any(PurePosixPath(info.filename).name == "data.pkl" for info in members):
         return None
-    found = [info for info in members if PurePosixPath(info.filename).suffix in _IN_ZIP]
+    found = [info for info in members if is_wanted(PurePosixPath(info.filename))]
     if len(found) > 1:
         names = list_names([info.filename for info in found])
         raise CheckpointError(f"{path}: this zip holds several files of weights ({names}); unzip it and choose one")

@@ -15,6 +15,7 @@ from .generation import (
 from .heads.box_codec import BoxCodec
 from .heads.caption import Caption
 from .heads.grounding import Grounding
+from .heads.image_generation import Imagined
 from .heads.matching import Match
 from .heads.ocr import Reading
 from .heads.oracle import OracleAnswer
@@ -47,6 +48,7 @@ __all__ = [
     "Hypothesis",
     "ImageFeatures",
     "ImageTransform",
+    "Imagined",
     "Match",
     "Memory",
     "NoRepeatNgram",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import entry_points
 from os import PathLike
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
+from PIL.Image import Image
 from pydantic import ValidationError
 
+from .checkpoint.image_codes import load_vqgan
 from .checkpoint.model_dir import load_model, load_tokenizer
 from .config import TaskSettings
 from .errors import OFAError, first_problem
@@ -24,6 +27,8 @@ from .heads import (
     entailment,
     glue,
     grounding,
+    image_codes,
+    image_generation,
     infilling,
     matching,
     ocr,
@@ -36,6 +41,8 @@ from .heads.answering import OnError, answer_all
 from .heads.arguments import as_list, listed, one_per_image, one_per_text, pair_up, text_list, unwrap
 from .heads.caption import Caption
 from .heads.grounding import DIALOG_OPTIONS, Grounding
+from .heads.image_codes import Codes
+from .heads.image_generation import Imagined, OnRow, Rank
 from .heads.matching import Match
 from .heads.ocr import Reading
 from .heads.options import (
@@ -46,6 +53,7 @@ from .heads.options import (
     GroundDialogOptions,
     GroundOptions,
     HeadOptions,
+    ImagineOptions,
     OracleOptions,
     PromptedTextOptions,
     ReadOptions,
@@ -62,7 +70,9 @@ from .inference.int8 import check_int8
 from .model.ofa import OFAModel
 from .text import Tokenizer
 from .text.dialog import Dialog, Style
+from .vision.images import ImageLike
 from .vision.transform import ImageTransform
+from .vision.vqgan import VQGAN
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -115,7 +125,14 @@ def load(
         except ValidationError as error:
             raise OFAError(first_problem(error, "task settings")) from None
         model.config = model.config.model_copy(update={"task": settings})
-    return OFA(model, tokenizer, optimize=optimize, int8=int8, compile_steps=compile_steps)
+    return OFA(
+        model,
+        tokenizer,
+        optimize=optimize,
+        int8=int8,
+        compile_steps=compile_steps,
+        vqgan=partial(load_vqgan, directory, device, None if int8 else dtype),
+    )
 
 
 #: The checkpoint that ``demo`` stands for, unless there is a directory of this name.
@@ -186,6 +203,7 @@ class OFA:
         optimize: whether to compute faster.
         int8: whether to round the weights of linear layers to 8 bits.
         compile_steps: whether decoding steps go through ``torch.compile``.
+        vqgan: the network that makes pictures of image codes, or what loads it where it is needed.
 
     Raises:
         OFAError: ``int8`` or ``compile_steps`` without ``optimize``, or int8 where it cannot be computed.
@@ -199,6 +217,7 @@ class OFA:
         optimize: bool = True,
         int8: bool = False,
         compile_steps: bool = False,
+        vqgan: VQGAN | Callable[[], VQGAN] | None = None,
     ) -> None:
         if (int8 or compile_steps) and not optimize:
             raise OFAError(f"{'int8' if int8 else 'compile_steps'} is an optimisation: it needs optimize=True")
@@ -209,6 +228,22 @@ class OFA:
         #: The model with its tokenizer and picture transform, as the functions in ``heads`` take them.
         self.pipeline = Pipeline(self.model, tokenizer, ImageTransform(task.image_size, task.imagenet_normalization))
         self._int8 = int8
+        self._vqgan = vqgan
+
+    @property
+    def vqgan(self) -> VQGAN:
+        """The network that makes pictures of image codes, and codes of pictures.
+
+        Raises:
+            OFAError: the model came without one.
+        """
+        if self._vqgan is None:
+            raise OFAError(
+                "this model has no network of image codes: load it from a directory, or pass OFA(..., vqgan=)"
+            )
+        if not isinstance(self._vqgan, VQGAN):
+            self._vqgan = self._vqgan()
+        return self._vqgan
 
     @property
     def dtype(self) -> str:
@@ -1064,3 +1099,146 @@ class OFA:
         changed = self.pipeline.options(infilling.SPEC).updated(**options)
         head = partial(infilling.complete, options=changed, prompt=prompt)
         return self._answers(head, single, batch_size, progress, on_error, texts=texts)
+
+    # Pictures
+
+    @overload
+    def imagine(self, text: str, **options: Unpack[ImagineOptions]) -> list[Imagined]: ...
+    @overload
+    def imagine(self, text: list[str], **options: Unpack[ImagineOptions]) -> list[list[Imagined]]: ...
+    def imagine(
+        self,
+        text: Any,
+        *,
+        count: int = 4,
+        top_k: int = 256,
+        top_p: float = 1.0,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        rank: Rank = "caption",
+        prompt: str | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_row: OnRow | None = None,
+    ) -> Any:
+        """Make pictures of a text.
+
+        Args:
+            text: what is on the picture, or a list of texts.
+            count: pictures of each text.
+            top_k: each code is one of so many that are most probable; 0: of all.
+            top_p: and one of the fewest whose probabilities reach this.
+            temperature: more than 1 for more variety, less for less.
+            seed: the same seed draws the same pictures, however many are drawn at once; None draws others each time.
+            rank: what orders them: ``caption``, the probability of the text as the model's caption of the picture;
+                ``codes``, that of the picture's codes; or a function of a picture and its text, such as CLIP's score.
+            prompt: a prompt instead of the model's own; it holds ``{text}``.
+            batch_size: pictures that are drawn at once, which takes memory for their codes.
+            progress: whether a bar tells how far the call has come.
+            on_row: called with the pictures as far as they are drawn, each time a row of codes is done.
+
+        Returns:
+            The pictures with their codes, scores and seeds, best first; a list of such lists for a list of texts.
+
+        Raises:
+            OFAError: the model has no network of image codes, or one for another number of them; and see :class:`OFA`.
+        """
+        _, texts, single = pair_up(None, text)
+        spec = image_generation.SPEC
+        found = image_generation.imagine(
+            replace(self.pipeline, progress=progress),
+            self.vqgan,
+            texts,
+            count=count,
+            options=self.pipeline.options(spec).updated(top_k=top_k, top_p=top_p, temperature=temperature),
+            seed=seed,
+            rank=rank,
+            prompt=prompt,
+            batch_size=batch_size,
+            on_row=on_row,
+        )
+        return unwrap(found, single)
+
+    def infill(
+        self,
+        image: ImageLike,
+        box: Sequence[float] | None = None,
+        *,
+        count: int = 1,
+        top_k: int = 256,
+        top_p: float = 1.0,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        prompt: str | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_row: OnRow | None = None,
+    ) -> list[Imagined]:
+        """Complete a part of a picture from what lies around it, as in pre-training.
+
+        Args:
+            image: the picture.
+            box: what is drawn anew, (x0, y0, x1, y1) in pixels; None: the middle, half as high and as wide.
+            count: how many completions.
+            top_k: each code is one of so many that are most probable; 0: of all.
+            top_p: and one of the fewest whose probabilities reach this.
+            temperature: more than 1 for more variety, less for less.
+            seed: the same seed draws the same completions; None draws others each time.
+            prompt: a prompt instead of the model's own.
+            batch_size: completions that are drawn at once.
+            progress: whether a bar tells how far the call has come.
+            on_row: called with the parts as far as they are drawn, each time a row of codes is done.
+
+        Returns:
+            Pictures of the size of ``image``, with the codes of the part that is new.
+
+        Raises:
+            OFAError: as :meth:`imagine`; or the box is none.
+        """
+        spec = image_generation.SPEC
+        return image_generation.infill(
+            replace(self.pipeline, progress=progress),
+            self.vqgan,
+            image,
+            box,
+            count=count,
+            options=self.pipeline.options(spec).updated(top_k=top_k, top_p=top_p, temperature=temperature),
+            seed=seed,
+            prompt=prompt,
+            batch_size=batch_size,
+            on_row=on_row,
+        )
+
+    def encode_image(self, image: ImageLike, *, side: int | None = None, noise: int | None = None) -> Codes:
+        """Find the image codes of a picture's middle square.
+
+        Args:
+            image: the picture.
+            side: pixels a side to which the square is brought; None: the side of the pictures that the model draws.
+            noise: a seed with which codes are drawn, as the original does in training; None takes the best ones.
+
+        Returns:
+            Codes [rows, columns], one for each 8 × 8 pixels.
+
+        Raises:
+            OFAError: the model has no network of image codes, or one without encoder.
+        """
+        side = self.model.config.code_image_size if side is None else side
+        like_original = self.pipeline.transform.like_original
+        return image_codes.encode_image(self.vqgan, image, side, noise=noise, like_original=like_original)
+
+    def decode_codes(self, codes: Any, *, tile: int | None = None) -> Image:
+        """Make a picture of image codes.
+
+        Args:
+            codes: [rows, columns], or all codes of a square in one list, row by row.
+            tile: compute in overlapping tiles of so many codes a side, for grids beyond memory: close to the whole, but
+                not equal.
+
+        Returns:
+            A picture of 8 × 8 pixels for each code.
+
+        Raises:
+            OFAError: they are no codes, or the model has no network of image codes.
+        """
+        return image_codes.decode_codes(self.vqgan, codes, tile=tile)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..utils.atomic_write import atomic_write_text
 
 DIGESTS_FILE = "SHA256SUMS"
 
@@ -32,6 +33,15 @@ def write_digests(directory: Path) -> None:
     """Write the digests of all files that stand in a directory."""
     lines = [f"{sha256(path)}  {path.name}\n" for path in sorted(directory.iterdir())]
     (directory / DIGESTS_FILE).write_text("".join(lines), encoding="utf-8")
+
+
+def renew_digest(path: Path) -> None:
+    """Write the digest of one file of a directory anew, where the directory has digests."""
+    digests = read_digests(path.parent)
+    if digests:
+        digests[path.name] = sha256(path)
+        lines = [f"{digest}  {name}\n" for name, digest in sorted(digests.items())]
+        atomic_write_text(path.parent / DIGESTS_FILE, "".join(lines))
 
 
 def read_digests(directory: Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,11 @@ def save_directory(
     provenance: Mapping[str, Any] | None = None,
     *,
     overwrite: bool = False,
+    files: Mapping[str, Callable[[Path], None]] | None = None,
 ) -> None:
     """Write a model directory. It appears whole or not at all.
+
+    ``files`` are further files by their names, and what writes each to a path.
 
     Raises:
         CheckpointError: ``directory`` exists and ``overwrite`` is off, or ``state`` does not fit ``config``.
@@ -57,6 +60,8 @@ def save_directory(
         tokenizer.save(temporary)
         if provenance is not None:
             (temporary / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2, default=str) + "\n")
+        for name, write in (files or {}).items():
+            write(temporary / name)
         write_digests(temporary)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..errors import OFAError
 from ..inference.fast_model import answering
 from ..model.encoder import ImageFeatures
 from ..model.ofa import OFAModel
@@ -14,7 +15,7 @@ from .beam_search import beam_search
 from .checks import check_inputs
 from .logits_processors import AllowedRange, AnswerTrie, LogitsProcessor, NoRepeatNgram, Step
 from .options import GenerationOptions
-from .sampling import sample
+from .sampling import draws, sample
 from .scoring import score_candidates
 from .stepper import Hypothesis, Stepper
 
@@ -26,6 +27,7 @@ __all__ = [
     "LogitsProcessor",
     "NoRepeatNgram",
     "Step",
+    "draw",
     "generate",
     "score_candidates",
 ]
@@ -69,3 +71,39 @@ def generate(
         if options.do_sample:
             return sample(stepper, options, generator)
         return beam_search(stepper, options)
+
+
+@torch.inference_mode()
+def draw(
+    model: OFAModel,
+    tokens: Tensor,
+    images: Tensor | ImageFeatures | None,
+    options: GenerationOptions,
+    *,
+    generators: Sequence[torch.Generator],
+    constraints: Sequence[LogitsProcessor] = (),
+) -> list[Hypothesis]:
+    """Draw a target of one source with each of ``generators``: it does not depend on the others.
+
+    Args:
+        model: the model.
+        tokens: the source's tokens [1, N].
+        images: normalised pixels [1, 3, h, w] or the stem's features; None for text alone.
+        options: settings of the draws.
+        generators: sources of randomness, one for each target.
+        constraints: rules on the next token.
+
+    Returns:
+        The targets in the order of ``generators``.
+
+    Raises:
+        OFAError: as :func:`generate`, or rules that leave no token.
+    """
+    check_inputs([model], tokens, None)
+    options = options.updated(do_sample=True, num_return_sequences=len(generators))
+    with answering(model):
+        (found,) = draws(Stepper([model], tokens, images, None, options, constraints, None), options, generators)
+    drawn = [hypothesis for hypothesis in found if hypothesis is not None]
+    if len(drawn) < len(generators):
+        raise OFAError("the rules on the next token leave none to draw")
+    return drawn

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,9 +13,18 @@ from .stepper import Hypothesis, Stepper
 
 
 def sample(stepper: Stepper, options: GenerationOptions, generator: torch.Generator | None) -> list[list[Hypothesis]]:
-    """``num_return_sequences`` targets for each sample, best score first.
+    """``num_return_sequences`` targets for each sample, best score first; see :func:`draws`."""
+    found = draws(stepper, options, generator)
+    return [sorted((h for h in one if h is not None), key=lambda h: -h.score) for one in found]
 
-    Token scores are log-probabilities before ``top_k`` and ``top_p``. The same generator state gives the same draws.
+
+def draws(
+    stepper: Stepper, options: GenerationOptions, generators: torch.Generator | Sequence[torch.Generator] | None
+) -> list[list[Hypothesis | None]]:
+    """``num_return_sequences`` targets for each sample in the order of their draws; None where a draw was impossible.
+
+    Token scores are log-probabilities before ``top_k`` and ``top_p``. The same generator state gives the same draws;
+    with a generator for each target, whatever is drawn beside it.
     """
     batch, count = len(stepper.samples), options.num_return_sequences or 1
     prefixes = torch.full((batch, count, 1), BOS, device=stepper.samples.device)
@@ -23,7 +34,7 @@ def sample(stepper: Stepper, options: GenerationOptions, generator: torch.Genera
         log_probs = stepper.log_probs(prefixes)
         probabilities = keep_top(log_probs, options.top_k, options.top_p).softmax(-1).nan_to_num()
         impossible = probabilities.sum(-1, keepdim=True) == 0  # constraints leave nothing: the draw is void
-        drawn = torch.multinomial((probabilities + impossible).flatten(0, 1), 1, generator=generator)
+        drawn = _drawn((probabilities + impossible).flatten(0, 1), generators)
         drawn = drawn.unflatten(0, (batch, count))
         prefixes = torch.cat([prefixes, drawn], dim=-1)
         scores = torch.cat([scores, log_probs.gather(-1, drawn)], dim=-1)
@@ -34,8 +45,15 @@ def sample(stepper: Stepper, options: GenerationOptions, generator: torch.Genera
     drawn_targets = (prefixes[..., 1:], scores, ended)
     targets = zip(*(part.flatten(0, 1) for part in drawn_targets), strict=True)
     found = [_finish(tokens.tolist(), token_scores, ends.tolist(), options) for tokens, token_scores, ends in targets]
-    by_sample = (found[i * count : (i + 1) * count] for i in range(batch))
-    return [sorted((h for h in one if h is not None), key=lambda h: -h.score) for one in by_sample]
+    return [found[i * count : (i + 1) * count] for i in range(batch)]
+
+
+def _drawn(probabilities: Tensor, generators: torch.Generator | Sequence[torch.Generator] | None) -> Tensor:
+    """An index [R, 1] into each row of ``probabilities`` [R, V]."""
+    if generators is None or isinstance(generators, torch.Generator):
+        return torch.multinomial(probabilities, 1, generator=generators)
+    rows = zip(probabilities, generators, strict=True)
+    return torch.stack([torch.multinomial(row, 1, generator=generator) for row, generator in rows])
 
 
 def keep_top(log_probs: Tensor, top_k: int, top_p: float) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import OFAError
 from ..inference.compiled_decoder import CompiledDecoder
 from ..inference.fast_model import compiled_decoder, compiles_steps
+from ..inference.growing_cache import GrowingCache
 from ..inference.position_table import TABLE_LENGTH
 from ..model.encoder import ImageFeatures, Memory
 from ..model.kv_cache import DecoderCache
@@ -53,10 +54,10 @@ def processors_of(options: GenerationOptions, constraints: Sequence[LogitsProces
 class CachedDecoder:
     """Decodes with a cache that grows; samples may leave before the others."""
 
-    def __init__(self, model: OFAModel, memory: Memory, image_codes: bool) -> None:
+    def __init__(self, model: OFAModel, memory: Memory, options: GenerationOptions) -> None:
         self.model, self.memory = model, memory
-        self.image_codes = image_codes
-        self.cache = DecoderCache()
+        self.image_codes = options.image_codes
+        self.cache = GrowingCache() if options.do_sample else DecoderCache()  # a search reorders it at every step
 
     def logits(self, prefixes: Tensor) -> Tensor:
         """Logits [rows, V] of what follows ``prefixes`` [rows, t]."""
@@ -93,9 +94,8 @@ class Stepper:
         self.memories = [model.encode(tokens, images, image_mask) for model in models]
         self.samples = torch.arange(tokens.shape[0], device=tokens.device)
         self.forced = None if forced is None else forced.to(tokens.device)
-        self.max_length = options.max_length(
-            tokens.shape[1], min(model.config.max_target_positions for model in models)
-        )
+        longest = min(model.config.max_target_positions for model in models) + options.image_codes
+        self.max_length = options.max_length(tokens.shape[1], longest)
         if options.min_new_tokens > self.max_length:
             raise OFAError(f"min_new_tokens {options.min_new_tokens} is more than the {self.max_length} tokens allowed")
         #: True if all steps have one shape: no sample leaves before the others.
@@ -125,7 +125,7 @@ class Stepper:
             length = self.max_length + 1
             self._decoders = [compiled_decoder(model, memory, rows, length) for model, memory in pairs]
         else:
-            self._decoders = [CachedDecoder(model, memory, self.options.image_codes) for model, memory in pairs]
+            self._decoders = [CachedDecoder(model, memory, self.options) for model, memory in pairs]
         return self._decoders
 
     def still_forced(self, number: int) -> Tensor:

@@ -58,15 +58,8 @@ class BoxCodec:
             OFAError: the box is not within the picture, has no area, or is in fractions of the sides; or it reaches
                 beyond the last bin, since pictures are resized to more than ``max_image_size``.
         """
-        width, height = _checked_size(size)
-        try:
-            x0, y0, x1, y1 = map(float, box)
-        except (TypeError, ValueError):
-            raise OFAError(f"a box is (x0, y0, x1, y1), not {box!r}") from None
-        problem = _problem((x0, y0, x1, y1), (width, height))
-        if problem:
-            given = getattr(box, "tolist", lambda: box)()  # arrays and tensors as plain numbers
-            raise OFAError(f"box {tuple(given)} {problem}")
+        width, height = size
+        x0, y0, x1, y1 = checked_box(box, size)
         if self.convention == "refcoco":
             # float32 and this order of operations are the original's, and decide some halves
             ratios = torch.tensor([self.image_size / width, self.image_size / height] * 2, dtype=torch.float32)
@@ -140,6 +133,24 @@ class BoxCodec:
             fractions = [min(max(number / self.num_bins, low), high) for number in bins]
             x0, y0, x1, y1 = (fraction * side for fraction, side in zip(fractions, (width, height) * 2, strict=True))
         return (x0, y0, x1, y1)
+
+
+def checked_box(box: Sequence[float], size: tuple[int, int]) -> Box:
+    """The box as four floats.
+
+    Raises:
+        OFAError: it is none in pixels of a picture of ``size`` (width, height).
+    """
+    size = _checked_size(size)
+    try:
+        x0, y0, x1, y1 = map(float, box)
+    except (TypeError, ValueError):
+        raise OFAError(f"a box is (x0, y0, x1, y1), not {box!r}") from None
+    problem = _problem((x0, y0, x1, y1), size)
+    if problem:
+        given = getattr(box, "tolist", lambda: box)()  # arrays and tensors as plain numbers
+        raise OFAError(f"box {tuple(given)} {problem}")
+    return (x0, y0, x1, y1)
 
 
 def _problem(box: Box, size: tuple[int, int]) -> str:

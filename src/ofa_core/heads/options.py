@@ -9,6 +9,7 @@ from ..generation.options import SearchOptions
 from ..generation.scoring import DecoderPrompt
 from ..text.dialog import Style
 from .answering import OnError
+from .image_generation import OnRow, Rank
 from .oracle import Scoring
 from .vqa import Method
 
@@ -94,3 +95,18 @@ class HeadOptions(BatchOptions, total=False):
     """Options of :meth:`~ofa_core.OFA.head_probabilities`."""
 
     decoder_prompt: DecoderPrompt | None
+
+
+class ImagineOptions(TypedDict, total=False):
+    """Options of :meth:`ofa_core.OFA.imagine`."""
+
+    count: int
+    top_k: int
+    top_p: float
+    temperature: float
+    seed: int | None
+    rank: Rank
+    prompt: str | None
+    batch_size: int
+    progress: bool
+    on_row: OnRow | None

@@ -103,6 +103,7 @@ def static_step(static: CompiledDecoder) -> Tensor:
     decoder, at = static.model.decoder, static.at
     self_bias = static.self_bias.index_select(3, at)
     positions = TargetPositions(
+        codes=False,
         vectors=decoder.text_positions(at),
         self_bias=lambda layer: self_bias[layer],
         cross_bias=static.cross_bias.index_select(2, at),

@@ -1,4 +1,4 @@
-"""A table of the first positions of a target of text, the same whatever it says: computed once, read at every step."""
+"""Tables of target positions, the same whatever a target says: computed once, read at every step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ..model.decoder import Decoder, TargetPositions
-from ..model.position_bias import AbsoluteBias, RelativeBias, token_buckets
+from ..model.position_bias import (
+    CODE_SIZE,
+    AbsoluteBias,
+    RelativeBias,
+    code_position_ids,
+    image_buckets,
+    token_buckets,
+)
 from .fast_layers import FastLinear
 from .untouched import may_replace, untouched
 from .weight_cache import DerivedTensors, WeightCache
@@ -29,32 +36,90 @@ class PositionTable:
         return (self.cross_queries.index_select(1, positions) @ cross_keys.transpose(-1, -2)).unsqueeze(0)
 
 
+@dataclass(frozen=True)
+class CodeTable:
+    """All L positions of a target of image codes. What layers add is read off their own tables, so one table serves."""
+
+    ids: Tensor  # [L], their places in the grid of patches
+    absolute: Tensor  # [1, H, L, L], the part of the self-attention bias that all layers share
+    cross_queries: Tensor  # [H, L, E], scaled queries of the cross-attention bias
+
+
 class FastDecoder(Decoder):
-    """The decoder with the biases of short targets read off a table."""
+    """The decoder with the biases of short targets, and of image codes, read off tables."""
 
     _KINDS = frozenset({nn.Embedding, nn.LayerNorm, nn.ModuleList, nn.Linear, FastLinear, AbsoluteBias, RelativeBias})
 
     weight_cache: WeightCache
     _table: DerivedTensors[PositionTable]
+    _code_table: DerivedTensors[CodeTable]
 
     def attach(self, cache: WeightCache) -> None:
         """Keep what is derived from the weights in ``cache``."""
         self.weight_cache = cache
         self._table = DerivedTensors(cache)
+        self._code_table = DerivedTensors(cache)
 
     def target_positions(
         self, positions: Tensor, all_positions: Tensor, cross_keys: Tensor, codes: bool
     ) -> TargetPositions:
         """As :meth:`Decoder.target_positions`."""
-        table = None if codes else self.position_table()
+        if codes:
+            return self._code_positions(positions, all_positions, cross_keys)
+        table = self.position_table()
         if table is None or (longest := int(positions.max()) + 1) > table.self_bias.shape[-1]:
             return super().target_positions(positions, all_positions, cross_keys, codes)
         self_bias = _rows_and_columns(table.self_bias[..., :longest, :longest], positions, all_positions)
         return TargetPositions(
+            codes=False,
             vectors=self.text_positions(positions),
             self_bias=lambda layer: self_bias[layer],
             cross_bias=table.cross_bias(positions, cross_keys),
         )
+
+    def _code_positions(self, positions: Tensor, all_positions: Tensor, cross_keys: Tensor) -> TargetPositions:
+        """The new positions of image codes; a whole target at once is not worth a table."""
+        table = self.code_table() if len(positions) < len(all_positions) else None
+        if table is None or int(positions.max()) >= len(table.ids):
+            return super().target_positions(positions, all_positions, cross_keys, True)
+        ids, all_ids = table.ids[positions], table.ids[all_positions]
+        absolute = _rows_and_columns(table.absolute, positions, all_positions)
+        buckets = image_buckets(ids, all_ids, self.config.image_bucket_size)
+        cross_bias = table.cross_queries.index_select(1, positions) @ cross_keys.transpose(-1, -2)
+        return TargetPositions(
+            codes=True,
+            vectors=self.image_positions(ids),
+            self_bias=lambda layer: absolute + self.image_relative(layer, buckets),
+            cross_bias=cross_bias.unsqueeze(0),
+        )
+
+    def code_table(self) -> CodeTable | None:
+        """The table of all positions of image codes; None where the plain decoder has to compute."""
+        memo = self.weight_cache.memo if may_replace() else None
+        if memo is None:
+            return None
+        key = (self, "codes")
+        if key not in memo:
+            memo[key] = self._find_code_table()
+        return memo[key]  # type: ignore[return-value]
+
+    def _find_code_table(self) -> CodeTable | None:
+        sources = (
+            self.image_positions, self.image_position_norm, self.self_position_bias, self.cross_position_bias,
+        )  # fmt: skip
+        if not untouched((*sources, self.image_relative), self._KINDS):
+            return None
+        weights = tuple(weight for module in sources for weight in module.parameters())
+        return self._code_table.get(weights, self._make_code_table)
+
+    def _make_code_table(self) -> CodeTable:
+        config = self.config
+        count = min((config.code_image_size // CODE_SIZE) ** 2, config.max_target_positions) + 1  # and <s>
+        at = torch.arange(count, device=self.image_positions.weight.device)
+        ids = code_position_ids(at, config.code_image_size, config.image_bucket_size)
+        normed = self.image_position_norm(self.image_positions(ids))
+        absolute = self.self_position_bias(normed, self.self_position_bias.keys(normed))
+        return CodeTable(ids, absolute, self.cross_position_bias.queries(normed))
 
     def position_table(self) -> PositionTable | None:
         """The table of the first :data:`TABLE_LENGTH` positions; None where the plain decoder has to compute."""

@@ -27,6 +27,7 @@ from .position_bias import (
 class TargetPositions:
     """The new positions of a step as one kind of target, text or image codes, sees them."""
 
+    codes: bool  # True for image codes
     vectors: Tensor  # [T, D], position vectors of the new positions, before normalisation
     self_bias: LayerBias  # [1, H, T, all positions]
     cross_bias: Tensor  # [1, H, T, S]
@@ -84,7 +85,7 @@ class Decoder(nn.Module):
             cache.cross_position_keys = self.cross_position_bias.keys(memory.positions)
         kinds = [
             self.target_positions(positions, all_positions, cache.cross_position_keys, codes)
-            for codes in ((False,) if code_mask is None else (False, True))
+            for codes in ([False] if code_mask is None else sorted(set(code_mask.tolist())))
         ]
         return self.run_layers(target, memory, cache, kinds, attn_mask, code_mask)
 
@@ -119,7 +120,7 @@ class Decoder(nn.Module):
         """Target tokens [B*K, T, D] as they enter the first layer."""
         norms = (self.text_norm, self.code_norm or self.text_norm)
         entangle = self.config.entangle_decoder_positions
-        versions = [norms[i](target + kind.vectors if entangle else target) for i, kind in enumerate(kinds)]
+        versions = [norms[kind.codes](target + kind.vectors if entangle else target) for kind in kinds]
         return self.dropout(_choose(versions, of_row))
 
     def target_positions(
@@ -149,6 +150,7 @@ class Decoder(nn.Module):
         normed = norm(vectors)
         absolute = self.self_position_bias(normed, self.self_position_bias.keys(norm(table(all_ids))))
         return TargetPositions(
+            codes=codes,
             vectors=vectors,
             self_bias=lambda layer: absolute + relative(layer, buckets),
             cross_bias=self.cross_position_bias(normed, cross_keys),
@@ -156,7 +158,7 @@ class Decoder(nn.Module):
 
 
 def _choose(versions: list[Tensor], code_mask: Tensor | None) -> Tensor:
-    """The text version, or row by row the one ``code_mask`` [B] asks for."""
-    if code_mask is None:
+    """The only version, or row by row, of text's and image codes', the one ``code_mask`` [B] asks for."""
+    if code_mask is None or len(versions) == 1:
         return versions[0]
     return torch.where(code_mask.view(-1, *[1] * (versions[0].dim() - 1)), versions[1], versions[0])

@@ -139,10 +139,9 @@ class OFAModel(nn.Module):
             raise OFAError(f"{prefix.shape[0]} prefixes cannot be shared out over {memory.states.shape[0]} samples")
         if code_mask is not None and code_mask.shape != memory.states.shape[:1]:
             raise OFAError(f"code_mask holds {code_mask.shape[0]} samples, the memory {memory.states.shape[0]}")
-        if prefix.shape[1] > self.config.max_target_positions:
-            raise OFAError(
-                f"a target of {prefix.shape[1]} tokens is too long: this model holds {self.config.max_target_positions}"
-            )
+        longest = self.config.max_target_positions + (code_mask is not None and bool(code_mask.all()))
+        if prefix.shape[1] > longest:
+            raise OFAError(f"a target of {prefix.shape[1]} tokens is too long: this model holds {longest}")
         cache = DecoderCache() if cache is None else cache
         start = cache.length
         if not start < prefix.shape[1]:

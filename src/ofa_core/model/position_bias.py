@@ -15,6 +15,8 @@ LayerBias = Callable[[int], Tensor]
 
 #: Pixels a patch covers, a side.
 PATCH_SIZE = 16
+#: Pixels an image code covers, a side.
+CODE_SIZE = 8
 
 
 def num_token_buckets(bucket_size: int) -> int:
@@ -66,7 +68,7 @@ def patch_position_ids(height: int, width: int, bucket_size: int = 42, device: t
 
 def code_position_ids(positions: Tensor, code_image_size: int, bucket_size: int = 42) -> Tensor:
     """Patch position ids of image codes at target ``positions``: 0, then the code window row by row, then 1024."""
-    side = code_image_size // 8
+    side = code_image_size // CODE_SIZE
     row, column = (positions - 1) // side, (positions - 1) % side
     ids = torch.where(positions <= side * side, row * bucket_size + column + 1, 1024)
     return torch.where(positions == 0, 0, ids)

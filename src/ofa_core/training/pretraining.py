@@ -18,6 +18,7 @@ from ..errors import OFAError
 from ..generation.scoring import decoder_prompt_ids
 from ..heads import caption, grounding, infilling, matching
 from ..heads.box_codec import BoxCodec
+from ..heads.image_generation import without_middle
 from ..heads.masking import mask_spans
 from ..heads.pipeline import Pipeline, fill_prompt, normalize_text
 from ..heads.targets import target_ids
@@ -216,14 +217,6 @@ def _middle(_: Negatives | None, pipeline: Pipeline, row: Row) -> list[Example]:
     pixels = without_middle(_pixels(row.image, _pure_side(pipeline), pipeline))
     source = pipeline.encode(pipeline.prompt(spec, None))
     return [Example(source, code_target(pipeline, row.record), pixels, weight=spec.weight, codes=True)]
-
-
-def without_middle(pixels: Tensor) -> Tensor:
-    """Pixels [3, h, w] whose middle, half as high and as wide, is zero."""
-    height, width = pixels.shape[-2:]
-    pixels = pixels.clone()
-    pixels[:, height // 4 : height * 3 // 4, width // 4 : width * 3 // 4] = 0
-    return pixels
 
 
 def _objects(negatives: Negatives | None, pipeline: Pipeline, row: Row) -> list[Example]:
