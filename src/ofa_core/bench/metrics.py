@@ -260,16 +260,6 @@ def scores_of(columns: dict[str, Floats], resamples: int = RESAMPLES, seed: int 
     return {name: Score(value=value, low=least, high=most) for name, value, least, most in rows}
 
 
-def ratio_of(above: Floats, below: Floats, resamples: int = RESAMPLES, seed: int = SEED) -> Score | None:
-    """The sum of ``above`` [N] over that of ``below`` [N], both of the same samples; None where that is nothing."""
-    if not below.any():
-        return None
-    sums = resampled_means(np.stack([above, below], axis=1), resamples, seed)
-    drawn = sums[sums[:, 1] > 0]
-    low, high = _interval(drawn[:, :1] / drawn[:, 1:])
-    return Score(value=float(above.sum() / below.sum()), low=float(low[0]), high=float(high[0]))
-
-
 def _with_derived(names: list[str], means: Floats, drawn: Floats) -> tuple[list[str], Floats, Floats]:
     """Names, means [M] and resampled means [R, M], and with the outcomes those of the derived scores behind them."""
     if not set(OUTCOMES) <= set(names):
