@@ -87,6 +87,7 @@ def test_repeated_questions_are_told_but_for_case_and_marks() -> None:
     assert repeats(["Is it red?", "is  it red", "Is it big?", "is it RED ?"]) == 2
     found = scored(game(0, True, "Is it red?", "is it red"), game(1, True, "Is it red?", "big?"), game(2, True))
     assert found.repeated_questions is not None
+    assert found.games_with_repeats is not None
     assert (found.repeated_questions.value, found.games_with_repeats.value) == (0.25, pytest.approx(1 / 3))
     assert scored(game(0, True)).repeated_questions is None
 

@@ -34,7 +34,7 @@ class GameScores(StrictModel):
     #: The share of questions that their game had heard before, but for case and punctuation.
     repeated_questions: Score | None = None
     #: The share of games in which one was.
-    games_with_repeats: Score
+    games_with_repeats: Score | None = None
     #: Bits that a question's answer tells about which object is meant, all being as likely; None where nobody asked
     #: about the others.
     information_gain: Score | None = None
@@ -106,28 +106,36 @@ class Games:
         repeated = columns["repeated"]
         return GameScores(
             questions_per_won=_mean(columns["asked"][won > 0]),
-            repeated_questions=metrics.ratio_of(repeated, columns["said"]),
-            games_with_repeats=_mean_of((repeated > 0).astype(np.float64)),
-            information_gain=metrics.ratio_of(columns["bits"], columns["measured"]),
+            repeated_questions=ratio_of(repeated, columns["said"]),
+            games_with_repeats=_mean((repeated > 0).astype(np.float64)),
+            information_gain=ratio_of(columns["bits"], columns["measured"]),
             measured_questions=int(columns["measured"].sum()),
             by_questions=_by_questions(columns["asked"], won),
         )
 
 
+def ratio_of(above: Floats, below: Floats) -> Score | None:
+    """The sum of ``above`` [N] over that of ``below`` [N], both of the same games; None where that is nothing."""
+    if not below.any():
+        return None
+    sums = metrics.resampled_means(np.stack([above, below], axis=1))
+    drawn = sums[sums[:, 1] > 0]
+    tail = (1 - metrics.CONFIDENCE) / 2
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], (tail, 1 - tail))
+    return Score(value=float(above.sum() / below.sum()), low=float(low), high=float(high))
+
+
 def _mean(values: Floats) -> Score | None:
-    return _mean_of(values) if len(values) else None
-
-
-def _mean_of(values: Floats) -> Score:
-    """The mean of values [N], of which there is one at least, with its interval."""
-    return metrics.scores_of(metrics.Table({"": values}))[""]
+    """The mean of so many games; None of none."""
+    return ratio_of(values, np.ones_like(values))
 
 
 def _by_questions(asked: Floats, won: Floats) -> dict[int, GamesOfLength]:
     found = {}
     for number in sorted(set(asked.tolist())):
         those = won[asked == number]
-        found[int(number)] = GamesOfLength(games=len(those), success_rate=_mean_of(those))
+        if (success := _mean(those)) is not None:
+            found[int(number)] = GamesOfLength(games=len(those), success_rate=success)
     return found
 
 

@@ -315,16 +315,6 @@ def scores_of(table: Table, resamples: int = RESAMPLES, seed: int = SEED) -> dic
     return found
 
 
-def ratio_of(above: Floats, below: Floats, resamples: int = RESAMPLES, seed: int = SEED) -> Score | None:
-    """The sum of ``above`` [N] over that of ``below`` [N], both of the same samples; None where that is nothing."""
-    if not below.any():
-        return None
-    sums = resampled_means(np.stack([above, below], axis=1), resamples, seed)
-    drawn = sums[sums[:, 1] > 0]
-    low, high = _interval(drawn[:, :1] / drawn[:, 1:])
-    return Score(value=float(above.sum() / below.sum()), low=float(low[0]), high=float(high[0]))
-
-
 @dataclass(frozen=True)
 class _Drawn:
     """Some scores of all samples [M], and of resamples of them [R, M]."""
