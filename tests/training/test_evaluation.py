@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+from bench import made
+from bench.made import header
 from training.made import picture, settings
 
 from ofa_core import OFAError, load
 from ofa_core.bench.results import iter_rows
+from ofa_core.bench.summary import summarize
 from ofa_core.cli.main import main
 from ofa_core.demo.files import write_dataset
+from ofa_core.training.evaluation import score_to_raise
 from ofa_core.training.run import make_trainer, train
 
 
@@ -68,3 +72,14 @@ def test_the_command_trains_and_says_where_the_model_is(tmp_path: Path, capsys: 
     assert load(tmp_path / "run/last").caption(picture("red")) is not None
     assert main(["train", str(tmp_path / "missing.toml")]) == 2
     assert "missing.toml cannot be read" in capsys.readouterr().err
+
+
+def test_the_best_model_is_the_one_whose_questions_are_likely() -> None:
+    likely, unlikely = (
+        summarize(header("invig_question"), [made.row(0, log_probs=(value,), box=None, found=None, iou=None)])
+        for value in (-1.0, -2.0)
+    )
+    assert likely.headline.value < unlikely.headline.value
+    assert score_to_raise(likely) > score_to_raise(unlikely)
+    found = summarize(header(), made.rows(5))
+    assert score_to_raise(found) == found.headline.value

@@ -420,3 +420,16 @@ def test_rows_lead_out_of_the_pictures_only_where_that_is_allowed(tmp_path: Path
         source.examples(0)
     source = make_source(DataSettings(**settings, allow_outside=True), lively_ofa().pipeline, 0)
     assert len(source.examples(0)) == 1
+
+
+def test_rows_in_memory_teach_what_a_file_of_them_does(tmp_path: Path, ofa: OFA) -> None:
+    rows = [{"image": "1.png", "text": f"a red dog {number}", "box": list(BOX)} for number in range(4)]
+    (tmp_path / "1.png").write_bytes(shown())
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = DataSettings(task="refcoco_grounding", path=path, images=tmp_path)
+    there = make_source(table, ofa.pipeline, 1)
+    here = make_source(table.model_copy(update={"path": None}), ofa.pipeline, 1, rows=rows)
+    for index in range(6):
+        (one,), (other,) = there.examples(index), here.examples(index)
+        assert (one.source, one.target) == (other.source, other.target)

@@ -55,5 +55,6 @@ def evaluate(
     with tempfile.TemporaryDirectory() as temporary:
         run = Run(TASKS[task], files, models, chosen, header, out or Path(temporary), skip_bad=skip_bad, quiet=True)
         outcome = run_task(run, Process())
-    assert outcome is not None  # the only process has one
+    if outcome is None:
+        raise OFAError("the first process alone has scores")  # and this is the only one
     return outcome.summary

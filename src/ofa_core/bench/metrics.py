@@ -233,15 +233,16 @@ class Table:
 
     def at(self, places: npt.NDArray[np.int64]) -> Table:
         """The table of some samples."""
+        columns = {name: column[places] for name, column in self.columns.items()}
+        if self.whole is None:
+            return replace(self, columns=columns)
         whole, count = self.whole, len(self)
 
         def of_some(taken: Floats) -> Mapping[str, float]:
-            assert whole is not None
             times: Floats = np.bincount(places, weights=taken, minlength=count).astype(np.float64)
             return whole(times)
 
-        columns = {name: column[places] for name, column in self.columns.items()}
-        return replace(self, columns=columns, whole=None if whole is None else of_some)
+        return replace(self, columns=columns, whole=of_some)
 
     def only(self, *scores: str) -> Table:
         """The table with what some scores are made of, and without the others."""

@@ -1,4 +1,4 @@
-"""What the published scorers need of each row of a results file, and the tables of scores that they make of it."""
+"""Samples of the published scorers: the part of each row that they need, and the table of scores that they make."""
 
 from __future__ import annotations
 

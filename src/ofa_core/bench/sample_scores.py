@@ -1,4 +1,4 @@
-"""What is kept of each row of a results file to score it: a few numbers, so that a file of any size can be scored."""
+"""Samples as scores need them: a few numbers are kept of each row, so that a results file of any size can be scored."""
 
 from __future__ import annotations
 

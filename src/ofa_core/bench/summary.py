@@ -67,7 +67,7 @@ class TaskScores:
     convention: Convention
     #: The score that stands for the task in tables.
     headline: str
-    #: What is kept of its rows.
+    #: The samples that keep of its rows what they are scored by.
     samples: Callable[[], Samples]
     #: The score of one sample by which it is won or lost; "": the headline, where that is a mean.
     by_sample: str = ""

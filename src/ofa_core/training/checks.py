@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..bench.samples import read_answers
 from ..bench.tasks import TASKS, read_samples
 from ..data.documents import picture_folder
 from ..data.images import Images
@@ -51,6 +52,10 @@ def _check_source(data: DataSettings) -> None:
 def _check_benchmark(benchmark: EvaluationSettings) -> None:
     if benchmark.task not in TASKS:
         raise OFAError(f"there is no benchmark {benchmark.task!r}; there are {', '.join(TASKS)}")
+    if benchmark.answers is not None:
+        if not TASKS[benchmark.task].takes_answers:
+            raise OFAError(f"the benchmark {benchmark.task!r} takes no answers; vqa and classification do")
+        read_answers(benchmark.answers)
     bad: list[OFAError] = []
     data = data_files(benchmark)
     with data.open_images() as images:

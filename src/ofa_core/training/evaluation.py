@@ -9,6 +9,7 @@ from pathlib import Path
 from ..api import OFA
 from ..bench.runner import Run, make_header, run_task
 from ..bench.samples import Models, Settings, read_answers
+from ..bench.summary import LESS_IS_BETTER, Summary, task_scores
 from ..bench.tasks import TASKS
 from ..data.loading import DataFiles
 from ..model.ofa import OFAModel
@@ -61,8 +62,15 @@ class Evaluation:
         )
         run = Run(task, data_files(benchmark), models, settings, header, self.out, skip_bad=True, quiet=True)
         outcome = run_task(run, self.process)
-        told = self.process.broadcast_from_rank0(lambda: f"{outcome.summary.headline.value!r}" if outcome else "")
+        told = self.process.broadcast_from_rank0(lambda: f"{score_to_raise(outcome.summary)!r}" if outcome else "")
         return float(told)
+
+
+def score_to_raise(summary: Summary) -> float:
+    """The headline; where less of it is better, the score of single samples, since the best model has the most."""
+    if summary.headline.name not in LESS_IS_BETTER:
+        return summary.headline.value
+    return summary.scores[task_scores(summary.task).by_sample].value
 
 
 def data_files(benchmark: EvaluationSettings) -> DataFiles:

@@ -56,6 +56,7 @@ class DetectionScorer:
         self._classes = None if classes is None else frozenset(classes)
         self._ignore_class = ignore_class
         self._matched: dict[int, dict[int, _Matched]] = defaultdict(dict)
+        self._joined: dict[int, tuple[list[int], _Joined]] = {}
         self._pictures: set[int] = set()
 
     def add(
@@ -93,6 +94,7 @@ class DetectionScorer:
         truth_kinds = _classes(truth_classes, len(wanted), "truth classes")
         found_kinds = _classes(found_classes, len(boxes), "found classes")
         self._pictures.add(picture)
+        self._joined.clear()
         for label, (those, these) in self._places(truth_kinds, found_kinds).items():
             these = these[np.argsort(-certainties[these], kind="stable")][:MAX_DETECTIONS]
             self._matched[label][picture] = _match(
@@ -135,13 +137,19 @@ class DetectionScorer:
         shape = (len(self._matched), len(AREAS), len(THRESHOLDS))
         precision, recall = np.full((*shape, len(RECALLS)), -1.0), np.full((*shape, len(RECALL_AT)), -1.0)
         for place, label in enumerate(sorted(self._matched)):
-            ordered = sorted(self._matched[label].items())
-            pictures = [found for number, found in ordered for _ in range(1 if times is None else times[number])]
-            if not pictures:
-                continue
+            numbers, joined = self._join(label)
+            taken = np.array([1 if times is None else times[number] for number in numbers], dtype=np.float64)
             for last, count in enumerate(RECALL_AT):
-                precision[place], recall[place, ..., last] = _curve(pictures, count)
-        return precision, recall  # the precision at the most detections
+                recall[place, ..., last] = _recall(joined, taken, count)
+            precision[place] = _precision(joined, taken)
+        return precision, recall
+
+    def _join(self, label: int) -> tuple[list[int], _Joined]:
+        """The numbers of the pictures of a class in their order, and their detections; joined once."""
+        if label not in self._joined:
+            ordered = sorted(self._matched[label].items())
+            self._joined[label] = [number for number, _ in ordered], _joined([found for _, found in ordered])
+        return self._joined[label]
 
 
 #: By class: places of its truths and of its detections.
@@ -196,25 +204,50 @@ def _last_largest(values: Floats) -> npt.NDArray[np.int64]:
     return places
 
 
-def _curve(pictures: Sequence[_Matched], count: int) -> tuple[Floats, Floats]:
-    """Precision [A, T, R] and recall [A, T] of one class by the ``count`` best detections of each picture."""
-    truths = np.sum([picture.truths for picture in pictures], axis=0)
-    scores = np.concatenate([picture.scores[:count] for picture in pictures])
-    order = np.argsort(-scores, kind="stable")
-    hit = np.concatenate([picture.found[..., :count] for picture in pictures], axis=-1)[..., order]
-    counted = ~np.concatenate([picture.ignored[..., :count] for picture in pictures], axis=-1)[..., order]
-    right, wrong = np.cumsum(hit & counted, axis=-1), np.cumsum(~hit & counted, axis=-1)
-    precision = np.full((*hit.shape[:2], len(RECALLS)), -1.0)
-    recall = np.full(hit.shape[:2], -1.0)
+@dataclass(frozen=True)
+class _Joined:
+    """The detections of one class in all pictures, the best first; of equal scores those of earlier pictures."""
+
+    #: By area and threshold, [A, T, D]: found a truth that counts; found nothing, and counts.
+    right: Booleans
+    wrong: Booleans
+    #: The place of each in its picture's own order, and the place of its picture, [D].
+    ranks: npt.NDArray[np.int64]
+    pictures: npt.NDArray[np.int64]
+    #: Truths that count, by picture and area, [P, A].
+    truths: npt.NDArray[np.int64]
+
+
+def _joined(pictures: Sequence[_Matched]) -> _Joined:
+    order = np.argsort(-np.concatenate([one.scores for one in pictures]), kind="stable")
+    found = np.concatenate([one.found for one in pictures], axis=-1)[..., order]
+    counted = ~np.concatenate([one.ignored for one in pictures], axis=-1)[..., order]
+    ranks = np.concatenate([np.arange(len(one.scores)) for one in pictures])[order]
+    places = np.repeat(np.arange(len(pictures)), [len(one.scores) for one in pictures])[order]
+    return _Joined(found & counted, ~found & counted, ranks, places, np.stack([one.truths for one in pictures]))
+
+
+def _recall(joined: _Joined, taken: Floats, count: int) -> Floats:
+    """Recall [A, T] by the ``count`` best detections of each picture, which is ``taken`` [P] times."""
+    truths = taken @ joined.truths
+    first = joined.ranks < count
+    right = joined.right[..., first] @ taken[joined.pictures[first]]
+    return np.divide(right, truths[:, None], out=np.full_like(right, -1.0), where=truths[:, None] > 0)
+
+
+def _precision(joined: _Joined, taken: Floats) -> Floats:
+    """Precision [A, T, R] by the most detections of each picture, which is ``taken`` [P] times."""
+    truths, times = taken @ joined.truths, taken[joined.pictures]
+    right, wrong = np.cumsum(joined.right * times, axis=-1), np.cumsum(joined.wrong * times, axis=-1)
+    precision = np.full((*right.shape[:2], len(RECALLS)), -1.0)
     for area in np.flatnonzero(truths):
         recalls = right[area] / truths[area]
         shares = right[area] / (right[area] + wrong[area] + np.spacing(1))
         envelope = np.maximum.accumulate(shares[:, ::-1], axis=-1)[:, ::-1]
-        recall[area] = recalls[:, -1] if len(scores) else 0.0
         for row, (reached, best) in enumerate(zip(recalls, envelope, strict=True)):
             places = np.searchsorted(reached, RECALLS, side="left")
             precision[area, row] = np.append(best, 0.0)[places]  # 0 beyond what is reached
-    return precision, recall
+    return precision
 
 
 def _mean(values: Floats) -> float:
