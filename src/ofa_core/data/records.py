@@ -36,6 +36,7 @@ Format = Literal[
     "matching",
     "answer_matching",
     "grefcoco",
+    "conversation",
     "pretrain",
     "pretrain_text",
     "pretrain_image",
