@@ -14,13 +14,14 @@ from .generation import (
 )
 from .heads.box_codec import BoxCodec
 from .heads.caption import Caption
+from .heads.chat import Chat, ChatTurn
 from .heads.grounding import Grounding
 from .heads.matching import Match
 from .heads.ocr import Reading
 from .heads.oracle import OracleAnswer
 from .heads.pipeline import EncodedImage
 from .heads.questioner import AgentTurn
-from .heads.results import Answer, Text
+from .heads.results import Answer, Detection, Text
 from .inference.fast_model import optimized
 from .model.encoder import ImageFeatures, Memory
 from .model.kv_cache import DecoderCache
@@ -39,8 +40,11 @@ __all__ = [
     "AnswerTrie",
     "BoxCodec",
     "Caption",
+    "Chat",
+    "ChatTurn",
     "CheckpointError",
     "DecoderCache",
+    "Detection",
     "EncodedImage",
     "GenerationOptions",
     "Grounding",

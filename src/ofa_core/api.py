@@ -35,6 +35,8 @@ from .heads import text as text_heads
 from .heads.answering import OnError, answer_all
 from .heads.arguments import as_list, listed, one_per_image, one_per_text, pair_up, text_list, unwrap
 from .heads.caption import Caption
+from .heads.chat import Chat
+from .heads.chat_styles import ChatStyle
 from .heads.grounding import DIALOG_OPTIONS, Grounding
 from .heads.matching import Match
 from .heads.ocr import Reading
@@ -868,6 +870,25 @@ class OFA:
         head = partial(text_heads.generate_text, options=GenerationOptions(**options), symbols=symbols)
         pictures = None if image is None else images
         return self._answers(head, single, batch_size, progress, on_error, texts=texts, images=pictures)
+
+    def chat(self, image: Picture, *, style: ChatStyle = "invig", **options: Unpack[SearchOptions]) -> Chat:
+        """Begin a conversation about a picture, in which the model finds out what a person means.
+
+        Args:
+            image: the picture; its image stem runs once.
+            style: ``invig``, the published dialog task; or one of TiO's: ``tio`` (a reply, and what the dialog is about
+                after it), ``tio_tasks`` (questions until the agent is sure), ``freeform``, ``freeform_grounding`` and
+                ``guesser`` as in its demo.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The conversation: ``say`` something, ``undo`` it, ``ground`` what was said, ``reset``, ``save`` and
+            ``load``; ``as_oracle`` changes the roles.
+
+        Raises:
+            OFAError: there is no such style; and see :class:`OFA`.
+        """
+        return Chat(self.pipeline, image, style, DIALOG_OPTIONS.updated(**options))
 
     # Further tasks of the original
 

@@ -8,11 +8,28 @@ from dataclasses import dataclass, field
 
 from ..generation import Hypothesis
 from ..text import Tokenizer
+from ..vision.boxes import Box
 
 
 def confidence(token_scores: Sequence[float]) -> float:
     """exp of the mean log-probability of a target's tokens, 0 to 1; 0 where there are none."""
     return math.exp(sum(token_scores) / len(token_scores)) if token_scores else 0.0
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One region of several that a model named, and its label."""
+
+    #: (x0, y0, x1, y1) in pixels of the original picture, of positive area.
+    box: Box
+    #: The name of what is there; "" where the model named none.
+    label: str
+    #: exp of the mean log-probability of its tokens (its bins, and its label where it has one), 0 to 1.
+    score: float
+    #: The bins of x0, y0, x1 and y1.
+    bins: tuple[int, ...]
+    #: Probability of each of its tokens, in their order.
+    token_scores: tuple[float, ...]
 
 
 @dataclass(frozen=True)

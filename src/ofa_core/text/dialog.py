@@ -114,7 +114,12 @@ def dialog_source(
         tokenizer.vocabulary.bins_to_ids(region)  # names a bin that is out of range
         symbols = " ".join(f"<bin_{number}>" for number in region)
         ids += tokenizer.encode(f"\n#region: {symbols}", symbols=True, keep_spaces=keep_spaces)
+    return cut_source(ids, max_tokens)
+
+
+def cut_source(ids: Sequence[int], max_tokens: int = MAX_SOURCE_TOKENS) -> list[int]:
+    """A source, ``<s>`` to ``</s>``, of at most ``max_tokens``: without its oldest ones where it is longer."""
     kept = ids[max(len(ids) - (max_tokens - 2), 0) :]
     if len(kept) < len(ids):
-        warnings.warn(f"a dialog of {len(ids) + 2} tokens was cut to its last {max_tokens}", stacklevel=2)
+        warnings.warn(f"a dialog of {len(ids) + 2} tokens was cut to its last {max_tokens}", stacklevel=3)
     return [BOS, *kept, EOS]
