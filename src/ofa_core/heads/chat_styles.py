@@ -36,7 +36,7 @@ _ASKS = ("which", "what", "where")
 
 @dataclass(frozen=True)
 class Round:
-    """What a person said, and the reply, as later questions repeat them."""
+    """A person's words and the reply, as later questions repeat them."""
 
     said: str
     reply: str
@@ -56,7 +56,7 @@ class Reply:
 
     @property
     def round(self) -> Round:
-        """What later questions repeat."""
+        """The part of it that later questions repeat."""
         return Round(self.said, self.kept)
 
 
