@@ -28,6 +28,7 @@ _DIALOG = ' \\n#instruction: {}\\n#context: "..."'
 #: The methods of ``OFA``, what the model reads for each (a task's name, an instruction, or words), and the result.
 METHODS: Sequence[tuple[str, str, str]] = (
     ("ground(image, text)", "refcoco", "`Grounding`: box, score, token_scores, bins, alternatives"),
+    ("detect(image, categories=None)", "detection", "`Detections`: a `Detection` (box, label, score) for each thing"),
     ("ground_dialog(image, dialog, style=)", "guesswhat_grounding", "`Grounding`"),
     ("oracle(image, box, dialog, question, style=)", "guesswhat_oracle", "`OracleAnswer`: answer, probabilities"),
     ("query(image, box)", "invig_query", "`Text`: text, score, token_scores, alternatives"),

@@ -21,7 +21,7 @@ from .heads.ocr import Reading
 from .heads.oracle import OracleAnswer
 from .heads.pipeline import EncodedImage
 from .heads.questioner import AgentTurn
-from .heads.results import Answer, Detection, Text
+from .heads.results import Answer, Detection, Detections, Text
 from .inference.fast_model import optimized
 from .model.encoder import ImageFeatures, Memory
 from .model.kv_cache import DecoderCache
@@ -45,6 +45,7 @@ __all__ = [
     "CheckpointError",
     "DecoderCache",
     "Detection",
+    "Detections",
     "EncodedImage",
     "GenerationOptions",
     "Grounding",

@@ -21,6 +21,7 @@ from .generation.scoring import DecoderPrompt
 from .heads import (
     caption,
     classification,
+    detection,
     entailment,
     glue,
     grounding,
@@ -37,6 +38,7 @@ from .heads.arguments import as_list, listed, one_per_image, one_per_text, pair_
 from .heads.caption import Caption
 from .heads.chat import Chat
 from .heads.chat_styles import ChatStyle
+from .heads.detection import DetectionStyle
 from .heads.grounding import DIALOG_OPTIONS, Grounding
 from .heads.matching import Match
 from .heads.ocr import Reading
@@ -44,6 +46,7 @@ from .heads.options import (
     AnswerOptions,
     AskOptions,
     ClosedSetOptions,
+    DetectOptions,
     GenerateOptions,
     GroundDialogOptions,
     GroundOptions,
@@ -56,7 +59,7 @@ from .heads.options import (
 from .heads.oracle import ANSWERS, OracleAnswer, Scoring
 from .heads.pipeline import EncodedImage, Picture, Pipeline
 from .heads.questioner import AgentTurn
-from .heads.results import Answer, Text
+from .heads.results import Answer, Detections, Text
 from .heads.tasks import TaskSpec
 from .heads.vqa import Method
 from .inference.fast_model import optimized, plain, refresh
@@ -294,6 +297,61 @@ class OFA:
             prompt=prompt,
         )
         return self._answers(head, single, batch_size, progress, on_error, images=images, captions=texts)
+
+    @overload
+    def detect(
+        self, image: Picture, categories: str | Sequence[str] | None = None, **options: Unpack[DetectOptions]
+    ) -> Detections: ...
+    @overload
+    def detect(
+        self, image: list[Any], categories: str | Sequence[str] | None = None, **options: Unpack[DetectOptions]
+    ) -> list[Detections]: ...
+    def detect(
+        self,
+        image: Any,
+        categories: Any = None,
+        *,
+        style: DetectionStyle | None = None,
+        threshold: float = 0.0,
+        prompt: str | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
+        **options: Unpack[SearchOptions],
+    ) -> Any:
+        """Find everything in a picture, or all things of some names.
+
+        Args:
+            image: a picture or a list of them.
+            categories: a name such as ``"cars"`` or a list of names, the same for all pictures; None for everything.
+            style: ``ofa`` lists all objects in one answer, of which those of the names are kept; ``tio`` asks for one
+                name after the other. By default that of the model: ``tio`` for one whose task has this name.
+            threshold: the least score, 0 to 1, of a region.
+            prompt: a prompt for ``ofa`` instead of the model's own.
+            batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            Boxes in xyxy pixels of the picture, each with its label and score, without duplicates.
+
+        Raises:
+            OFAError: no or empty names, or no such style; and see :class:`OFA`.
+        """
+        names = None if categories is None else detection.checked_names(text_list(categories))
+        images, single = as_list(image, self.pipeline.keep)
+        spoken = detection.style_for(self.pipeline, names, style)
+        usual = self.pipeline.options(detection.SPEC) if spoken == "ofa" else DIALOG_OPTIONS
+        head = partial(
+            detection.detect,
+            categories=names,
+            style=spoken,
+            options=usual.updated(**options),
+            threshold=threshold,
+            prompt=prompt,
+        )
+        return self._answers(head, single, batch_size, progress, on_error, images=images)
 
     @overload
     def ground_dialog(self, image: Picture, dialog: Dialog, **options: Unpack[GroundDialogOptions]) -> Grounding: ...

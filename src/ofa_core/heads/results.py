@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
 from ..generation import Hypothesis
 from ..text import Tokenizer
@@ -30,6 +31,30 @@ class Detection:
     bins: tuple[int, ...]
     #: Probability of each of its tokens, in their order.
     token_scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Detections(Sequence[Detection]):
+    """All regions that were found in a picture; false where there are none."""
+
+    regions: tuple[Detection, ...]
+    #: The whole of what the model said.
+    text: str
+
+    @overload
+    def __getitem__(self, index: int) -> Detection: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Detection, ...]: ...
+    def __getitem__(self, index: int | slice) -> Detection | tuple[Detection, ...]:
+        """One region by its place, or some of them."""
+        return self.regions[index]
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+    def named(self, label: str) -> tuple[Detection, ...]:
+        """The regions of a label."""
+        return tuple(region for region in self.regions if region.label == label)
 
 
 @dataclass(frozen=True)

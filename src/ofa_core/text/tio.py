@@ -172,6 +172,11 @@ class TioPair:
         return [*encode_pieces(tokenizer, self.target)[:MAX_TARGET_TOKENS], EOS]
 
 
+def tio_task(style: TioStyle, **fields: object) -> DialogTask:
+    """The task of the dialog that a style asks, with its instruction filled in."""
+    return DialogTask(style.instruction.format(**fields), style.first or HUMAN, style.region)
+
+
 def tio_pair(
     style: TioStyle,
     turns: Sequence[str] = (),
@@ -198,7 +203,7 @@ def tio_pair(
         raise OFAError(f"the instruction {style.instruction!r} takes no turns")
     if bool(regions) != (style.marks is not None):
         raise OFAError(f"the target of {style.instruction!r} has {'some' if style.marks else 'no'} regions")
-    task = DialogTask(style.instruction.format(**fields), style.first or HUMAN, style.region)
+    task = tio_task(style, **fields)
     text = style.target.format(**fields).replace("  ", " ").strip().lower()
     pieces = [Piece(f" {text}")] if text else []
     marks = style.marks or _ONE_REGION
