@@ -16,7 +16,7 @@ from ofa_core.data.records import Format
 from ofa_core.generation import GenerationOptions
 from ofa_core.heads.tasks import PRETRAINING, TASKS
 from ofa_core.text.dialog import DIALOG_TASKS
-from ofa_core.text.tio import TIO_TASKS
+from ofa_core.text.tio import BIN_CHECK, TIO_TASKS
 from ofa_core.training.sources import LESSONS
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +38,7 @@ METHODS: Sequence[tuple[str, str, str]] = (
     ("caption(image)", "caption", "`Caption`: text, without_punctuation, score"),
     ("describe_region(image, box)", "region_caption", "`Text`"),
     ("answer(image, question, candidates=, objects=)", "vqa", "`Answer`: answer, score, probabilities"),
+    ("is_present(image, text)", BIN_CHECK, "`Match`"),
     ("is_answer(image, question, answer)", "answer_matching", "`Match`: yes or no, `.yes` is its probability"),
     ("entails(image, text)", "snli_ve", "`Answer`: yes, no or maybe"),
     ("entails(image, text, caption)", "snli_ve_caption", "`Answer`"),
@@ -81,7 +82,7 @@ def _read(name: str) -> str:
         return _code(TASKS[name].prompts["gpt2"] + BEHIND.get(name, ""))
     if name in DIALOG_TASKS:
         return _code(_DIALOG.format(DIALOG_TASKS[name].instruction))
-    return name
+    return _code(name) if name == BIN_CHECK else name
 
 
 def _code(text: str) -> str:

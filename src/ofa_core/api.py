@@ -29,6 +29,7 @@ from .heads import (
     matching,
     ocr,
     oracle,
+    presence,
     questioner,
     vqa,
 )
@@ -45,6 +46,7 @@ from .heads.ocr import Reading
 from .heads.options import (
     AnswerOptions,
     AskOptions,
+    BatchOptions,
     ClosedSetOptions,
     DetectOptions,
     GenerateOptions,
@@ -1065,6 +1067,34 @@ class OFA:
         images, texts, single = pair_up(image, text, self._keep(matching.TEXT_SPEC))
         head = partial(matching.matches, decoder_prompt=decoder_prompt, prompt=prompt)
         return self._answers(head, single, batch_size, progress, on_error, images=images, texts=texts)
+
+    @overload
+    def is_present(self, image: Picture, text: str, **options: Unpack[BatchOptions]) -> Match: ...
+    @overload
+    def is_present(self, image: list[Any], text: str | list[str], **options: Unpack[BatchOptions]) -> list[Match]: ...
+    @overload
+    def is_present(self, image: Picture, text: list[str], **options: Unpack[BatchOptions]) -> list[Match]: ...
+    def is_present(
+        self, image: Any, text: Any, *, batch_size: int = 16, progress: bool = False, on_error: OnError = "raise"
+    ) -> Any:
+        """Decide whether the object that a text describes is in the picture, with a model of TiO.
+
+        Args:
+            image: a picture or a list of them.
+            text: the text, one for each picture or one for all.
+            batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
+
+        Returns:
+            Yes or no, and the probability of yes: a softmax over both first tokens, as TiO's ``bin_check``. Models
+            that never learned this question answer at random.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
+        images, texts, single = pair_up(image, text, self.pipeline.keep)
+        return self._answers(presence.is_present, single, batch_size, progress, on_error, images=images, texts=texts)
 
     @overload
     def is_answer(self, image: Picture, question: str, answer: str, **options: Unpack[ClosedSetOptions]) -> Match: ...

@@ -88,7 +88,7 @@ def style_for(pipeline: Pipeline, names: Sequence[str] | None, style: DetectionS
 
 
 def listing_pipeline(pipeline: Pipeline) -> Pipeline:
-    """A pipeline with the pictures on which a model learned to list: pre-trained ones saw them at a side of their own."""
+    """A pipeline with pictures of the side at which the model learned to list: in pre-training they have their own."""
     config = pipeline.model.config
     return pipeline.for_side(2 * config.code_image_size) if config.task.name == PRETRAINING else pipeline
 
