@@ -16,6 +16,7 @@ from ofa_core.data.records import Format
 from ofa_core.generation import GenerationOptions
 from ofa_core.heads.tasks import PRETRAINING, TASKS
 from ofa_core.text.dialog import DIALOG_TASKS
+from ofa_core.text.tio import BIN_CHECK, TIO_TASKS
 from ofa_core.training.sources import LESSONS
 
 ROOT = Path(__file__).parent.parent
@@ -27,14 +28,17 @@ _DIALOG = ' \\n#instruction: {}\\n#context: "..."'
 #: The methods of ``OFA``, what the model reads for each (a task's name, an instruction, or words), and the result.
 METHODS: Sequence[tuple[str, str, str]] = (
     ("ground(image, text)", "refcoco", "`Grounding`: box, score, token_scores, bins, alternatives"),
+    ("detect(image, categories=None)", "detection", "`Detections`: a `Detection` (box, label, score) for each thing"),
     ("ground_dialog(image, dialog, style=)", "guesswhat_grounding", "`Grounding`"),
     ("oracle(image, box, dialog, question, style=)", "guesswhat_oracle", "`OracleAnswer`: answer, probabilities"),
     ("query(image, box)", "invig_query", "`Text`: text, score, token_scores, alternatives"),
     ("ask(image, dialog, style=)", "guesswhat_question", "`Text`"),
     ("agent_turn(image, dialog)", "agent", "`AgentTurn`: a question, or a grounding"),
+    ("chat(image, style=)", "agent", "`Chat`: say, ground, undo, reset, history, as_oracle, save, load"),
     ("caption(image)", "caption", "`Caption`: text, without_punctuation, score"),
     ("describe_region(image, box)", "region_caption", "`Text`"),
     ("answer(image, question, candidates=, objects=)", "vqa", "`Answer`: answer, score, probabilities"),
+    ("is_present(image, text)", BIN_CHECK, "`Match`"),
     ("is_answer(image, question, answer)", "answer_matching", "`Match`: yes or no, `.yes` is its probability"),
     ("entails(image, text)", "snli_ve", "`Answer`: yes, no or maybe"),
     ("entails(image, text, caption)", "snli_ve_caption", "`Answer`"),
@@ -78,7 +82,7 @@ def _read(name: str) -> str:
         return _code(TASKS[name].prompts["gpt2"] + BEHIND.get(name, ""))
     if name in DIALOG_TASKS:
         return _code(_DIALOG.format(DIALOG_TASKS[name].instruction))
-    return name
+    return _code(name) if name == BIN_CHECK else name
 
 
 def _code(text: str) -> str:
@@ -137,7 +141,25 @@ def file_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-TABLES = {"methods": method_table, "prompts": task_table, "settings": settings_table, "files": file_table}
+def tio_table() -> str:
+    """Instructions and targets of TiO's development branch, a row for each style."""
+    lines = ["| task | share | instruction | weight | first label | region | target |", "|---" * 7 + "|"]
+    for name, task in TIO_TASKS.items():
+        for number, style in enumerate(task.styles):
+            told = (_code(name), f"{task.share:g}") if number == 0 else ("", "")
+            shown = " ".join(part for part in (style.target, "region: 4 bins" if style.marks else "") if part)
+            marks = (style.first or "", "yes" if style.region else "", _code(f" {shown}"))
+            lines.append(f"| {' | '.join((*told, _code(style.instruction), f'{style.weight:g}', *marks))} |")
+    return "\n".join(lines) + "\n"
+
+
+TABLES = {
+    "methods": method_table,
+    "prompts": task_table,
+    "settings": settings_table,
+    "files": file_table,
+    "tio": tio_table,
+}
 
 
 def with_tables(text: str) -> str:

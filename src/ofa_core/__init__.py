@@ -14,6 +14,7 @@ from .generation import (
 )
 from .heads.box_codec import BoxCodec
 from .heads.caption import Caption
+from .heads.chat import Chat, ChatTurn
 from .heads.grounding import Grounding
 from .heads.image_generation import Imagined
 from .heads.matching import Match
@@ -21,7 +22,7 @@ from .heads.ocr import Reading
 from .heads.oracle import OracleAnswer
 from .heads.pipeline import EncodedImage
 from .heads.questioner import AgentTurn
-from .heads.results import Answer, Text
+from .heads.results import Answer, Detection, Detections, Text
 from .inference.fast_model import optimized
 from .model.encoder import ImageFeatures, Memory
 from .model.kv_cache import DecoderCache
@@ -40,8 +41,12 @@ __all__ = [
     "AnswerTrie",
     "BoxCodec",
     "Caption",
+    "Chat",
+    "ChatTurn",
     "CheckpointError",
     "DecoderCache",
+    "Detection",
+    "Detections",
     "EncodedImage",
     "GenerationOptions",
     "Grounding",

@@ -24,6 +24,7 @@ from .generation.scoring import DecoderPrompt
 from .heads import (
     caption,
     classification,
+    detection,
     entailment,
     glue,
     grounding,
@@ -33,6 +34,7 @@ from .heads import (
     matching,
     ocr,
     oracle,
+    presence,
     questioner,
     vqa,
 )
@@ -40,6 +42,9 @@ from .heads import text as text_heads
 from .heads.answering import OnError, answer_all
 from .heads.arguments import as_list, listed, one_per_image, one_per_text, pair_up, text_list, unwrap
 from .heads.caption import Caption
+from .heads.chat import Chat
+from .heads.chat_styles import ChatStyle
+from .heads.detection import DetectionStyle
 from .heads.grounding import DIALOG_OPTIONS, Grounding
 from .heads.image_codes import Codes
 from .heads.image_generation import Imagined, OnRow, Rank
@@ -48,7 +53,9 @@ from .heads.ocr import Reading
 from .heads.options import (
     AnswerOptions,
     AskOptions,
+    BatchOptions,
     ClosedSetOptions,
+    DetectOptions,
     GenerateOptions,
     GroundDialogOptions,
     GroundOptions,
@@ -62,7 +69,7 @@ from .heads.options import (
 from .heads.oracle import ANSWERS, OracleAnswer, Scoring
 from .heads.pipeline import EncodedImage, Picture, Pipeline
 from .heads.questioner import AgentTurn
-from .heads.results import Answer, Text
+from .heads.results import Answer, Detections, Text
 from .heads.tasks import TaskSpec
 from .heads.vqa import Method
 from .inference.fast_model import optimized, plain, refresh
@@ -327,6 +334,61 @@ class OFA:
             prompt=prompt,
         )
         return self._answers(head, single, batch_size, progress, on_error, images=images, captions=texts)
+
+    @overload
+    def detect(
+        self, image: Picture, categories: str | Sequence[str] | None = None, **options: Unpack[DetectOptions]
+    ) -> Detections: ...
+    @overload
+    def detect(
+        self, image: list[Any], categories: str | Sequence[str] | None = None, **options: Unpack[DetectOptions]
+    ) -> list[Detections]: ...
+    def detect(
+        self,
+        image: Any,
+        categories: Any = None,
+        *,
+        style: DetectionStyle | None = None,
+        threshold: float = 0.0,
+        prompt: str | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
+        **options: Unpack[SearchOptions],
+    ) -> Any:
+        """Find everything in a picture, or all things of some names.
+
+        Args:
+            image: a picture or a list of them.
+            categories: a name such as ``"cars"`` or a list of names, the same for all pictures; None for everything.
+            style: ``ofa`` lists all objects in one answer, of which those of the names are kept; ``tio`` asks for one
+                name after the other. By default that of the model: ``tio`` for one whose task has this name.
+            threshold: the least score, 0 to 1, of a region.
+            prompt: a prompt for ``ofa`` instead of the model's own.
+            batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            Boxes in xyxy pixels of the picture, each with its label and score, without duplicates.
+
+        Raises:
+            OFAError: no or empty names, or no such style; and see :class:`OFA`.
+        """
+        names = None if categories is None else detection.checked_names(text_list(categories))
+        images, single = as_list(image, self.pipeline.keep)
+        spoken = detection.style_for(self.pipeline, names, style)
+        usual = self.pipeline.options(detection.SPEC) if spoken == "ofa" else DIALOG_OPTIONS
+        head = partial(
+            detection.detect,
+            categories=names,
+            style=spoken,
+            options=usual.updated(**options),
+            threshold=threshold,
+            prompt=prompt,
+        )
+        return self._answers(head, single, batch_size, progress, on_error, images=images)
 
     @overload
     def ground_dialog(self, image: Picture, dialog: Dialog, **options: Unpack[GroundDialogOptions]) -> Grounding: ...
@@ -904,6 +966,25 @@ class OFA:
         pictures = None if image is None else images
         return self._answers(head, single, batch_size, progress, on_error, texts=texts, images=pictures)
 
+    def chat(self, image: Picture, *, style: ChatStyle = "invig", **options: Unpack[SearchOptions]) -> Chat:
+        """Begin a conversation about a picture, in which the model finds out what a person means.
+
+        Args:
+            image: the picture; its image stem runs once.
+            style: ``invig``, the published dialog task; or one of TiO's: ``tio`` (a reply, and what the dialog is about
+                after it), ``tio_tasks`` (questions until the agent is sure), ``freeform``, ``freeform_grounding`` and
+                ``guesser`` as in its demo.
+            options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
+
+        Returns:
+            The conversation: ``say`` something, ``undo`` it, ``ground`` what was said, ``reset``, ``save`` and
+            ``load``; ``as_oracle`` changes the roles.
+
+        Raises:
+            OFAError: there is no such style; and see :class:`OFA`.
+        """
+        return Chat(self.pipeline, image, style, DIALOG_OPTIONS.updated(**options))
+
     # Further tasks of the original
 
     @overload
@@ -1021,6 +1102,34 @@ class OFA:
         images, texts, single = pair_up(image, text, self._keep(matching.TEXT_SPEC))
         head = partial(matching.matches, decoder_prompt=decoder_prompt, prompt=prompt)
         return self._answers(head, single, batch_size, progress, on_error, images=images, texts=texts)
+
+    @overload
+    def is_present(self, image: Picture, text: str, **options: Unpack[BatchOptions]) -> Match: ...
+    @overload
+    def is_present(self, image: list[Any], text: str | list[str], **options: Unpack[BatchOptions]) -> list[Match]: ...
+    @overload
+    def is_present(self, image: Picture, text: list[str], **options: Unpack[BatchOptions]) -> list[Match]: ...
+    def is_present(
+        self, image: Any, text: Any, *, batch_size: int = 16, progress: bool = False, on_error: OnError = "raise"
+    ) -> Any:
+        """Decide whether the object that a text describes is in the picture, with a model of TiO.
+
+        Args:
+            image: a picture or a list of them.
+            text: the text, one for each picture or one for all.
+            batch_size: samples computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
+
+        Returns:
+            Yes or no, and the probability of yes: a softmax over both first tokens, as TiO's ``bin_check``. Models
+            that never learned this question answer at random.
+
+        Raises:
+            OFAError: see :class:`OFA`.
+        """
+        images, texts, single = pair_up(image, text, self.pipeline.keep)
+        return self._answers(presence.is_present, single, batch_size, progress, on_error, images=images, texts=texts)
 
     @overload
     def is_answer(self, image: Picture, question: str, answer: str, **options: Unpack[ClosedSetOptions]) -> Match: ...
@@ -1209,11 +1318,15 @@ class OFA:
             on_row=on_row,
         )
 
-    def encode_image(self, image: ImageLike, *, side: int | None = None, noise: int | None = None) -> Codes:
+    @overload
+    def encode_image(self, image: ImageLike, *, side: int | None = None, noise: int | None = None) -> Codes: ...
+    @overload
+    def encode_image(self, image: list[Any], *, side: int | None = None, noise: int | None = None) -> list[Codes]: ...
+    def encode_image(self, image: Any, *, side: int | None = None, noise: int | None = None) -> Any:
         """Find the image codes of a picture's middle square.
 
         Args:
-            image: the picture.
+            image: a picture or a list of them.
             side: pixels a side to which the square is brought; None: the side of the pictures that the model draws.
             noise: a seed with which codes are drawn, as the original does in training; None takes the best ones.
 
@@ -1225,7 +1338,11 @@ class OFA:
         """
         side = self.model.config.code_image_size if side is None else side
         like_original = self.pipeline.transform.like_original
-        return image_codes.encode_image(self.vqgan, image, side, noise=noise, like_original=like_original)
+        images, single = as_list(image)
+        codes = [
+            image_codes.encode_image(self.vqgan, one, side, noise=noise, like_original=like_original) for one in images
+        ]
+        return unwrap(codes, single)
 
     def decode_codes(self, codes: Any, *, tile: int | None = None) -> Image:
         """Make a picture of image codes.

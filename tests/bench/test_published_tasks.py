@@ -24,8 +24,6 @@ from ofa_core.bench.samples import Settings
 from ofa_core.bench.summary import Summary, read_summary, summarize
 from ofa_core.cli.main import main
 from ofa_core.data.loading import DataFiles
-from ofa_core.heads.detection import named_boxes
-from ofa_core.heads.grounding import refcoco_codec
 from ofa_core.heads.likelihood import token_log_probs
 
 NO_BOX: dict[str, Any] = {"box": None, "found": None, "iou": None}
@@ -169,23 +167,6 @@ def test_published_scores_stand_beside_ours() -> None:
 
 
 # Boxes in an answer, and probabilities of a text
-
-
-def test_boxes_are_read_in_groups_of_four(ofa: OFA) -> None:
-    codec = refcoco_codec(ofa.pipeline)
-
-    def read(text: str) -> list[tuple[str, int]]:
-        tokens = [*ofa.tokenizer.encode(text, symbols=True), 2]
-        found = named_boxes(ofa.pipeline, codec, tokens, [-0.5] * len(tokens), (90, 60))
-        assert all(one.score == pytest.approx(math.exp(-0.5)) for one in found)
-        return [(one.label, round(one.box[0] / 90 * 999)) for one in found]
-
-    one, two = "<bin_100> <bin_100> <bin_500> <bin_500>", "<bin_200> <bin_100> <bin_500> <bin_500>"
-    assert read(f"{one} the dog {two} a cat") == [("the dog", 100), ("a cat", 200)]
-    assert read(f"{one} {two}") == [("", 100), ("", 200)]
-    assert read(f"{one} <bin_7> the dog") == [("", 100)]
-    assert read("nothing at all") == []
-    assert read(f"<bin_500> <bin_1> <bin_100> <bin_9> the dog {one}") == [("", 100)]
 
 
 def test_probabilities_of_tokens_are_those_of_the_model(ofa: OFA) -> None:

@@ -196,3 +196,15 @@ def test_questions_about_one_picture_run_the_stem_once(ofa: OFA, task: str) -> N
     asked(ofa, task, Settings(num_beams=1, max_new_tokens=2), turns=GAME)
     handle.remove()
     assert seen == [1]
+
+
+@pytest.mark.parametrize("task", ["guesswhat_grounding", "invig_grounding"])
+def test_of_several_regions_the_first_is_scored(ofa: OFA, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
+    spoken(monkeypatch, lambda source: " region: <bin_200> <bin_250> <bin_500> <bin_998>")
+    (one,) = asked(ofa, task, text="it", turns=DIALOG)
+    spoken(
+        monkeypatch, lambda source: " region: <bin_200> <bin_250> <bin_500> <bin_998> region: <bin_1> <bin_1> <bin_9>"
+    )
+    (several,) = asked(ofa, task, text="it", turns=DIALOG)
+    assert several.found == one.found is not None
+    assert several.iou == one.iou > 0

@@ -23,7 +23,7 @@ from ofa_core.utils.stopping import Stopped
 from ofa_core.vision.drawing import COLOR
 
 TEXT = "the man in white"
-KEYS = {"image", "text", "box", "score", "bins", "answer", "token_scores", "alternatives", "seconds"}
+KEYS = {"image", "text", "box", "score", "bins", "answer", "token_scores", "alternatives", "regions", "seconds"}
 
 
 @pytest.fixture(autouse=True)

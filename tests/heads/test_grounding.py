@@ -445,7 +445,7 @@ def test_other_than_four_bins_are_no_box_of_a_dialog(
         ("is it red? yes", {}, "^a dialog is a list of turns"),
         ([("a", "b", "c")], {}, "^dialog entry 0 has 3 parts"),
         ([("a", "")], {}, "^dialog entry 0 holds ''"),
-        (["it"], {"style": "chess"}, "'guesswhat' or 'invig', not 'chess'"),
+        (["it"], {"style": "chess"}, "'guesswhat', 'invig' or 'invig_dev', not 'chess'"),
     ],
     ids=["empty", "text", "triple", "empty_turn", "style"],
 )

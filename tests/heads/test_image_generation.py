@@ -163,6 +163,11 @@ class TestCodes:
         assert ofa.decode_codes(codes.flatten()).tobytes() == ofa.decode_codes(codes.tolist()).tobytes()
         assert ofa.encode_image(picture(1, 60, 90), side=64).shape == (8, 8)
 
+    def test_a_list_of_pictures_becomes_a_list_of_codes(self, ofa: OFA) -> None:
+        pictures = [picture(1), picture(2, 80, 50)]
+        for codes, image in zip(ofa.encode_image(pictures), pictures, strict=True):
+            assert np.array_equal(codes, ofa.encode_image(image))
+
     def test_noise_is_repeated_by_its_seed(self, ofa: OFA) -> None:
         first, again, other = (ofa.encode_image(picture(1), noise=seed) for seed in (1, 1, 2))
         assert np.array_equal(first, again)

@@ -175,7 +175,7 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
         "answers 'not blue' and 'not green' begin with the same token; use scoring='candidates'",
     ),
     "unknown_scoring": ({"scoring": "mean"}, "scoring is 'first_token' or 'candidates', not 'mean'"),
-    "unknown_style": ({"style": "chess"}, "'guesswhat' or 'invig', not 'chess'"),
+    "unknown_style": ({"style": "chess"}, "'guesswhat', 'invig' or 'invig_dev', not 'chess'"),
 }
 
 

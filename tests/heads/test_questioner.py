@@ -55,7 +55,7 @@ def test_the_next_question(ofa: OFA, monkeypatch: pytest.MonkeyPatch, style: Any
 
 
 def test_an_unknown_style_is_refused(ofa: OFA) -> None:
-    with pytest.raises(OFAError, match="'guesswhat' or 'invig', not 'chess'"):
+    with pytest.raises(OFAError, match="'guesswhat', 'invig' or 'invig_dev', not 'chess'"):
         ofa.ask(picture(0), [], style="chess")  # type: ignore[call-overload]
 
 

@@ -60,6 +60,23 @@ SOURCES: dict[str, tuple[str, list[str], str]] = {
         ["the cup"],
         ' \n#instruction: ask a question to guess what i want.\n#context: "human: the cup"',
     ),
+    "invig_dev_grounding": (
+        "invig_dev_grounding",
+        ["the cup", "which cup?", "the blue one"],
+        ' \n#instruction: which region does the context describe?\n#context: "human: the cup agent: which cup? '
+        'human: the blue one"',
+    ),
+    "invig_dev_oracle": (
+        "invig_dev_oracle",
+        ["the cup", "which cup?"],
+        ' \n#instruction: answer the question based on the region.\n#context: "agent: the cup human: which cup?"'
+        "\n#region:",
+    ),
+    "invig_dev_question": (
+        "invig_dev_question",
+        ["the cup"],
+        ' \n#instruction: ask a question to guess what i want.\n#context: "human: the cup"',
+    ),
     "agent": (
         "agent",
         ["the cup", "which cup?", "the blue one"],
@@ -97,8 +114,8 @@ def bin_ids(tokenizer: Tokenizer, numbers: list[int]) -> list[int]:
 
 
 def region_of(task: str) -> list[int] | None:
-    """What to pass as region: OFA.md gives one to the two oracles and to the first turn."""
-    return REGION if task in ("guesswhat_oracle", "invig_oracle", "invig_query") else None
+    """What to pass as region: OFA.md gives one to the oracles and to the first turn."""
+    return REGION if task in ("guesswhat_oracle", "invig_oracle", "invig_dev_oracle", "invig_query") else None
 
 
 # Source texts

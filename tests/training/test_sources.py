@@ -82,7 +82,10 @@ ROWS: dict[str, tuple[str, ...]] = {
 
 
 #: Lessons in which something is drawn, or that no head asks: they are tested by themselves.
-DRAWN = ("image_gen", "pretrain_text", "pretrain_image", "pretrain_detection")
+DRAWN = (
+    *("image_gen", "pretrain_text", "pretrain_image", "pretrain_detection"),
+    *(name for name in LESSONS if name.startswith("tio_")),
+)
 FILES = {"guesswhat": "guesswhat.jsonl.gz", "invig": "invig.jsonl"}
 
 

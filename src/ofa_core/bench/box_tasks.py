@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from ..data.records import Record
 from ..generation import GenerationOptions
 from ..heads import detection, grounding
-from ..heads.detection import BINS, Detections
+from ..heads.listing import CORNERS
 from ..heads.pipeline import Pipeline
+from ..heads.regions import regions_said
+from ..heads.results import Detection, confidence
 from .results import Detected, Row, Target
 from .samples import Models, Sample, SampleImage, Settings, present, text_row
 
@@ -31,31 +33,43 @@ def ground_any(
     codec = grounding.refcoco_codec(pipeline)
     rows = []
     for sample, picture, source, beams in zip(samples, present(pictures), sources, found, strict=True):
-        answer = detection.to_detections(pipeline, codec, beams, picture.size)
+        tokens, scores = detection.best_of(beams)
+        regions = regions_said(pipeline.tokenizer, codec, tokens, scores, picture.size)
         targets = tuple(Target(box=box) for box in sample.record.boxes)
         bins = [number for box in sample.record.boxes for number in codec.encode(box, picture.size)]
         due = " ".join(f"<bin_{number}>" for number in bins)
-        rows.append(_row(sample, picture, pipeline, source, answer, targets=targets, target=due))
+        said = pipeline.tokenizer.decode(tokens).strip()
+        row = _row(sample, picture, pipeline, source, regions, output=said, targets=targets, target=due)
+        rows.append(row.model_copy(update={"score": confidence(scores)}))
     return rows
 
 
 def _options(pipeline: Pipeline, settings: Settings) -> GenerationOptions:
     """The search for one box; where more tokens than its four were asked for, for any number of boxes."""
     usual = pipeline.options(grounding.SPEC)
-    asked = settings.max_new_tokens or BINS
-    return settings.options(usual.updated(max_new_tokens=asked, min_new_tokens=1) if asked > BINS else usual)
+    asked = settings.max_new_tokens or CORNERS
+    return settings.options(usual.updated(max_new_tokens=asked, min_new_tokens=1) if asked > CORNERS else usual)
 
 
 def find_everything(
     models: Models, pictures: Sequence[SampleImage | None], samples: Sequence[Sample], settings: Settings
 ) -> list[Row]:
     """Everything that the model says is in each picture."""
-    pipeline = models.agent.pipeline.for_task(detection.SPEC)
+    pipeline = models.agent.pipeline
     options = settings.options(pipeline.options(detection.SPEC))
-    found = detection.detect(pipeline, present(pictures), options, batch_size=len(samples))
-    sources = detection.detection_sources(pipeline, len(samples))
+    found = detection.detect(pipeline, present(pictures), options=options, batch_size=len(samples))
+    sources = detection.listing_sources(pipeline, len(samples))
     return [
-        _row(sample, picture, pipeline, source, answer, targets=_things(sample.record), target=sample.target)
+        _row(
+            sample,
+            picture,
+            pipeline,
+            source,
+            answer,
+            output=answer.text,
+            targets=_things(sample.record),
+            target=sample.target,
+        )
         for sample, picture, source, answer in zip(samples, present(pictures), sources, found, strict=True)
     ]
 
@@ -71,20 +85,21 @@ def _row(
     picture: SampleImage,
     pipeline: Pipeline,
     source: Sequence[int],
-    answer: Detections,
+    regions: Sequence[Detection],
     *,
+    output: str,
     targets: tuple[Target, ...],
     target: str,
 ) -> Row:
-    detected = tuple(Detected(box=one.box, label=one.label, score=one.score) for one in answer.boxes)
+    detected = tuple(Detected(box=one.box, label=one.label, score=one.score) for one in regions)
     return text_row(
         sample,
         picture,
         pipeline,
         source,
         target=target,
-        output=answer.text,
-        score=answer.score,
+        output=output,
+        score=max((one.score for one in regions), default=0.0),
         targets=targets,
         detected=detected,
     )

@@ -15,6 +15,7 @@ from ..generation import GenerationOptions
 from ..generation.options import SearchOptions
 from ..heads.box_codec import BoxCodec
 from ..heads.grounding import NO_GROUNDING, Grounding, invig_codec, refcoco_codec
+from ..heads.listing import CORNERS
 from ..heads.pipeline import EncodedImage, Pipeline, PreparedImage
 from ..heads.questioner import REGION
 from ..heads.results import Answer
@@ -137,8 +138,9 @@ def region_row(
     """The row of a sample that a box was due for; ``found`` is None where the model never came to name one."""
     codec = refcoco_codec(pipeline) if refcoco else invig_codec(pipeline)
     box, size = sample.record.box, picture.size
-    grounding = found or NO_GROUNDING
-    said_box = codec.decode(grounding.bins, size)  # to the last bit what published scorers decode
+    grounding = NO_GROUNDING if found is None else found
+    bins = grounding.bins and grounding.bins[:CORNERS]  # the first region of several
+    said_box = codec.decode(bins, size)  # to the last bit what published scorers decode
     said = {
         "target": region_text(codec, sample, size),
         "output": grounding.text,

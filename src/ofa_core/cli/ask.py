@@ -15,6 +15,7 @@ from PIL import Image
 from .. import api
 from ..errors import OFAError
 from ..heads.results import Answer
+from ..text.dialog import STYLES
 from ..utils.atomic_write import atomic_path
 from ..utils.printable import printable, printable_json
 from ..vision.drawing import draw_box
@@ -54,7 +55,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         "--box", nargs=4, type=float, required=True, metavar=("X0", "Y0", "X1", "Y1"), help="the region, in pixels"
     )
     oracle.add_argument("--dialog", nargs="+", default=[], metavar="TURN", help="what was said before, turn by turn")
-    oracle.add_argument("--style", choices=("guesswhat", "invig"), default="guesswhat", help="the kind of dialog")
+    oracle.add_argument("--style", choices=STYLES, default="guesswhat", help="the kind of dialog")
     oracle.set_defaults(command=_oracle)
 
 

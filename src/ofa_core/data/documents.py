@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OFAError
-from .layouts import coco, folders, refer, vqa
+from .layouts import coco, conversation, folders, refer, vqa
 from .layouts.whole_files import read_json, rows_under
 from .plain_pickle import read_plain_pickle
 from .records import Format
@@ -69,6 +69,7 @@ JOINS = (
     Join("COCO captions", ("caption",), _annotation_has("caption"), coco.caption_rows),
     Join("COCO instances", ("pretrain_detection",), _annotation_has("bbox"), coco.instance_rows),
     Join("VQAv2 questions", ("vqa",), _has("questions"), vqa.question_rows),
+    Join("VisDial", ("conversation",), _has("data", "split"), conversation.visdial_rows),
 )
 #: A list of rows, which is JSON lines in one.
 _LIST = Join("a list of rows", (), _first_has(), _list_rows)

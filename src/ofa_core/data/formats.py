@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import shortened
 from ..heads.tasks import GLUE
 from . import records, task_records
-from .layouts import coco, guesswhat, invig, plain, ref_l4, refcoco, snli_ve, vqa
+from .layouts import coco, conversation, guesswhat, invig, plain, ref_l4, refcoco, snli_ve, vqa
 from .layouts.layout import Layout
 from .read_options import ReadOptions
 from .records import BadRow, Format, Record
@@ -44,6 +44,7 @@ LAYOUTS: Mapping[Format, tuple[Layout, ...]] = {
     "ocr": (plain.WRITING,),
     "matching": (plain.MATCH,),
     "answer_matching": (plain.ANSWER_MATCH,),
+    "conversation": conversation.LAYOUTS,
     "pretrain_detection": (*coco.INSTANCE_LAYOUTS, plain.THINGS),
     "gigaword": _named_columns("gigaword", "text", "summary"),
     "pretrain_text": _named_columns("pretrain_text", "text"),

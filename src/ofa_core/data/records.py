@@ -38,6 +38,7 @@ Format = Literal[
     "answer_matching",
     "grefcoco",
     "ref_l4",
+    "conversation",
     "pretrain",
     "pretrain_text",
     "pretrain_image",

@@ -67,10 +67,41 @@ class BoxCodec:
         else:
             sides = torch.tensor([width, height, width, height], dtype=torch.float64)
             fractions = (torch.tensor([x0, y0, x1, y1], dtype=torch.float64) / sides).clamp(*INVIG_RANGE)
-        bins = (fractions * (self.num_bins - 1)).round().long().tolist()  # half to even, as Python and torch do
+        bins = self._bins(fractions)
         if max(bins) >= self.num_bins:
             self.check_image_size()
         return bins
+
+    def encode_fractions(self, box: Sequence[float]) -> list[int]:
+        """Turn a box in fractions of the sides, as OpenImages has them, into four bins of the InViG convention.
+
+        Raises:
+            OFAError: the box has no area or reaches over the picture, or the convention is another.
+        """
+        if self.convention != "invig":
+            raise OFAError("boxes in fractions of the sides have bins in the invig convention alone")
+        x0, y0, x1, y1 = map(float, box)
+        if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+            raise OFAError(
+                f"box {tuple(box)} is not 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1, in fractions of the sides"
+            )
+        return self._bins(torch.tensor([x0, y0, x1, y1], dtype=torch.float64).clamp(*INVIG_RANGE))
+
+    def _bins(self, fractions: torch.Tensor) -> list[int]:
+        return (fractions * (self.num_bins - 1)).round().long().tolist()  # half to even, as Python and torch do
+
+    def decode_all(self, bins: Sequence[int], size: tuple[int, int]) -> list[Box]:
+        """Turn the bins of an answer that names several regions into their boxes.
+
+        Args:
+            bins: all bins of the answer in their order, in fours; a rest of fewer than four is no region.
+            size: width and height of the picture in pixels.
+
+        Returns:
+            A box for each four, as :meth:`decode` gives it.
+        """
+        fours = (self.decode(bins[at : at + 4], size) for at in range(0, len(bins) - 3, 4))
+        return [box for box in fours if box is not None]
 
     def check_image_size(self) -> None:
         """Raise where a part of the resized picture has no bins.

@@ -1,108 +1,190 @@
-"""Any number of boxes in one answer: everything in a picture, or every region that a phrase means."""
+"""Detection: everything in a picture with its box and its name, or all things of given names."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Literal, get_args
 
+import torch
+
+from ..errors import OFAError
 from ..generation import GenerationOptions, Hypothesis
-from ..vision.boxes import Box
-from .box_codec import BoxCodec
-from .grounding import refcoco_codec
+from ..text.dialog import dialog_source
+from ..text.tio import LOCATED, category_text, tio_style, tio_task
+from ..vision.boxes import Box, box_iou
+from .grounding import DIALOG_OPTIONS, invig_codec, refcoco_codec
+from .listing import Listing, listed_regions
 from .pipeline import Picture, Pipeline
-from .results import confidence
-from .tasks import TASKS
+from .questioner import REGION
+from .regions import regions_said
+from .results import Detection, Detections
+from .tasks import PRETRAINING, TASKS
 
 SPEC = TASKS["detection"]
-#: Bins of a box.
-BINS = 4
-
-
-@dataclass(frozen=True)
-class NamedBox:
-    """A box of an answer, the name that stands behind it, and the model's confidence in both."""
-
-    #: (x0, y0, x1, y1) in pixels of the original picture.
-    box: Box
-    #: The text behind the bins; "" where there is none.
-    label: str
-    #: exp of the mean log-probability of its tokens, 0 to 1.
-    score: float
-
-
-@dataclass(frozen=True)
-class Detections:
-    """Everything that a model says is in a picture."""
-
-    boxes: tuple[NamedBox, ...]
-    #: The answer as text.
-    text: str
-    #: exp of the mean log-probability of the answer's tokens, 0 to 1.
-    score: float
+#: The prompt that asks for things: OFA's, which lists everything, or TiO's, which asks for one name at a time.
+DetectionStyle = Literal["ofa", "tio"]
+#: The name of a training task whose models know TiO's prompts.
+TIO = "tio"
+#: Of two regions of one label that overlap more than this, the surer one is kept.
+DUPLICATE_IOU = 0.7
+#: The least probability of a label of which the model had to choose one: below it, the thing has another name.
+LEAST_LABEL = 0.1
+#: Ends of plurals, and those of their singulars; the first that fits counts.
+_PLURALS = (("ies", "y"), ("ses", "s"), ("xes", "x"), ("shes", "sh"), ("ches", "ch"), ("ss", "ss"), ("s", ""))
 
 
 def detect(
     pipeline: Pipeline,
     images: Sequence[Picture],
+    categories: Sequence[str] | None = None,
+    style: DetectionStyle | None = None,
     options: GenerationOptions | None = None,
+    *,
+    threshold: float = 0.0,
     prompt: str | None = None,
     batch_size: int = 16,
 ) -> list[Detections]:
-    """Everything in each picture, as pre-trained models say it: four bins and a name, again and again."""
-    pipeline = pipeline.for_task(SPEC)
-    pictures = pipeline.open(images)
-    sources = detection_sources(pipeline, len(pictures), prompt)
-    found = pipeline.run(pictures, sources, options or pipeline.options(SPEC), batch_size=batch_size)
-    codec = refcoco_codec(pipeline)
-    return [to_detections(pipeline, codec, beams, picture.size) for beams, picture in zip(found, pictures, strict=True)]
+    """The regions of each picture; see :meth:`ofa_core.OFA.detect`."""
+    names = None if categories is None else checked_names(categories)
+    style = style_for(pipeline, names, style)
+    if style == "tio" and prompt is not None:
+        raise OFAError("a prompt of one's own goes with style='ofa' alone; TiO's has an instruction for each name")
+    if style == "tio" and names is not None:
+        found = _located(pipeline, images, names, options or DIALOG_OPTIONS, batch_size)
+    else:
+        found = _listed(pipeline, images, names, options, prompt, batch_size)
+    return [Detections(merged([one for one in regions if one.score >= threshold]), text) for regions, text in found]
 
 
-def detection_sources(pipeline: Pipeline, count: int, prompt: str | None = None) -> list[list[int]]:
-    """The ids, ``<s>`` to ``</s>``, that :func:`detect` reads for each of ``count`` pictures."""
+def checked_names(categories: Sequence[str]) -> list[str]:
+    """Names of things, each once.
+
+    Raises:
+        OFAError: there are none, or one is no text or empty.
+    """
+    names = [categories] if isinstance(categories, str) else list(categories)
+    if not names:
+        raise OFAError("the list of categories is empty; None stands for everything")
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            raise OFAError(f"category {index} is {name!r}; a category is a text that is not empty")
+    return list(dict.fromkeys(name.strip() for name in names))
+
+
+def style_for(pipeline: Pipeline, names: Sequence[str] | None, style: DetectionStyle | None) -> DetectionStyle:
+    """The style that was asked for, or that of a model's training.
+
+    Raises:
+        OFAError: there is no such style, or TiO's is to list everything.
+    """
+    if style is None:
+        return "tio" if names is not None and pipeline.model.config.task.name == TIO else "ofa"
+    if style not in get_args(DetectionStyle):
+        raise OFAError(f"style is 'ofa' or 'tio', not {style!r}")
+    if style == "tio" and names is None:
+        raise OFAError("style='tio' asks for names one by one: pass categories")
+    return style
+
+
+def listing_pipeline(pipeline: Pipeline) -> Pipeline:
+    """A pipeline with pictures of the side at which the model learned to list: in pre-training they have their own."""
+    config = pipeline.model.config
+    return pipeline.for_side(2 * config.code_image_size) if config.task.name == PRETRAINING else pipeline
+
+
+def listing_sources(pipeline: Pipeline, count: int, prompt: str | None = None) -> list[list[int]]:
+    """The ids, ``<s>`` to ``</s>``, that :func:`detect` reads for each of ``count`` pictures, in OFA's style."""
     return [pipeline.encode(pipeline.prompt(SPEC, prompt))] * count
 
 
-def to_detections(
-    pipeline: Pipeline, codec: BoxCodec, beams: Sequence[Hypothesis], size: tuple[int, int]
-) -> Detections:
-    """The boxes of the best of ``beams`` on a picture of ``size`` (width, height)."""
-    if not beams:
-        return Detections((), "", 0.0)
-    best = beams[0]
-    text = pipeline.tokenizer.decode(best.tokens).strip()
-    boxes = named_boxes(pipeline, codec, best.tokens, best.token_scores, size)
-    return Detections(tuple(boxes), text, confidence(best.token_scores))
+def located_source(pipeline: Pipeline, name: str) -> list[int]:
+    """The ids, ``<s>`` to ``</s>``, of TiO's question for all things of a name."""
+    task = tio_task(tio_style("openimages_detection", LOCATED), category=category_text(name))
+    return dialog_source(pipeline.tokenizer, task, [])
 
 
-def named_boxes(
-    pipeline: Pipeline, codec: BoxCodec, tokens: Sequence[int], log_probs: Sequence[float], size: tuple[int, int]
-) -> list[NamedBox]:
-    """Read the boxes of an answer: bins in groups of four, each with the text up to the next bin.
+_Said = tuple[list[Detection], str]
 
-    A rest of fewer than four bins before a text or the end is no box, and neither are four that are reversed or
-    enclose nothing.
-    """
-    bin_of, special = pipeline.tokenizer.vocabulary.bin_of, pipeline.tokenizer.vocabulary.eos
-    found: list[NamedBox] = []
-    bins: list[int] = []
-    start = 0  # of the box that is being read
 
-    def close(end: int) -> None:
-        box = codec.decode_within(bins, size) if len(bins) == BINS else None
-        if box is not None:
-            words = [token for token in tokens[start + BINS : end] if token != special]
-            score = math.exp(math.fsum(log_probs[start:end]) / (end - start))
-            found.append(NamedBox(box, pipeline.tokenizer.decode(words).strip(), min(score, 1.0)))
+def _listed(
+    pipeline: Pipeline,
+    images: Sequence[Picture],
+    names: Sequence[str] | None,
+    options: GenerationOptions | None,
+    prompt: str | None,
+    batch_size: int,
+) -> list[_Said]:
+    """Everything, of which the things of the names are kept."""
+    pipeline = listing_pipeline(pipeline)
+    codec, tokenizer = refcoco_codec(pipeline), pipeline.tokenizer
+    pictures = pipeline.open(images)
+    sources = listing_sources(pipeline, len(pictures), prompt)
+    labels = None if names is None else [tokenizer.encode(f" {form}") for form in forms(names)]
+    rule = Listing(tokenizer.vocabulary, labels)
+    answers = pipeline.run(pictures, sources, options or pipeline.options(SPEC), [rule], batch_size=batch_size)
+    said: list[_Said] = []
+    for beams, picture in zip(answers, pictures, strict=True):
+        tokens, scores = best_of(beams)
+        regions = listed_regions(tokenizer, codec, tokens, scores, picture.size)
+        kept = [region for region, sure in regions if names is None or _is_wanted(region.label, sure, names)]
+        said.append((kept, tokenizer.decode(tokens).strip()))
+    return said
 
-    for place, token in enumerate(tokens):
-        number = bin_of(token)
-        if number is None:
-            continue
-        joined = place > 0 and bin_of(tokens[place - 1]) is not None
-        if not joined or len(bins) == BINS:
-            close(place)
-            bins, start = [], place
-        bins.append(number)
-    close(len(tokens) - (1 if tokens and tokens[-1] == special else 0))
-    return found
+
+def _is_wanted(label: str, probability: float, names: Sequence[str]) -> bool:
+    """Tell whether a label ends in one of the names: a ``red circle`` is a circle; and is no guess among them."""
+    words = label.lower().split()
+    ends = {" ".join(words[start:]) for start in range(len(words))}
+    return probability >= LEAST_LABEL and not ends.isdisjoint(form.lower() for form in forms(names))
+
+
+def forms(names: Sequence[str]) -> list[str]:
+    """Names as they are and in the singular, since a listing names one thing at a time: ``cars`` and ``car``."""
+    found = list(names)
+    for name in names:
+        for plural, singular in _PLURALS:
+            if name.lower().endswith(plural):
+                found.append(name[: len(name) - len(plural)] + singular)
+                break
+    return list(dict.fromkeys(found))
+
+
+def best_of(beams: Sequence[Hypothesis]) -> tuple[Sequence[int], Sequence[float]]:
+    """Tokens of the best hypothesis and their log-probabilities; none where a search found nothing."""
+    return (beams[0].tokens, beams[0].token_scores) if beams else ((), ())
+
+
+def _located(
+    pipeline: Pipeline, images: Sequence[Picture], names: Sequence[str], options: GenerationOptions, batch_size: int
+) -> list[_Said]:
+    """The things of each name, which is asked for by itself."""
+    tokenizer, codec = pipeline.tokenizer, invig_codec(pipeline)
+    pictures = pipeline.open(images)
+    asked = [(picture, name) for picture in pictures for name in names]
+    sources = [located_source(pipeline, name) for _, name in asked]
+    answers = pipeline.run([picture for picture, _ in asked], sources, options, batch_size=batch_size)
+    said: list[_Said] = [([], "") for _ in pictures]
+    for number, ((picture, name), beams) in enumerate(zip(asked, answers, strict=True)):
+        tokens, scores = best_of(beams)
+        regions, before = said[number // len(names)]
+        text = tokenizer.decode(tokens).strip()
+        if REGION in text:
+            found = regions_said(tokenizer, codec, tokens, scores, picture.size)
+            regions += [replace(region, label=name) for region in found]
+        said[number // len(names)] = (regions, f"{before}\n{text}".strip())
+    return said
+
+
+def merged(regions: Sequence[Detection]) -> tuple[Detection, ...]:
+    """Regions in their order, without those that overlap a surer one of their label by :data:`DUPLICATE_IOU`."""
+    kept: list[Detection] = []
+    for region in sorted(regions, key=lambda one: -one.score):
+        if not any(one.label == region.label and overlap(one.box, region.box) > DUPLICATE_IOU for one in kept):
+            kept.append(region)
+    return tuple(region for region in regions if any(region is one for one in kept))
+
+
+def overlap(first: Box, second: Box) -> float:
+    """Intersection over union of two boxes."""
+    return float(box_iou(torch.tensor(first), torch.tensor(second)))

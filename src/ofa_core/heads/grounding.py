@@ -15,8 +15,10 @@ from ..generation.logits_processors import NEVER, Stage, Step
 from ..text.dialog import Dialog, Style, dialog_source, dialog_task, flatten_dialog
 from ..vision.boxes import Box, box_iou
 from .box_codec import BoxCodec
+from .listing import CORNERS
 from .pipeline import Picture, Pipeline, fill_prompt, normalize_text
-from .results import confidence
+from .regions import regions_said
+from .results import Detection, confidence
 from .tasks import TASKS
 
 SPEC = TASKS["refcoco"]
@@ -29,8 +31,8 @@ SAME_BOX_IOU = 0.9
 class Grounding:
     """The place of something in a picture, and the model's confidence in it."""
 
-    #: (x0, y0, x1, y1) in pixels of the original picture, within it and of positive area; None where the answer was not
-    #: four bins that enclose something, or not sure enough.
+    #: (x0, y0, x1, y1) in pixels of the original picture, within it and of positive area: the first of the answer's
+    #: regions; None where that was not four bins that enclose something, or the answer was not sure enough.
     box: Box | None
     #: exp of the mean log-probability of the answer's tokens, 0 to 1.
     score: float
@@ -41,6 +43,12 @@ class Grounding:
     text: str
     #: Boxes of the other beams, best first, without those that are all but the same as a better one.
     alternatives: tuple[Grounding, ...] = ()
+    #: All regions of an answer that names several, the first one's box included; empty where it names one or none.
+    regions: tuple[Detection, ...] = ()
+
+    def __bool__(self) -> bool:
+        """True if there is a box."""
+        return self.box is not None
 
 
 class OrderedCorners:
@@ -168,21 +176,27 @@ def to_grounding(
             kept.append(other)
             alternatives.append(other)
     box = best.box if best.score >= threshold else None
-    return replace(best, box=box, alternatives=tuple(alternatives))
+    return replace(best, box=box, alternatives=tuple(alternatives), regions=best.regions if box else ())
 
 
 def _one(pipeline: Pipeline, codec: BoxCodec, beam: Hypothesis, size: tuple[int, int]) -> Grounding:
-    """One hypothesis: a box where it holds nothing but four bins, or four bins behind ``region:``."""
+    """One hypothesis: a box where it holds nothing but bins, or (InViG) bins anywhere; the first four are its box."""
     tokens = beam.tokens
     if codec.convention == "invig":
         tokens = [token for token in tokens if pipeline.tokenizer.vocabulary.bin_of(token) is not None]
     bins = pipeline.tokenizer.bins(tokens)
+    first: list[int] | None = bins
+    regions: tuple[Detection, ...] = ()
+    if bins is not None and len(bins) > CORNERS:
+        said = regions_said(pipeline.tokenizer, codec, beam.tokens, beam.token_scores, size)
+        first, regions = bins[:CORNERS], tuple(said)
     return Grounding(
-        box=codec.decode_within(bins, size),
+        box=codec.decode_within(first, size),
         score=confidence(beam.token_scores),
         token_scores=tuple(map(math.exp, beam.token_scores)),
         bins=None if bins is None else tuple(bins),
         text=pipeline.tokenizer.decode(beam.tokens).strip(),
+        regions=regions,
     )
 
 

@@ -9,6 +9,7 @@ from ..generation.options import SearchOptions
 from ..generation.scoring import DecoderPrompt
 from ..text.dialog import Style
 from .answering import OnError
+from .detection import DetectionStyle
 from .image_generation import OnRow, Rank
 from .oracle import Scoring
 from .vqa import Method
@@ -52,6 +53,13 @@ class GroundOptions(SearchOptions, PromptOptions, total=False):
     """Options of :meth:`~ofa_core.OFA.ground`."""
 
     bins_only: bool
+    threshold: float
+
+
+class DetectOptions(SearchOptions, PromptOptions, total=False):
+    """Options of :meth:`~ofa_core.OFA.detect`."""
+
+    style: DetectionStyle | None
     threshold: float
 
 

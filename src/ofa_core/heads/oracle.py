@@ -22,7 +22,7 @@ Scoring = Literal["first_token", "candidates"]
 
 @dataclass(frozen=True)
 class OracleAnswer(Answer):
-    """The oracle's answer; ``probabilities`` is empty where it is free text (InViG)."""
+    """The oracle's answer; ``probabilities`` is empty where it is free text (InViG, in either style)."""
 
 
 def oracle(
@@ -41,7 +41,7 @@ def oracle(
     """The answer to each question about a region; see :meth:`ofa_core.OFA.oracle`."""
     pictures = pipeline.open(images)
     sources = oracle_sources(pipeline, [picture.size for picture in pictures], boxes, dialogs, questions, style)
-    if style == "invig":
+    if style != "guesswhat":
         found = pipeline.run(pictures, sources, options, batch_size=batch_size)
         texts = [to_text(pipeline.tokenizer, beams) for beams in found]
         return [OracleAnswer(text.text, text.score, alternatives=text.alternatives) for text in texts]

@@ -136,7 +136,10 @@ class Pipeline:
 
     def for_task(self, spec: TaskSpec) -> Pipeline:
         """This pipeline with pictures of the side that the task takes with this model."""
-        side = self.settings(spec).image_size
+        return self.for_side(self.settings(spec).image_size)
+
+    def for_side(self, side: int) -> Pipeline:
+        """This pipeline with pictures of ``side`` × ``side`` pixels."""
         if side == self.model.config.task.image_size:
             return self
         return replace(self, transform=_of_side(self.transform, side, self.transform.like_original), other_side=True)

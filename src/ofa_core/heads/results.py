@@ -5,14 +5,56 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
 from ..generation import Hypothesis
 from ..text import Tokenizer
+from ..vision.boxes import Box
 
 
 def confidence(token_scores: Sequence[float]) -> float:
     """exp of the mean log-probability of a target's tokens, 0 to 1; 0 where there are none."""
     return math.exp(sum(token_scores) / len(token_scores)) if token_scores else 0.0
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One region of several that a model named, and its label."""
+
+    #: (x0, y0, x1, y1) in pixels of the original picture, of positive area.
+    box: Box
+    #: The name of what is there; "" where the model named none.
+    label: str
+    #: exp of the mean log-probability of its tokens (its bins, and its label where it has one), 0 to 1.
+    score: float
+    #: The bins of x0, y0, x1 and y1.
+    bins: tuple[int, ...]
+    #: Probability of each of its tokens, in their order.
+    token_scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Detections(Sequence[Detection]):
+    """All regions that were found in a picture; false where there are none."""
+
+    regions: tuple[Detection, ...]
+    #: The whole of what the model said.
+    text: str
+
+    @overload
+    def __getitem__(self, index: int) -> Detection: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Detection, ...]: ...
+    def __getitem__(self, index: int | slice) -> Detection | tuple[Detection, ...]:
+        """One region by its place, or some of them."""
+        return self.regions[index]
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+    def named(self, label: str) -> tuple[Detection, ...]:
+        """The regions of a label."""
+        return tuple(region for region in self.regions if region.label == label)
 
 
 @dataclass(frozen=True)

@@ -331,6 +331,7 @@ TASKS: dict[str, TaskSpec] = {
             {"gpt2": " what are the objects in the image?"},
             trained_as=(PRETRAINING,),
             source_words=None,
+            search=_beam(1, 512, 0, constrain_after_softmax=True),
             weight=2.0,
         ),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from ..errors import OFAError
 from .tokenizer import Tokenizer
@@ -13,8 +13,9 @@ from .vocabulary import BOS, EOS
 
 #: A dialog as pairs of turns (question and answer), or turn by turn.
 Dialog = Sequence["tuple[str, str] | list[str] | str"]
-Style = Literal["guesswhat", "invig"]
-STYLES = ("guesswhat", "invig")
+#: ``invig`` is as published; in ``invig_dev``, TiO's development branch, an oracle's query is labelled ``agent:``.
+Style = Literal["guesswhat", "invig", "invig_dev"]
+STYLES: tuple[Style, ...] = get_args(Style)
 
 AGENT, HUMAN = "agent", "human"
 
@@ -30,7 +31,7 @@ class DialogTask:
     region: bool = False
 
 
-#: The tasks that the published fine-tunes were trained on.
+#: The tasks that the published fine-tunes were trained on, and those of ``invig_dev``.
 DIALOG_TASKS: dict[str, DialogTask] = {
     "guesswhat_grounding": DialogTask("which region does the context describe?", AGENT),
     "guesswhat_oracle": DialogTask("answer the question based on the region with yes or no.", HUMAN, region=True),
@@ -39,14 +40,17 @@ DIALOG_TASKS: dict[str, DialogTask] = {
     "invig_oracle": DialogTask("answer the question based on the region.", HUMAN, region=True),
     "invig_query": DialogTask("state your query about the region.", HUMAN, region=True),
     "invig_question": DialogTask("ask a question to guess what i want.", HUMAN),
+    "invig_dev_grounding": DialogTask("which region does the context describe?", HUMAN),
+    "invig_dev_oracle": DialogTask("answer the question based on the region.", AGENT, region=True),
+    "invig_dev_question": DialogTask("ask a question to guess what i want.", HUMAN),
     "agent": DialogTask("can you specify which region the context describes?", HUMAN),
 }
 
 
 def dialog_task(style: str, kind: str) -> DialogTask:
-    """The task of a ``style`` (``guesswhat`` or ``invig``) and a ``kind`` (``grounding``, ``oracle``, ``question``)."""
+    """The task of a ``style`` of :data:`STYLES` and a ``kind`` (``grounding``, ``oracle``, ``question``)."""
     if style not in STYLES:
-        raise OFAError(f"style is {' or '.join(map(repr, STYLES))}, not {style!r}")
+        raise OFAError(f"style is {', '.join(map(repr, STYLES[:-1]))} or {STYLES[-1]!r}, not {style!r}")
     return DIALOG_TASKS[f"{style}_{kind}"]
 
 
@@ -110,7 +114,12 @@ def dialog_source(
         tokenizer.vocabulary.bins_to_ids(region)  # names a bin that is out of range
         symbols = " ".join(f"<bin_{number}>" for number in region)
         ids += tokenizer.encode(f"\n#region: {symbols}", symbols=True, keep_spaces=keep_spaces)
+    return cut_source(ids, max_tokens)
+
+
+def cut_source(ids: Sequence[int], max_tokens: int = MAX_SOURCE_TOKENS) -> list[int]:
+    """A source, ``<s>`` to ``</s>``, of at most ``max_tokens``: without its oldest ones where it is longer."""
     kept = ids[max(len(ids) - (max_tokens - 2), 0) :]
     if len(kept) < len(ids):
-        warnings.warn(f"a dialog of {len(ids) + 2} tokens was cut to its last {max_tokens}", stacklevel=2)
+        warnings.warn(f"a dialog of {len(ids) + 2} tokens was cut to its last {max_tokens}", stacklevel=3)
     return [BOS, *kept, EOS]

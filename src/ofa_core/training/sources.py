@@ -23,9 +23,12 @@ from .lessons import LESSONS as TASK_LESSONS
 from .lessons import Lesson, Row
 from .pretraining import Negatives, pretraining_lessons
 from .settings import DataSettings
+from .tio_lessons import tio_lessons
 
 #: Everything that can be learned from dataset files, by its name in settings.
-LESSONS: dict[str, Lesson] = {**TASK_LESSONS, **pretraining_lessons()}
+LESSONS: dict[str, Lesson] = {**TASK_LESSONS, **pretraining_lessons(), **tio_lessons()}
+#: Those that draw wrong captions, answers or absent objects from the files of :class:`Negatives`.
+DRAWN_NEGATIVES = ("pretrain", "tio_openimages_detection")
 #: The drawn world, which needs no files.
 SHAPES = "shapes"
 
@@ -121,9 +124,12 @@ def _lesson(data: DataSettings) -> Lesson:
     """The lesson, with what its matching draws from."""
     if data.negatives is None:
         return LESSONS[data.task]
-    if data.task != "pretrain":
-        raise OFAError(f"the training task {data.task!r} draws nothing from negatives; pretrain does")
-    return pretraining_lessons(Negatives.from_dir(data.negatives))[data.task]
+    if data.task not in DRAWN_NEGATIVES:
+        raise OFAError(
+            f"the training task {data.task!r} draws nothing from negatives; {' and '.join(DRAWN_NEGATIVES)} do"
+        )
+    negatives = Negatives.from_dir(data.negatives)
+    return {**pretraining_lessons(negatives), **tio_lessons(negatives.objects)}[data.task]
 
 
 def answers_in(path: Path, tokenizer: Tokenizer) -> Trie:
