@@ -19,6 +19,7 @@ from .batches import Batches
 from .checks import check_files
 from .evaluation import Evaluation
 from .init import make_config, make_model
+from .lora import add_lora, remove_lora
 from .losses import LossModule
 from .optim import freeze
 from .settings import TrainingSettings
@@ -33,6 +34,8 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
     torch.manual_seed(settings.seed)  # the same new weights on every process
     model, tokenizer = _begin(settings)
     freeze(model, settings.freeze)
+    if settings.lora is not None:
+        add_lora(model, settings.lora)
     task = model.config.task
     transform = ImageTransform(task.image_size, task.imagenet_normalization)
     # Workers prepare batches with this; they need no weights.
@@ -58,7 +61,7 @@ def train(settings: TrainingSettings) -> OFAModel:
     with process_group() as process:
         trainer = make_trainer(settings, process)
         trainer.run()
-        return trainer.result
+        return remove_lora(trainer.result)
 
 
 def _begin(settings: TrainingSettings) -> tuple[OFAModel, Tokenizer]:
@@ -73,6 +76,8 @@ def _begin(settings: TrainingSettings) -> tuple[OFAModel, Tokenizer]:
     if settings.config:
         changed = OFAModel(make_config(merged(model.config.model_dump(), settings.config)))
         _take_over(changed, model)
+        if settings.lora is not None and len(changed.state_dict()) > len(model.state_dict()):
+            raise OFAError("with lora the rest of the model stays as it is: config can add no adapters and no prompts")
         model = changed
     # with the configuration as it will be stored: what is trained can be loaded again
     return model.requires_grad_(True), load_tokenizer(directory, model.config)

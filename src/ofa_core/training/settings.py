@@ -118,6 +118,20 @@ class OptimizerSettings(_Settings):
     max_skipped: PositiveInt = 10
 
 
+class LoraSettings(_Settings):
+    """Settings of a low-rank adapter (LoRA, arXiv 2106.09685): what of a model is trained instead of its weights."""
+
+    #: Rank of the change of each layer.
+    rank: PositiveInt = 8
+    #: The change is scaled with ``alpha / rank``.
+    alpha: float = Field(default=16.0, gt=0, allow_inf_nan=False)
+    #: Names of linear layers, or ends of them; by default those of queries and values in every attention, as in the
+    #: paper.
+    targets: tuple[str, ...] = Field(default=("q_proj", "v_proj"), min_length=1)
+    #: Dropout before the change.
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
 class EvaluationSettings(ReadSettings):
     """A benchmark that is run while training."""
 
@@ -159,7 +173,8 @@ class TrainingSettings(_Settings):
     #: The model to begin with: a directory or anything that ``convert-ckpt`` reads; or ``new_model``.
     model: Path | None = None
     new_model: NewModelSettings | None = None
-    #: The run's directory: ``log.jsonl``, ``loss.svg``, ``state.safetensors``, the models ``last`` and ``best``.
+    #: The run's directory: ``log.jsonl``, ``loss.svg``, ``state.safetensors``, the models ``last`` and ``best``; with
+    #: ``lora`` their adapters are ``last-adapter`` and ``best-adapter``.
     out: Path
     #: A task whose fine-tuning settings the model takes on (picture side, cuts, decoder prompt): a name of
     #: :data:`ofa_core.heads.tasks.TASKS`; None keeps those that it has.
@@ -171,6 +186,8 @@ class TrainingSettings(_Settings):
     #: Fields of the model's configuration to change, such as ``dropout``, ``encoder_drop_path`` or ``adapter_dim``.
     config: dict[str, Any] = Field(default_factory=dict)
     freeze: tuple[Part, ...] = ()
+    #: Train a low-rank adapter alone, of a model that there is; the stem's statistics stay, too.
+    lora: LoraSettings | None = None
     #: Keep the statistics of the stem's BatchNorm as they are.
     freeze_batch_norm: bool = False
 
@@ -199,6 +216,14 @@ class TrainingSettings(_Settings):
     def _one_beginning(self) -> TrainingSettings:
         if (self.model is None) == (self.new_model is None):
             raise ValueError("one of model and new_model is needed")
+        return self
+
+    @model_validator(mode="after")
+    def _lora_alone(self) -> TrainingSettings:
+        if self.lora is not None and self.new_model is not None:
+            raise ValueError("lora adapts a model that there is: it goes with model, not with new_model")
+        if self.lora is not None and self.freeze:
+            raise ValueError("freeze says nothing beside lora, which keeps everything but the adapter as it is")
         return self
 
     @classmethod
@@ -235,6 +260,8 @@ class TrainingSettings(_Settings):
         exclude: dict[str, Any] = dict.fromkeys(free, True)
         exclude |= {"optimizer": {"max_skipped"}, "data": {"__all__": {"allow_outside"}}}
         told = self.model_dump(mode="json", exclude=exclude)
+        if self.lora is None:  # as in runs that began before there was such a setting
+            del told["lora"]
         for table in told["data"]:
             for name, info in ReadSettings.model_fields.items():
                 if table[name] == info.default:  # as in runs that began before there was such a setting

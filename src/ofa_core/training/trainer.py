@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..checkpoint.model_dir import PROVENANCE_FILE, save_directory
+from ..checkpoint.model_dir import PROVENANCE_FILE
 from ..errors import OFAError
 from ..model.ofa import OFAModel
 from ..text import Tokenizer
@@ -37,9 +37,8 @@ from .optim import make_optimizer, make_schedule
 from .parallel import Parallel
 from .settings import TrainingSettings
 from .state import STATE_FILE, full_tensor, optimizer_tensors, read_state, restore_optimizer, save_state
+from .stored import BEST, LAST, store_model, stored_names
 
-#: The models that a run writes: the present one, and the best by the first score.
-LAST, BEST = "last", "best"
 #: An evaluation of a model at a step: names of scores and their values; the first decides which is best.
 Evaluate = Callable[[OFAModel, int], dict[str, float]]
 
@@ -135,7 +134,7 @@ class Trainer:
     def _learn(self, micro_batches: list[Batch]) -> tuple[float, float, float]:
         """One step: loss and accuracy per target token over all processes, and the norm of the gradient."""
         self.model.train()
-        if self.settings.freeze_batch_norm:
+        if self.settings.freeze_batch_norm or self.settings.lora is not None:  # an adapter holds no statistics
             _freeze_batch_norm(self.model)
         # loss, tokens in it, all tokens, right ones, rows left out, processes that a signal has reached
         totals = torch.zeros(6, dtype=torch.float64, device=self.device)
@@ -241,9 +240,7 @@ class Trainer:
         """Store the model as a directory that everything else loads."""
         state = {key: full_tensor(tensor).cpu() for key, tensor in self.result.state_dict().items()}
         if self.process.is_rank0:
-            provenance = {"trained_for": self.step, "settings": self.settings.model_dump(mode="json")}
-            out = self.settings.out / name
-            save_directory(out, state, self.model.config, self.tokenizer, provenance, overwrite=True)
+            store_model(name, state, self.model.config, self.tokenizer, self.settings, self.step)
 
     def _save(self) -> None:
         """Write the state of the run, the plot and the model."""
@@ -271,7 +268,7 @@ class Trainer:
     def _resume(self) -> None:
         """Take up the state of an earlier run of the same settings, if there is one."""
         path = self.settings.out / STATE_FILE
-        remains = [path, self.log.path, *(self.settings.out.resolve() / name for name in (LAST, BEST))]
+        remains = [path, self.log.path, *(self.settings.out.resolve() / name for name in stored_names(self.settings))]
         for target in remains if self.process.is_rank0 else ():
             remove_leftovers(target)
         if not path.is_file():
