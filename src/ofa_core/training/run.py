@@ -22,8 +22,9 @@ from .init import make_config, make_model
 from .lora import add_lora, remove_lora
 from .losses import LossModule
 from .optim import freeze
+from .self_critical import CaptionReward, SelfCriticalLoss
 from .settings import TrainingSettings
-from .sources import answers_in, make_source
+from .sources import FileSource, answers_in, make_source
 from .trainer import Trainer
 
 
@@ -50,10 +51,21 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
         rank=process.rank,
         world=process.world_size,
     )
-    loss = LossModule(model, tokenizer.vocabulary, settings.loss, _answers(settings, tokenizer))
+    loss = _loss(settings, model, tokenizer, batches)
     benchmarks = settings.evaluation
     evaluate = Evaluation(benchmarks, tokenizer, settings.out, process) if benchmarks else None
     return Trainer(settings, model, tokenizer, batches, loss, evaluate=evaluate, process=process)
+
+
+def _loss(
+    settings: TrainingSettings, model: OFAModel, tokenizer: Tokenizer, batches: Batches
+) -> LossModule | SelfCriticalLoss:
+    own = settings.loss.self_critical
+    if own is None:
+        return LossModule(model, tokenizer.vocabulary, settings.loss, _answers(settings, tokenizer))
+    rows = [source.rows for source in batches.sources if isinstance(source, FileSource)]
+    reward = CaptionReward(references for source in rows for references in source.references)
+    return SelfCriticalLoss(model, tokenizer, own, reward)
 
 
 def train(settings: TrainingSettings) -> OFAModel:

@@ -73,8 +73,20 @@ class DataSettings(ReadSettings):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class SelfCriticalSettings(_Settings):
+    """Settings of self-critical training of captions, whose reward is CIDEr-D (the original's second stage)."""
+
+    #: Captions that are found for each picture and compared with each other.
+    candidates: int = Field(default=5, ge=2)
+    #: Draw the candidates from the model's probabilities, instead of the beam search that the original trains with.
+    draw: bool = False
+
+
 class LossSettings(_Settings):
     """Settings of the loss."""
+
+    #: Train captions on their scores, in place of a loss against targets: with the lesson ``caption_references`` alone.
+    self_critical: SelfCriticalSettings | None = None
 
     #: Share of the probability that goes to all tokens alike.
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
@@ -92,6 +104,16 @@ class LossSettings(_Settings):
     #: Weight of a bin's loss beside that of a word.
     bin_weight: float = Field(default=1.0, gt=0)
 
+    @model_validator(mode="after")
+    def _self_critical_alone(self) -> LossSettings:
+        others = sorted(self.model_fields_set - {"self_critical"})
+        if self.self_critical is not None and others:
+            raise ValueError(f"self_critical is a loss of its own, in which {others[0]} has no meaning: leave it out")
+        return self
+
+
+#: The task whose targets are all captions of a picture, of which only scores are made.
+REFERENCES = "caption_references"
 
 #: Parts that can be kept as they are.
 Part = Literal["stem", "embeddings", "encoder", "decoder", "all_but_biases", "all_but_adapters", "all_but_prompts"]
@@ -219,6 +241,17 @@ class TrainingSettings(_Settings):
         return self
 
     @model_validator(mode="after")
+    def _captions_for_scores(self) -> TrainingSettings:
+        """Keep targets that are several captions away from a loss that would learn to say them all."""
+        scored = self.loss.self_critical is not None
+        odd = [data.task for data in self.data if (data.task == REFERENCES) != scored]
+        if odd:
+            raise ValueError(f"the task {REFERENCES} and loss.self_critical go together, and with no other: {odd[0]}")
+        if scored and self.shard:
+            raise ValueError("self_critical searches with the whole model, which shard takes apart: leave shard out")
+        return self
+
+    @model_validator(mode="after")
     def _lora_alone(self) -> TrainingSettings:
         if self.lora is not None and self.new_model is not None:
             raise ValueError("lora adapts a model that there is: it goes with model, not with new_model")
@@ -262,6 +295,8 @@ class TrainingSettings(_Settings):
         told = self.model_dump(mode="json", exclude=exclude)
         if self.lora is None:  # as in runs that began before there was such a setting
             del told["lora"]
+        if self.loss.self_critical is None:
+            del told["loss"]["self_critical"]
         for table in told["data"]:
             for name, info in ReadSettings.model_fields.items():
                 if table[name] == info.default:  # as in runs that began before there was such a setting
