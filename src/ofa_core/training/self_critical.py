@@ -65,7 +65,7 @@ def _of_order(words: Sequence[str], order: int) -> Iterator[tuple[str, ...]]:
 
 
 def advantages(scores: Sequence[float]) -> list[float]:
-    """How much each of some scores is above the mean of the others; 0 where there are no others."""
+    """The difference of each of some scores to the mean of the others; 0 where there are no others."""
     others = len(scores) - 1
     total = math.fsum(scores)
     return [score - (total - score) / others if others else 0.0 for score in scores]
