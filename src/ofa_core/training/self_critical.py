@@ -113,7 +113,7 @@ class SelfCriticalLoss(nn.Module):
         return loss, counts
 
     def _truths(self, group: Group) -> list[list[str]]:
-        """What people said about each picture."""
+        """The captions that people gave each picture."""
         return [self.tokenizer.decode(row).split(SEVERAL) for row in group.target.tolist()]
 
     def _candidates(self, tokens: Tensor, pixels: Tensor) -> list[list[list[int]]]:
