@@ -25,7 +25,7 @@ from pathlib import Path
 
 from ofa_core.demo.files import write_dataset
 from ofa_core.training.state import STATE_FILE, read_state
-from ofa_core.training.trainer import LAST
+from ofa_core.training.stored import LAST
 
 #: A run that learns from pictures that stand in its rows, saves every other step and evaluates every fourth.
 RECIPE = """

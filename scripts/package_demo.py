@@ -17,7 +17,7 @@ from checkpoints_convert import save_fairseq
 from ofa_core.api import DEMO_CHECKPOINT
 from ofa_core.checkpoint.model_dir import WEIGHTS_FILE, load_config, load_tokenizer, read_safetensors
 from ofa_core.training.log import LOG_FILE, PLOT_FILE
-from ofa_core.training.trainer import LAST
+from ofa_core.training.stored import LAST
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 #: The largest file that the package carries.

@@ -15,6 +15,7 @@ from PIL.Image import Image
 from pydantic import ValidationError
 
 from .checkpoint.image_codes import load_vqgan
+from .checkpoint.lora import load_adapted
 from .checkpoint.model_dir import load_model, load_tokenizer
 from .config import TaskSettings
 from .errors import OFAError, first_problem
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
 def load(
     directory: str | PathLike[str],
     *,
+    adapter: str | PathLike[str] | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | str | None = None,
     optimize: bool = True,
@@ -102,6 +104,8 @@ def load(
         directory: a model directory written by ``convert-ckpt``; or any checkpoint that it reads, which is then
             converted once, into the cache, with a line on stderr that says so; or ``"demo"``, the small model that
             comes with the package and knows coloured shapes.
+        adapter: a directory with a low-rank adapter of this model (LoRA), which training with ``lora`` or peft wrote.
+            It is merged into the weights, so that answers take no longer, and its task settings are taken on.
         device: where the model shall run, such as ``"cpu"`` or ``"cuda"``.
         dtype: float32, float16 or bfloat16, or its name, such as ``"float16"``; None means float32 on a CPU and what is
             stored elsewhere. int8 is float32 with the weights of linear layers rounded to 8 bits, on CPUs: faster, but
@@ -124,7 +128,11 @@ def load(
     if int8:
         check_int8(torch.device(device))
     directory = model_directory(Path(directory))
-    model = load_model(directory, device, torch.float32 if int8 else dtype)
+    dtype = torch.float32 if int8 else dtype
+    if adapter is None:
+        model = load_model(directory, device, dtype)
+    else:
+        model = load_adapted(directory, Path(adapter).expanduser(), device, dtype)
     tokenizer = load_tokenizer(directory, model.config)
     if task:
         try:

@@ -103,6 +103,17 @@ def test_a_models_vocabulary_and_configuration_are_told(tmp_path: Path, name: st
     assert model_inputs(directory, "model") == before, "where it comes from makes no answers"
 
 
+def test_an_adapter_is_part_of_what_a_run_reads(tmp_path: Path) -> None:
+    directory = save_lively(tmp_path / "model")
+    before = model_inputs(directory, "model")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    told = model_inputs(directory, "model", tmp_path)
+    assert changed_inputs(before, told) == ["model's adapter's adapter_config.json"]
+    (tmp_path / "adapter_config.json").write_text("{ }")
+    other = model_inputs(directory, "model", tmp_path)
+    assert changed_inputs(told, other) == ["model's adapter's adapter_config.json"]
+
+
 @pytest.mark.parametrize("kind", ["directory", "zip", "tar"])
 @pytest.mark.parametrize("at_most", [1 << 20, 0], ids=["read", "told by less"])
 def test_pictures_in_every_place_are_told(

@@ -37,17 +37,25 @@ with process_group() as process:
 """
 
 
-def still(**changes: Any) -> dict[str, Any]:
-    """Settings without chance: no dropout, and BatchNorm as it stands."""
+def still(begun: Path, **changes: Any) -> dict[str, Any]:
+    """Settings without chance: no dropout, and BatchNorm as it stands; an adapter is one of the model ``begun``."""
     made = settings(Path("unused")).new_model
     assert made is not None
     content = made.model_dump()
     content["config"]["dropout"] = 0.0
-    return {"new_model": content, "freeze_batch_norm": True, "steps": 4} | changes
+    fresh = {"new_model": content} if "lora" not in changes else {"new_model": None, "model": str(begun / "last")}
+    return fresh | {"freeze_batch_norm": True, "steps": 4} | changes
 
 
 #: Changes to the settings of runs that two processes are compared with one in.
-COMPARED: dict[str, dict[str, Any]] = {"copies": {}, "accumulated": {"accumulate": 2}, "sharded": {"shard": True}}
+LORA = {"lora": {"rank": 2}}
+COMPARED: dict[str, dict[str, Any]] = {
+    "copies": {},
+    "accumulated": {"accumulate": 2},
+    "sharded": {"shard": True},
+    "adapted": LORA,
+    "adapted and sharded": LORA | {"shard": True},
+}
 DROPOUT = {"steps": 4, "batch_size": 1}
 
 
@@ -55,9 +63,13 @@ DROPOUT = {"steps": 4, "batch_size": 1}
 def runs_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of runs that two processes made."""
     out = tmp_path_factory.mktemp("two")
-    runs = {name: still(batch_size=1, **changes) for name, changes in COMPARED.items()}
-    if not can_shard():
-        del runs["sharded"]
+    begun = out / "begun"
+    train(settings(begun, **still(begun, steps=1)))
+    runs = {
+        name: still(begun, batch_size=1, **changes)
+        for name, changes in COMPARED.items()
+        if can_shard() or "shard" not in changes
+    }
     runs["dropout"] = DROPOUT | {"save_every": 2}
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
@@ -88,12 +100,14 @@ def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
 
 @pytest.mark.parametrize("name", COMPARED)
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path, runs_of_two: Path, name: str) -> None:
-    if name == "sharded" and not can_shard():
+    if "shard" in COMPARED[name] and not can_shard():
         pytest.skip("this torch does not shard")
     alone = {option: value for option, value in COMPARED[name].items() if option != "shard"}
-    train(settings(tmp_path / name, **still(batch_size=2, **alone)))
+    train(settings(tmp_path / name, **still(runs_of_two / "begun", batch_size=2, **alone)))
     runs = tmp_path / name, runs_of_two / name
     assert_close(*(load_file(run / "last" / "model.safetensors") for run in runs))
+    if "lora" in alone:
+        assert_close(*(load_file(run / "last-adapter" / "adapter_model.safetensors") for run in runs))
     one, two = ((run / "log.jsonl").read_text().splitlines() for run in runs)
     assert len(one) == len(two) == 4
 

@@ -109,6 +109,7 @@ ASKED: dict[str, Any] = {
     "refcoco_grounding": lambda ofa, image: [ofa.ground(image, "The red dog")],
     "refcoco_caption": lambda ofa, image: [ofa.describe_region(image, BOX)],
     "caption": lambda ofa, image: [ofa.caption(image)],
+    "caption_references": lambda ofa, image: [ofa.caption(image)],
     "vqa": lambda ofa, image: [ofa.answer(image, "What is it")],
     "guesswhat_grounding": lambda ofa, image: [ofa.ground_dialog(image, GAME)],
     "guesswhat_oracle": lambda ofa, image: [
@@ -145,6 +146,7 @@ ASKED: dict[str, Any] = {
 ANSWERED: dict[str, list[str]] = {
     "refcoco_caption": [" the red dog"],
     "caption": [" a red dog lying there"],
+    "caption_references": [" a red dog lying there"],
     "vqa": [" dog"],
     "guesswhat_grounding": [" region: {region}"],
     "guesswhat_oracle": [" yes", " no"],

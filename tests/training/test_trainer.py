@@ -23,6 +23,7 @@ from ofa_core import ImageTransform, OFAError, load
 from ofa_core.training import state
 from ofa_core.training.batches import Batches
 from ofa_core.training.losses import LossModule
+from ofa_core.training.optim import make_optimizer
 from ofa_core.training.run import make_trainer, train
 from ofa_core.training.settings import LossSettings, OptimizerSettings, TrainingSettings
 from ofa_core.training.state import read_state
@@ -351,3 +352,20 @@ def test_bad_pictures_end_a_run_that_does_not_skip_them(tmp_path: Path) -> None:
     source = {"task": "refcoco_grounding", "path": path, "images": tmp_path}
     with pytest.raises(OFAError, match=r"x\.tsv:5: .*4\.png"):
         train(settings(tmp_path / "run", data=[source]))
+
+
+def test_the_fused_optimizer_moves_weights_as_the_plain_one() -> None:
+    models = nano(), nano()
+    fused, plain = (make_optimizer(model, OptimizerSettings(lr=1e-3, weight_decay=0.1)) for model in models)
+    assert all(group["fused"] for group in fused.param_groups)
+    for group in plain.param_groups:
+        group["fused"], group["foreach"] = False, False
+    for step in range(3):
+        torch.manual_seed(step)
+        for first, second in zip(*(model.parameters() for model in models), strict=True):
+            first.grad = torch.randn_like(first)
+            second.grad = first.grad.clone()
+        fused.step()
+        plain.step()
+    for (name, first), second in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(first, second, atol=1e-6, rtol=1e-6, msg=name)

@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..checkpoint.digests import sha256
+from ..checkpoint.lora import ADAPTER_FILES
 from ..checkpoint.model_dir import load_config
 from ..data.documents import METADATA, files_beside
 from ..data.loading import DataFiles
@@ -57,14 +58,20 @@ def data_inputs(data: DataFiles, format: Format) -> dict[str, str]:
     return inputs
 
 
-def model_inputs(directory: Path, player: str) -> dict[str, str]:
-    """Digests of a model directory's configuration and vocabulary files, named after the ``player``."""
+def model_inputs(directory: Path, player: str, adapter: Path | None = None) -> dict[str, str]:
+    """Digests of a model directory's configuration and vocabulary files, and of an adapter of the model.
+
+    They are named after the ``player``.
+    """
     # as it is understood, however it is written
     config = load_config(directory).model_dump_json(exclude_defaults=True)
     inputs = {f"{player}'s configuration": _hexdigest([config.encode()])}
     for name in sorted({name for names in VOCABULARY_KINDS.values() for name in names}):
         if (directory / name).is_file():
             inputs[f"{player}'s {name}"] = sha256(directory / name)
+    if adapter is not None:
+        there = (adapter / name for name in ADAPTER_FILES)
+        inputs |= {f"{player}'s adapter's {path.name}": sha256(path) for path in there if path.is_file()}
     return inputs
 
 

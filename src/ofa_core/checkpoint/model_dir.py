@@ -32,6 +32,10 @@ PROVENANCE_FILE = "conversion.json"
 #: Types that weights are stored in.
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
+#: A function from the tensors of a file, the configuration and the type to compute in (None: the stored one) to the
+#: tensors and the configuration to use.
+Adapt = Callable[[dict[str, Tensor], OFAConfig, torch.dtype | None], tuple[dict[str, Tensor], OFAConfig]]
+
 
 def save_directory(
     directory: str | os.PathLike[str],
@@ -71,11 +75,12 @@ def load_config(directory: str | os.PathLike[str]) -> OFAConfig:
     Raises:
         CheckpointError: the directory is none, or its config.json is wrong or not what was written.
     """
-    with _compared(checked_directory(directory), (CONFIG_FILE,)):
-        return _read_config(directory)
+    with compared_files(checked_directory(directory), (CONFIG_FILE,)):
+        return read_config(directory)
 
 
-def _read_config(directory: str | os.PathLike[str]) -> OFAConfig:
+def read_config(directory: str | os.PathLike[str]) -> OFAConfig:
+    """The configuration in a directory, which need not be a whole model's."""
     path = Path(directory) / CONFIG_FILE
     try:
         return OFAConfig.from_json(read_whole(path).decode("utf-8"), str(path))
@@ -96,7 +101,7 @@ def load_tokenizer(directory: str | os.PathLike[str], config: OFAConfig) -> Toke
     Raises:
         CheckpointError: the vocabulary files are missing, wrong, not those of the weights or not what was written.
     """
-    with _compared(Path(directory), {name for names in VOCABULARY_KINDS.values() for name in names}):
+    with compared_files(Path(directory), {name for names in VOCABULARY_KINDS.values() for name in names}):
         tokenizer = make_tokenizer(directory, config.task)
         if len(tokenizer) != config.vocab_size:
             raise CheckpointError(
@@ -106,7 +111,7 @@ def load_tokenizer(directory: str | os.PathLike[str], config: OFAConfig) -> Toke
 
 
 @contextmanager
-def _compared(directory: Path, names: Collection[str]) -> Iterator[None]:
+def compared_files(directory: Path, names: Collection[str]) -> Iterator[None]:
     """Compare files with their digests behind the block that uses them: a change is an error, or the cause of one."""
     error = None
     try:
@@ -140,26 +145,33 @@ def load_model(
     directory: str | os.PathLike[str],
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
+    *,
+    adapt: Adapt | None = None,
 ) -> OFAModel:
     """The model of a directory in evaluation mode.
 
     ``dtype`` None means float32 on a CPU, as the original computes there, and the stored one elsewhere.
-    Nothing is initialised at random: the network is laid out without memory and takes the file's tensors.
+    Nothing is initialised at random: the network is laid out without memory and takes the file's tensors, or what
+    ``adapt`` makes of them.
 
     Raises:
         CheckpointError: the directory or a file in it is missing, broken or does not fit the configuration.
     """
     path = checked_directory(directory) / WEIGHTS_FILE
-    with _compared(path.parent, (CONFIG_FILE,)):
-        config = _read_config(directory)
+    on_cpu = torch.device(device).type == "cpu"
+    dtype = dtype or (torch.float32 if on_cpu else None)
+    with compared_files(path.parent, (CONFIG_FILE,)):
+        config = read_config(directory)
         state = read_safetensors(path, device)
         try:
             model = check_state(state, config)
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
+    if adapt is not None:
+        state, config = adapt(state, config, dtype)
+        model = empty_model(config)
     model.load_state_dict(state, assign=True)
-    on_cpu = torch.device(device).type == "cpu"
-    model.to(dtype=dtype or (torch.float32 if on_cpu else None))
+    model.to(dtype=dtype)
     if on_cpu and model.dtype == torch.float16:
         model.encoder.image_stem.float()  # float16 convolutions are a hundred times slower on a CPU
     return model.eval().requires_grad_(False)

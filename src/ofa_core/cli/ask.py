@@ -67,7 +67,8 @@ def _common_options() -> Parser:
 
 
 def _load(args: argparse.Namespace) -> api.OFA:
-    return api.load(named_model(args), device=args.device, dtype=DTYPES[args.dtype] if args.dtype else None)
+    dtype = DTYPES[args.dtype] if args.dtype else None
+    return api.load(named_model(args), adapter=args.adapter, device=args.device, dtype=dtype)
 
 
 def _ground(args: argparse.Namespace) -> int:

@@ -324,14 +324,16 @@ class _Players:
 def _load(args: argparse.Namespace, process: Process) -> _Players:
     """The model, and the oracle's where that is another one."""
     named = named_model(args)
-    agent, sha256, inputs = _loaded(named, "model", args, process)
+    agent, sha256, inputs = _loaded(named, "model", args, process, args.adapter)
     if args.oracle is None:
         return _Players(Models(agent, agent), str(named), sha256, None, None, inputs, {})
     oracle, oracle_sha256, its_inputs = _loaded(args.oracle, "oracle", args, process)
     return _Players(Models(agent, oracle), str(named), sha256, str(args.oracle), oracle_sha256, inputs, its_inputs)
 
 
-def _loaded(path: Path, player: str, args: argparse.Namespace, process: Process) -> tuple[api.OFA, str, dict[str, str]]:
+def _loaded(
+    path: Path, player: str, args: argparse.Namespace, process: Process, adapter: Path | None = None
+) -> tuple[api.OFA, str, dict[str, str]]:
     """A model with the sha256 of its weights, which one process computes (and converts a checkpoint) for all.
 
     With them come digests of all else that it is made of, named after the ``player``.
@@ -339,8 +341,13 @@ def _loaded(path: Path, player: str, args: argparse.Namespace, process: Process)
     directory = Path(process.broadcast_from_rank0(lambda: str(api.model_directory(path))))
     sha256 = process.broadcast_from_rank0(lambda: weights_sha256(directory))
     dtype = DTYPES[args.dtype] if args.dtype else None
-    ofa = api.load(directory, device=process.device(args.device), dtype=dtype)
-    return ofa, sha256, model_inputs(directory, player)
+    ofa = api.load(directory, adapter=adapter, device=process.device(args.device), dtype=dtype)
+    return ofa, sha256, model_inputs(directory, player, adapter)
+
+
+def _usual_comment(players: _Players, adapter: Path | None) -> str:
+    named = [Path(players.model), *([adapter] if adapter is not None else [])]
+    return "+".join(path.resolve().name for path in named)
 
 
 def _run(args: argparse.Namespace, task: Task, data: DataFiles, players: _Players) -> Run:
@@ -361,7 +368,7 @@ def _run(args: argparse.Namespace, task: Task, data: DataFiles, players: _Player
         task,
         players.models,
         settings,
-        comment=args.comment or Path(players.model).resolve().name,
+        comment=args.comment or _usual_comment(players, args.adapter),
         model=players.model,
         model_sha256=players.sha256,
         oracle=players.oracle if games else None,

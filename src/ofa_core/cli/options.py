@@ -40,12 +40,15 @@ def add_dtype(parser: argparse.ArgumentParser, choices: Iterable[str], meaning: 
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add ``--model``, ``--device`` and ``--dtype``."""
+    """Add ``--model``, ``--adapter``, ``--device`` and ``--dtype``."""
     parser.add_argument(
         "--model",
         type=Path,
         default=os.environ.get("OFA_MODEL") or None,
         help="a model directory; by default $OFA_MODEL",
+    )
+    parser.add_argument(
+        "--adapter", type=Path, metavar="DIR", help="a low-rank adapter of the model (LoRA), as train or peft writes it"
     )
     parser.add_argument("--device", default="cpu", help="where to run, such as cpu or cuda")
     add_dtype(parser, DTYPES, "compute in this; by default float32 on a CPU and what is stored elsewhere")

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..training.run import train
 from ..training.settings import TrainingSettings
-from ..training.trainer import LAST
+from ..training.stored import ADAPTER, LAST
 from ..utils.printable import printable
 
 
@@ -23,4 +23,6 @@ def _train(args: argparse.Namespace) -> int:
     settings = TrainingSettings.from_toml(args.settings)
     train(settings)
     print(f"the model is in {printable(str(settings.out / LAST))}")
+    if settings.lora is not None:
+        print(f"the adapter alone is in {printable(str(settings.out / (LAST + ADAPTER)))}")
     return 0

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from ..errors import OFAError
+from ..text.normalize import SEVERAL
 from ..utils.atomic_write import naming_errors
 from ..utils.printable import printable
 from .images import Images
@@ -67,6 +68,12 @@ class ShuffledRecords:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    @property
+    def references(self) -> list[tuple[str, ...]]:
+        """The captions of each picture, once where several records hold the same ones."""
+        groups = dict.fromkeys(record.references or (record.text,) for record in self._records)
+        return [tuple(one for text in group for one in text.split(SEVERAL)) for group in groups]
 
     def row(self, index: int) -> tuple[Record, Image.Image | None]:
         """A record and its picture, RGB at its own size, in which its box lies; None for text alone.

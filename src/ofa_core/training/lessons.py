@@ -20,8 +20,10 @@ from ..heads.pipeline import Pipeline
 from ..heads.targets import target_ids
 from ..heads.tasks import GLUE, SUMMARY_NOISE, TASKS, TaskSpec
 from ..text.dialog import Style
+from ..text.normalize import SEVERAL
 from ..vision.augment import augmented, random_crop
 from ..vision.padded import padded
+from .settings import REFERENCES
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,13 @@ def _region_caption(pipeline: Pipeline, row: Row) -> list[Example]:
 def _caption(pipeline: Pipeline, row: Row) -> list[Example]:
     (source,) = caption.caption_sources(pipeline, 1)
     return [Example(source, target_ids(pipeline, caption.SPEC, row.record.text), row.image)]
+
+
+def _caption_references(pipeline: Pipeline, row: Row) -> list[Example]:
+    """All captions of a picture as one target, against which others are scored."""
+    (source,) = caption.caption_sources(pipeline, 1)
+    references = row.record.references or (row.record.text,)
+    return [Example(source, caption.reference_ids(pipeline, SEVERAL.join(references)), row.image)]
 
 
 def _answer(pipeline: Pipeline, row: Row) -> list[Example]:
@@ -247,6 +256,7 @@ LESSONS: dict[str, Lesson] = {
     "refcoco_grounding": Lesson("refcoco", _phrase, grounding.SPEC),
     "refcoco_caption": Lesson("refcoco", _region_caption, caption.REGION_SPEC),
     "caption": Lesson("caption", _caption, caption.SPEC),
+    REFERENCES: Lesson("caption", _caption_references, caption.SPEC),
     "vqa": Lesson("vqa", _answer, vqa.SPEC),
     "snli_ve": Lesson("snli_ve", _entailment, entailment.CAPTION_SPEC),
     "snli_ve_without_caption": Lesson("snli_ve", _entailment_alone, entailment.SPEC),

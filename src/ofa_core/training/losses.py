@@ -62,6 +62,9 @@ def drop_worst(losses: Tensor, ratio: float) -> Tensor:
 class LossModule(nn.Module):
     """A model with its loss: what a step differentiates, and what is wrapped for several processes."""
 
+    #: The share of right tokens, which the log tells.
+    measure = "accuracy"
+
     def __init__(
         self, model: OFAModel, vocabulary: Vocabulary, settings: LossSettings, answers: Trie | None = None
     ) -> None:

@@ -44,7 +44,8 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> AdamW:
         {"params": [p for p in moving if p.dim() <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
+    fused = all(parameter.device.type == "cpu" for parameter in moving)  # one pass over memory instead of many
+    return AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=fused)
 
 
 def make_schedule(optimizer: AdamW, settings: OptimizerSettings, steps: int) -> LambdaLR:

@@ -19,10 +19,12 @@ from .batches import Batches
 from .checks import check_files
 from .evaluation import Evaluation
 from .init import make_config, make_model
+from .lora import add_lora, remove_lora
 from .losses import LossModule
 from .optim import freeze
+from .self_critical import CaptionReward, SelfCriticalLoss
 from .settings import TrainingSettings
-from .sources import answers_in, make_source
+from .sources import FileSource, answers_in, make_source
 from .trainer import Trainer
 
 
@@ -33,6 +35,8 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
     torch.manual_seed(settings.seed)  # the same new weights on every process
     model, tokenizer = _begin(settings)
     freeze(model, settings.freeze)
+    if settings.lora is not None:
+        add_lora(model, settings.lora)
     task = model.config.task
     transform = ImageTransform(task.image_size, task.imagenet_normalization)
     # Workers prepare batches with this; they need no weights.
@@ -47,10 +51,21 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
         rank=process.rank,
         world=process.world_size,
     )
-    loss = LossModule(model, tokenizer.vocabulary, settings.loss, _answers(settings, tokenizer))
+    loss = _loss(settings, model, tokenizer, batches)
     benchmarks = settings.evaluation
     evaluate = Evaluation(benchmarks, tokenizer, settings.out, process) if benchmarks else None
     return Trainer(settings, model, tokenizer, batches, loss, evaluate=evaluate, process=process)
+
+
+def _loss(
+    settings: TrainingSettings, model: OFAModel, tokenizer: Tokenizer, batches: Batches
+) -> LossModule | SelfCriticalLoss:
+    own = settings.loss.self_critical
+    if own is None:
+        return LossModule(model, tokenizer.vocabulary, settings.loss, _answers(settings, tokenizer))
+    rows = [source.rows for source in batches.sources if isinstance(source, FileSource)]
+    reward = CaptionReward(references for source in rows for references in source.references)
+    return SelfCriticalLoss(model, tokenizer, own, reward)
 
 
 def train(settings: TrainingSettings) -> OFAModel:
@@ -58,7 +73,7 @@ def train(settings: TrainingSettings) -> OFAModel:
     with process_group() as process:
         trainer = make_trainer(settings, process)
         trainer.run()
-        return trainer.result
+        return remove_lora(trainer.result)
 
 
 def _begin(settings: TrainingSettings) -> tuple[OFAModel, Tokenizer]:
@@ -73,6 +88,8 @@ def _begin(settings: TrainingSettings) -> tuple[OFAModel, Tokenizer]:
     if settings.config:
         changed = OFAModel(make_config(merged(model.config.model_dump(), settings.config)))
         _take_over(changed, model)
+        if settings.lora is not None and len(changed.state_dict()) > len(model.state_dict()):
+            raise OFAError("with lora the rest of the model stays as it is: config can add no adapters and no prompts")
         model = changed
     # with the configuration as it will be stored: what is trained can be loaded again
     return model.requires_grad_(True), load_tokenizer(directory, model.config)

@@ -72,8 +72,20 @@ class DataSettings(ReadSettings):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class SelfCriticalSettings(_Settings):
+    """Settings of self-critical training of captions, whose reward is CIDEr-D (the original's second stage)."""
+
+    #: Captions that are found for each picture and compared with each other.
+    candidates: int = Field(default=5, ge=2)
+    #: Draw the candidates from the model's probabilities, instead of the beam search that the original trains with.
+    draw: bool = False
+
+
 class LossSettings(_Settings):
     """Settings of the loss."""
+
+    #: Train captions on their scores, in place of a loss against targets: with the lesson ``caption_references`` alone.
+    self_critical: SelfCriticalSettings | None = None
 
     #: Share of the probability that goes to all tokens alike.
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
@@ -91,6 +103,16 @@ class LossSettings(_Settings):
     #: Weight of a bin's loss beside that of a word.
     bin_weight: float = Field(default=1.0, gt=0)
 
+    @model_validator(mode="after")
+    def _self_critical_alone(self) -> LossSettings:
+        others = sorted(self.model_fields_set - {"self_critical"})
+        if self.self_critical is not None and others:
+            raise ValueError(f"self_critical is a loss of its own, in which {others[0]} has no meaning: leave it out")
+        return self
+
+
+#: The task whose targets are all captions of a picture, of which only scores are made.
+REFERENCES = "caption_references"
 
 #: Parts that can be kept as they are.
 Part = Literal["stem", "embeddings", "encoder", "decoder", "all_but_biases", "all_but_adapters", "all_but_prompts"]
@@ -115,6 +137,20 @@ class OptimizerSettings(_Settings):
     clip_norm: float = Field(default=1.0, ge=0)
     #: Steps in a row whose gradient is not finite, behind which the run stops; such a step moves no weight.
     max_skipped: PositiveInt = 10
+
+
+class LoraSettings(_Settings):
+    """Settings of a low-rank adapter (LoRA, arXiv 2106.09685): what of a model is trained instead of its weights."""
+
+    #: Rank of the change of each layer.
+    rank: PositiveInt = 8
+    #: The change is scaled with ``alpha / rank``.
+    alpha: float = Field(default=16.0, gt=0, allow_inf_nan=False)
+    #: Names of linear layers, or ends of them; by default those of queries and values in every attention, as in the
+    #: paper.
+    targets: tuple[str, ...] = Field(default=("q_proj", "v_proj"), min_length=1)
+    #: Dropout before the change.
+    dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
 class EvaluationSettings(ReadSettings):
@@ -162,7 +198,8 @@ class TrainingSettings(_Settings):
     #: The model to begin with: a directory or anything that ``convert-ckpt`` reads; or ``new_model``.
     model: Path | None = None
     new_model: NewModelSettings | None = None
-    #: The run's directory: ``log.jsonl``, ``loss.svg``, ``state.safetensors``, the models ``last`` and ``best``.
+    #: The run's directory: ``log.jsonl``, ``loss.svg``, ``state.safetensors``, the models ``last`` and ``best``; with
+    #: ``lora`` their adapters are ``last-adapter`` and ``best-adapter``.
     out: Path
     #: A task whose fine-tuning settings the model takes on (picture side, cuts, decoder prompt): a name of
     #: :data:`ofa_core.heads.tasks.TASKS`; None keeps those that it has.
@@ -174,6 +211,8 @@ class TrainingSettings(_Settings):
     #: Fields of the model's configuration to change, such as ``dropout``, ``encoder_drop_path`` or ``adapter_dim``.
     config: dict[str, Any] = Field(default_factory=dict)
     freeze: tuple[Part, ...] = ()
+    #: Train a low-rank adapter alone, of a model that there is; the stem's statistics stay, too.
+    lora: LoraSettings | None = None
     #: Keep the statistics of the stem's BatchNorm as they are.
     freeze_batch_norm: bool = False
 
@@ -202,6 +241,25 @@ class TrainingSettings(_Settings):
     def _one_beginning(self) -> TrainingSettings:
         if (self.model is None) == (self.new_model is None):
             raise ValueError("one of model and new_model is needed")
+        return self
+
+    @model_validator(mode="after")
+    def _captions_for_scores(self) -> TrainingSettings:
+        """Keep targets that are several captions away from a loss that would learn to say them all."""
+        scored = self.loss.self_critical is not None
+        odd = [data.task for data in self.data if (data.task == REFERENCES) != scored]
+        if odd:
+            raise ValueError(f"the task {REFERENCES} and loss.self_critical go together, and with no other: {odd[0]}")
+        if scored and self.shard:
+            raise ValueError("self_critical searches with the whole model, which shard takes apart: leave shard out")
+        return self
+
+    @model_validator(mode="after")
+    def _lora_alone(self) -> TrainingSettings:
+        if self.lora is not None and self.new_model is not None:
+            raise ValueError("lora adapts a model that there is: it goes with model, not with new_model")
+        if self.lora is not None and self.freeze:
+            raise ValueError("freeze says nothing beside lora, which keeps everything but the adapter as it is")
         return self
 
     @classmethod
@@ -235,6 +293,10 @@ class TrainingSettings(_Settings):
         exclude: dict[str, Any] = dict.fromkeys(free, True)
         exclude |= {"optimizer": {"max_skipped"}, "data": {"__all__": {"allow_outside"}}}
         told = self.model_dump(mode="json", exclude=exclude)
+        if self.lora is None:  # as in runs that began before there was such a setting
+            del told["lora"]
+        if self.loss.self_critical is None:
+            del told["loss"]["self_critical"]
         for table in told["data"]:
             for name, info in ReadSettings.model_fields.items():
                 if table[name] == info.default:  # as in runs that began before there was such a setting

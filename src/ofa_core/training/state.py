@@ -46,10 +46,10 @@ def full_tensor(tensor: Tensor) -> Tensor:
 
 
 def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """``tensor`` where ``like`` is, sharded as it is."""
+    """``tensor`` where ``like`` is, sharded and laid out in memory as it is: fused optimizers pass over both as one."""
     mesh = getattr(like, "device_mesh", None)
     if mesh is None:
-        return tensor.to(like.device, copy=True)
+        return torch.empty_like(like, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
     from torch.distributed.tensor import distribute_tensor  # a second of imports that only sharded runs need
 
     return distribute_tensor(tensor.to(like.device), mesh, like.placements)  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..checkpoint.model_dir import PROVENANCE_FILE, save_directory
+from ..checkpoint.model_dir import PROVENANCE_FILE
 from ..errors import OFAError
 from ..model.ofa import OFAModel
 from ..text import Tokenizer
@@ -35,11 +35,11 @@ from .log import Log
 from .losses import LossModule
 from .optim import make_optimizer, make_schedule
 from .parallel import Parallel
+from .self_critical import SelfCriticalLoss
 from .settings import TrainingSettings
 from .state import STATE_FILE, full_tensor, optimizer_tensors, read_state, restore_optimizer, save_state
+from .stored import BEST, LAST, store_model, stored_names
 
-#: The models that a run writes: the present one, and the best by the first score.
-LAST, BEST = "last", "best"
 #: An evaluation of a model at a step: names of scores and their values; the first decides which is best.
 Evaluate = Callable[[OFAModel, int], dict[str, float]]
 
@@ -53,7 +53,7 @@ class Trainer:
         model: OFAModel,
         tokenizer: Tokenizer,
         batches: Batches,
-        loss: LossModule,
+        loss: LossModule | SelfCriticalLoss,
         *,
         evaluate: Evaluate | None = None,
         process: Process | None = None,
@@ -69,6 +69,7 @@ class Trainer:
         self.parallel = Parallel(self.process, settings.shard)
         if not settings.shard:  # which takes plain tensors only
             model.encoder.image_stem.to(memory_format=torch.channels_last)  # what convolutions are fastest in
+        self.measure = loss.measure
         self.loss = self.parallel.wrap(loss.to(self.device))
         self.optimizer = make_optimizer(model, settings.optimizer)
         self.schedule = make_schedule(self.optimizer, settings.optimizer, settings.steps)
@@ -101,14 +102,14 @@ class Trainer:
         with progress(settings.steps, self.step, "train", unit=" steps", shown=self.process.is_rank0) as bar:
             while self.step < settings.steps:
                 started = time.perf_counter()
-                loss, accuracy, norm = self._learn([next(micro_batches) for _ in range(settings.accumulate)])
+                loss, measured, norm = self._learn([next(micro_batches) for _ in range(settings.accumulate)])
                 self.step += 1
                 bar.update()
                 if self._due(settings.log_every):
                     lr = float(self.schedule.get_last_lr()[0])
                     seconds = time.perf_counter() - started
-                    row = {"loss": loss, "accuracy": accuracy, "norm": norm, "lr": lr, "seconds": seconds}
-                    bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.3f}", refresh=False)
+                    row = {"loss": loss, self.measure: measured, "norm": norm, "lr": lr, "seconds": seconds}
+                    bar.set_postfix_str(f"loss {loss:.3f}, {self.measure} {measured:.3f}", refresh=False)
                     left_out = {"left_out": self.left_out} if self.left_out else {}
                     self.log.write(self.step, row | left_out)
                 self._end_step()
@@ -133,9 +134,9 @@ class Trainer:
         return self.step == self.settings.steps or (every is not None and self.step % every == 0)
 
     def _learn(self, micro_batches: list[Batch]) -> tuple[float, float, float]:
-        """One step: loss and accuracy per target token over all processes, and the norm of the gradient."""
+        """One step: loss per target token and what is measured, over all processes, and the norm of the gradient."""
         self.model.train()
-        if self.settings.freeze_batch_norm:
+        if self.settings.freeze_batch_norm or self.settings.lora is not None:  # an adapter holds no statistics
             _freeze_batch_norm(self.model)
         # loss, tokens in it, all tokens, right ones, rows left out, processes that a signal has reached
         totals = torch.zeros(6, dtype=torch.float64, device=self.device)
@@ -241,9 +242,7 @@ class Trainer:
         """Store the model as a directory that everything else loads."""
         state = {key: full_tensor(tensor).cpu() for key, tensor in self.result.state_dict().items()}
         if self.process.is_rank0:
-            provenance = {"trained_for": self.step, "settings": self.settings.model_dump(mode="json")}
-            out = self.settings.out / name
-            save_directory(out, state, self.model.config, self.tokenizer, provenance, overwrite=True)
+            store_model(name, state, self.model.config, self.tokenizer, self.settings, self.step)
 
     def _save(self) -> None:
         """Write the state of the run, the plot and the model."""
@@ -271,7 +270,7 @@ class Trainer:
     def _resume(self) -> None:
         """Take up the state of an earlier run of the same settings, if there is one."""
         path = self.settings.out / STATE_FILE
-        remains = [path, self.log.path, *(self.settings.out.resolve() / name for name in (LAST, BEST))]
+        remains = [path, self.log.path, *(self.settings.out.resolve() / name for name in stored_names(self.settings))]
         for target in remains if self.process.is_rank0 else ():
             remove_leftovers(target)
         if not path.is_file():

@@ -141,19 +141,30 @@ def cider_d(candidates: Sequence[Sequence[Counts]], references: Sequence[Sequenc
         occurs.update({ngram for reference in group for counts in reference for ngram in counts})
     pictures = math.log(len(references)) if references else 0.0
     rarity = {ngram: pictures - math.log(count) for ngram, count in occurs.items()}
-    return [_cider(one, group, rarity, pictures) for one, group in zip(candidates, references, strict=True)]
+    return [cider(one, group, rarity, pictures) for one, group in zip(candidates, references, strict=True)]
 
 
 #: The weight of each n-gram of one order, and the length of all of them as a vector.
 _Vector: TypeAlias = tuple[dict[tuple[str, ...], float], float]
 
 
-def _cider(
+def cider(
     candidate: Sequence[Counts],
     references: Sequence[Sequence[Counts]],
     rarity: dict[tuple[str, ...], float],
     unseen: float,
 ) -> float:
+    """CIDEr-D of one candidate.
+
+    Args:
+        candidate: its n-grams.
+        references: those of its picture's references.
+        rarity: the weight of each n-gram: ln of the number of pictures over those whose references hold it.
+        unseen: the weight of all others.
+
+    Returns:
+        The score, on its own scale of 10.
+    """
     vectors = [_weighted(counts, rarity, unseen) for counts in candidate]
     total = 0.0
     for reference in references:

@@ -1,0 +1,46 @@
+"""The benchmark of training steps: variants take turns, and every part is timed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.training import Stepper, lines, main, measure
+
+
+def test_variants_are_timed_in_turns_and_written(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[int] = []
+    step = Stepper.step
+    monkeypatch.setattr(Stepper, "step", lambda self: (order.append(id(self)), step(self))[1])
+    arguments = ["--sizes", "tiny", "--variants", "plain", "lora", "--side", "64", "--steps", "2"]
+    assert main([*arguments, "--json", str(tmp_path / "steps.json")]) == 0
+    assert order == order[:2] * 3
+    plain, lora = json.loads((tmp_path / "steps.json").read_text())
+    assert (plain["variant"], lora["variant"]) == ("plain", "lora")
+    assert plain["moving"] > 300 * lora["moving"] > 0
+    assert all(row[part] > 0 for row in (plain, lora) for part in ("forward", "backward", "optimizer"))
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 2
+    assert "tiny 64 px, batch 2, cpu, autocast none, plain" in told[0]
+    assert ", 1.00 x, " in told[0]
+
+
+def test_a_step_changes_what_moves() -> None:
+    import torch
+
+    stepper = Stepper("tiny", 1, 64, "frozen-stem", "bfloat16", torch.device("cpu"))
+    before = {name: tensor.clone() for name, tensor in stepper.model.named_parameters()}
+    assert all(seconds > 0 for seconds in stepper.step())
+    changed = {name for name, tensor in stepper.model.named_parameters() if not torch.equal(tensor, before[name])}
+    assert "decoder.layers.0.ffn.fc1.weight" in changed
+    assert not any("image_stem" in name for name in changed)
+
+
+def test_ratios_are_to_the_first_row() -> None:
+    import torch
+
+    (row,) = measure("tiny", 1, 64, ["checkpointed"], "none", torch.device("cpu"), 1)
+    assert lines([row])[0].count("1.00 x") == 1
