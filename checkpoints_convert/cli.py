@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ofa_core.checkpoint.names import locate
 from ofa_core.cli.options import STORED_DTYPES, Parser, add_dtype, run, way_on
 from ofa_core.config import PRESETS
 from ofa_core.errors import OFAError
@@ -32,9 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="convert-ckpt", description="Turn a checkpoint of OFA into a directory that ofa_core loads.")
     parser.add_argument(
         "checkpoint",
-        type=Path,
         help="a fairseq .pt file, a state dict (.bin, .pth, .safetensors), a zip around one, or a Hugging Face style, "
-        "ModelScope's or Trainer's directory",
+        "ModelScope's or Trainer's directory; or the name of a released checkpoint, or hf:org/name",
     )
     parser.add_argument("out", type=Path, help="the directory to write")
     parser.add_argument(
@@ -74,11 +74,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _convert(args: argparse.Namespace) -> int:
     if args.to is not None:
-        export(args.checkpoint, args.out, args.to)
+        export(Path(args.checkpoint), args.out, args.to)
         print(printable(f"{args.out}: {args.checkpoint} as {args.to}"))
         return 0
+    if args.out.exists() and not args.overwrite and not args.dry_run:  # before anything is downloaded
+        raise OFAError(f"{args.out} exists already; choose another directory or pass --overwrite")
     done = convert(
-        args.checkpoint,
+        locate(args.checkpoint).path,
         args.out,
         bpe_dir=args.bpe_dir,
         weights=args.weights,

@@ -10,8 +10,8 @@ from reference import ROOT, script
 
 from checkpoints_convert import convert
 from ofa_core import OFA
-from ofa_core.api import DEMO_CHECKPOINT
 from ofa_core.bench.tasks import TASKS
+from ofa_core.checkpoint.names import DEMO_CHECKPOINT
 from ofa_core.training.settings import TrainingSettings
 from ofa_core.training.sources import LESSONS
 

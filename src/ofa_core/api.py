@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from .checkpoint.model_dir import load_model, load_tokenizer
+from .checkpoint.names import already_converted, is_checkpoint, locate
 from .config import TaskSettings
 from .errors import OFAError, first_problem
 from .generation import GenerationOptions
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
 
 
 def load(
-    directory: str | PathLike[str],
+    model: str | PathLike[str],
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | str | None = None,
@@ -82,9 +83,11 @@ def load(
     """Load a model.
 
     Args:
-        directory: a model directory written by ``convert-ckpt``; or any checkpoint that it reads, which is then
-            converted once, into the cache, with a line on stderr that says so; or ``"demo"``, the small model that
-            comes with the package and knows coloured shapes.
+        model: a model directory written by ``convert-ckpt``; or any checkpoint that it reads, which is then converted
+            once, into the cache, with a line on stderr that says so; or the name of a released checkpoint, such as
+            ``"refcoco_large_best"`` or ``"OFA-Sys/ofa-base"``, which is downloaded once; or ``"hf:org/name"``, with
+            ``@revision`` or without, for any other repository of the Hugging Face hub; or ``"demo"``, the small model
+            that comes with the package and knows coloured shapes. A path that exists wins over a name.
         device: where the model shall run, such as ``"cpu"`` or ``"cuda"``.
         dtype: float32, float16 or bfloat16, or its name, such as ``"float16"``; None means float32 on a CPU and what is
             stored elsewhere. int8 is float32 with the weights of linear layers rounded to 8 bits, on CPUs: faster, but
@@ -98,7 +101,8 @@ def load(
         The model with everything it needs to answer.
 
     Raises:
-        CheckpointError: the directory or a file in it is missing or broken.
+        CheckpointError: the directory or a file in it is missing or broken, or there is no such name, or it cannot be
+            downloaded.
         OFAError: a device or a type that cannot be used, or a setting that does not exist.
     """
     _check_device(device)
@@ -106,32 +110,33 @@ def load(
     int8 = dtype == torch.int8
     if int8:
         check_int8(torch.device(device))
-    directory = model_directory(Path(directory))
-    model = load_model(directory, device, torch.float32 if int8 else dtype)
-    tokenizer = load_tokenizer(directory, model.config)
+    directory = model_directory(model)
+    network = load_model(directory, device, torch.float32 if int8 else dtype)
+    tokenizer = load_tokenizer(directory, network.config)
     if task:
         try:
-            settings = TaskSettings.model_validate({**model.config.task.model_dump(), **task})
+            settings = TaskSettings.model_validate({**network.config.task.model_dump(), **task})
         except ValidationError as error:
             raise OFAError(first_problem(error, "task settings")) from None
-        model.config = model.config.model_copy(update={"task": settings})
-    return OFA(model, tokenizer, optimize=optimize, int8=int8, compile_steps=compile_steps)
+        network.config = network.config.model_copy(update={"task": settings})
+    return OFA(network, tokenizer, optimize=optimize, int8=int8, compile_steps=compile_steps)
 
 
-#: The checkpoint that ``demo`` stands for, unless there is a directory of this name.
-DEMO, DEMO_CHECKPOINT = Path("demo"), Path(__file__).parent / "demo" / "model" / "ofa_shapes.pt"
+def model_directory(name: str | PathLike[str]) -> Path:
+    """The model directory that a path or a name means.
 
+    What is no model directory is converted once, into the cache, by the installed converter.
 
-def model_directory(path: Path) -> Path:
-    """``path`` itself, or what the installed converter makes of a checkpoint in another format."""
-    path = path.expanduser()
-    if path == DEMO and not path.exists():
-        path = DEMO_CHECKPOINT
-    is_checkpoint = path.is_file() or (path / "vocab.json").is_file()
-    for converter in entry_points(group="ofa_core.converters") if is_checkpoint else ():
-        directory: Path = converter.load()(path)
+    Raises:
+        CheckpointError: there is no such path or name, or it cannot be downloaded or converted.
+    """
+    if (before := already_converted(name)) is not None:
+        return before
+    located = locate(name)
+    for converter in entry_points(group="ofa_core.converters") if is_checkpoint(located.path) else ():
+        directory: Path = converter.load()(located.path, located.label)
         return directory
-    return path
+    return located.path
 
 
 def _as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

@@ -31,6 +31,7 @@ from .options import (
     add_read_options,
     count,
     named_model,
+    plain_path,
     positive,
     read_options,
 )
@@ -52,7 +53,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         help=f"{', '.join(TASKS)}, or {ALL}: every task that --data has rows for",
     )
     add_model(parser)
-    parser.add_argument("--oracle", type=Path, metavar="DIR", help="another model as the oracle of games")
+    parser.add_argument("--oracle", metavar="DIR", help="another model as the oracle of games")
     parser.add_argument(
         "--data",
         nargs="+",
@@ -242,17 +243,18 @@ def _load(args: argparse.Namespace, process: Process) -> _Players:
     named = named_model(args)
     agent, sha256, inputs = _loaded(named, "model", args, process)
     if args.oracle is None:
-        return _Players(Models(agent, agent), str(named), sha256, None, None, inputs, {})
-    oracle, oracle_sha256, its_inputs = _loaded(args.oracle, "oracle", args, process)
-    return _Players(Models(agent, oracle), str(named), sha256, str(args.oracle), oracle_sha256, inputs, its_inputs)
+        return _Players(Models(agent, agent), named, sha256, None, None, inputs, {})
+    other = plain_path(args.oracle)
+    oracle, oracle_sha256, its_inputs = _loaded(other, "oracle", args, process)
+    return _Players(Models(agent, oracle), named, sha256, other, oracle_sha256, inputs, its_inputs)
 
 
-def _loaded(path: Path, player: str, args: argparse.Namespace, process: Process) -> tuple[api.OFA, str, dict[str, str]]:
+def _loaded(name: str, player: str, args: argparse.Namespace, process: Process) -> tuple[api.OFA, str, dict[str, str]]:
     """A model with the sha256 of its weights, which one process computes (and converts a checkpoint) for all.
 
     With them come digests of all else that it is made of, named after the ``player``.
     """
-    directory = Path(process.broadcast_from_rank0(lambda: str(api.model_directory(path))))
+    directory = Path(process.broadcast_from_rank0(lambda: str(api.model_directory(name))))
     sha256 = process.broadcast_from_rank0(lambda: weights_sha256(directory))
     dtype = DTYPES[args.dtype] if args.dtype else None
     ofa = api.load(directory, device=process.device(args.device), dtype=dtype)

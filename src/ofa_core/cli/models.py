@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from .. import api
@@ -17,7 +16,7 @@ from ..utils.printable import printable
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     """Add ``inspect``."""
     inspect = commands.add_parser("inspect", help="what a model directory or a checkpoint holds")
-    inspect.add_argument("path", type=Path, metavar="DIR_OR_CKPT", help="a model directory, or what convert-ckpt reads")
+    inspect.add_argument("path", metavar="MODEL", help="a model directory, a checkpoint, or a name")
     inspect.add_argument(
         "--verify", action="store_true", help="check every file against its digest and every weight for damage"
     )
