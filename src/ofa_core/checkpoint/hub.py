@@ -152,7 +152,8 @@ def upload(folder: Path, repository: str, *, private: bool, message: str) -> str
 
 def _client() -> ModuleType:
     try:
-        import huggingface_hub
+        import huggingface_hub.constants
+        import huggingface_hub.errors
     except ImportError:
         raise CheckpointError(
             "the Hugging Face hub needs huggingface_hub: pip install 'ofa_core[hub]' (or download the files yourself "
