@@ -14,12 +14,24 @@ from pathlib import Path
 
 from checkpoints_convert.hub_settings import MODELSCOPE_TASKS
 from ofa_core.checkpoint.released import COLUMNS, TABLE, Family, Released, released
+from ofa_core.cli.models import methods_of
 from ofa_core.heads.tasks import PRETRAINING
 
 ROOT = Path(__file__).parent.parent
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "models.md"
 BEGIN, END = "<!-- models: {} -->\n", "<!-- end -->\n"
 
+#: Names of models whose published figure `ofa-core reproduce` has met on the released weights.
+VERIFIED: frozenset[str] = frozenset()
+#: The place that a kind comes from.
+FROM: dict[Family, str] = {
+    "fairseq": "OFA's own files",
+    "mmpretrain": "OpenMMLab",
+    "hub": "Hugging Face hub",
+    "modelscope": "ModelScope (downloaded by its own tool)",
+    "text-only": "OFA's own files; not an OFA with pictures, refused",
+    "speech": "ModelScope; reads speech, refused",
+}
 #: Beginnings of the list's families -> the table's.
 FAMILIES: dict[str, Family] = {
     "ofa-fairseq": "fairseq",
@@ -114,6 +126,49 @@ def _cell(value: str | Mapping[str, float]) -> str:
     return value if isinstance(value, str) else " ".join(f"{name}={number}" for name, number in value.items())
 
 
+def expected_table() -> str:
+    """The released models with figures by split, as the README has them."""
+    lines = ["| model | trained for | published figures | |", "|---|---|---|---|"]
+    for entry in released().values():
+        if entry.figures:
+            more = f" (of the released file: {_told(entry.of_file)})" if entry.of_file else ""
+            lines.append(f"| `{entry.name}` | {entry.task} | {_told(entry.figures)}{more} | {status(entry)} |")
+    return "\n".join(lines) + "\n"
+
+
+def whole_table() -> str:
+    """Every released model."""
+    lines = ["| name | size | task | methods it answers | from | published | |", "|---" * 7 + "|"]
+    for entry in released().values():
+        methods = ", ".join(f"`{method}`" for method in methods_of(entry))
+        mark = status(entry) if entry.published else ""
+        cells = (f"`{entry.name}`", entry.size, entry.task, methods, FROM[entry.family], entry.published, mark)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def status(entry: Released) -> str:
+    """*verified by us* where a score of ours agreed with the published one, else *published*."""
+    return "*verified by us*" if entry.name in VERIFIED else "*published*"
+
+
+def _told(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{split} {figure:.2f}" for split, figure in figures.items())
+
+
+TABLES = {"expected": expected_table, "all": whole_table}
+
+
+def with_tables(text: str) -> str:
+    """A page with its tables as the package has them."""
+    for name, table in TABLES.items():
+        begin = BEGIN.format(name)
+        if begin in text:
+            before, _, rest = text.partition(begin)
+            text = before + begin + table() + END + rest.partition(END)[2]
+    return text
+
+
 def main() -> None:
     """Write what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -122,6 +177,8 @@ def main() -> None:
     if args.list is not None:
         write_table(read_list(args.list))
         released.cache_clear()
+    for page in (README, PAGE):
+        page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

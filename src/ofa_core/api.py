@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import entry_points
@@ -12,7 +14,9 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from pydantic import ValidationError
 
-from .checkpoint.model_dir import load_model, load_tokenizer
+from .checkpoint.card import CardScore, model_card
+from .checkpoint.hub import SCHEME, upload
+from .checkpoint.model_dir import load_model, load_tokenizer, save_directory
 from .checkpoint.names import already_converted, is_checkpoint, locate
 from .config import TaskSettings
 from .errors import OFAError, first_problem
@@ -56,13 +60,14 @@ from .heads.oracle import ANSWERS, OracleAnswer, Scoring
 from .heads.pipeline import EncodedImage, Picture, Pipeline
 from .heads.questioner import AgentTurn
 from .heads.results import Answer, Text
-from .heads.tasks import TaskSpec
+from .heads.tasks import GLUE, METHODS, TASKS, TaskSpec, answered_methods
 from .heads.vqa import Method
 from .inference.fast_model import optimized, plain, refresh
 from .inference.int8 import check_int8
 from .model.ofa import OFAModel
 from .text import Tokenizer
 from .text.dialog import Dialog, Style
+from .version import __version__
 from .vision.transform import ImageTransform
 
 if TYPE_CHECKING:
@@ -158,6 +163,10 @@ def _check_device(device: str | torch.device) -> None:
         raise OFAError(f"device {str(device)!r} is not available here: {str(error).splitlines()[0]}") from None
 
 
+def _parameters(model: OFAModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 class OFA:
     """A loaded model with everything it needs to answer questions about pictures.
 
@@ -214,6 +223,7 @@ class OFA:
         #: The model with its tokenizer and picture transform, as the functions in ``heads`` take them.
         self.pipeline = Pipeline(self.model, tokenizer, ImageTransform(task.image_size, task.imagenet_normalization))
         self._int8 = int8
+        self._warned: set[str] = set()
 
     @property
     def dtype(self) -> str:
@@ -234,8 +244,64 @@ class OFA:
         **columns: Sequence[Any] | None,
     ) -> Any:
         """The results of a head for samples, whose arguments are ``columns``; the only one of a ``single`` sample."""
+        self._warn_of_unlearned(head)
         found = answer_all(self.pipeline, head, columns, batch_size=batch_size, progress=progress, on_error=on_error)
         return unwrap(found, single)
+
+    def _warn_of_unlearned(self, head: Callable[..., Sequence[Any]]) -> None:
+        """Warn, once for each method, that the model was trained for other tasks alone."""
+        function, keywords = (head.func, head.keywords) if isinstance(head, partial) else (head, {})
+        name, task = function.__name__, self.model.config.task
+        if name == "judge":
+            learned = keywords["task"] not in GLUE or TASKS[keywords["task"]].is_learned_by(task)
+        else:
+            learned = name not in METHODS or name in answered_methods(task)
+        if not learned and name not in self._warned:
+            self._warned.add(name)
+            warnings.warn(
+                f"this model was trained for {task.name!r} and not for what {name} asks; its answers mean little",
+                stacklevel=4,
+            )
+
+    def save(self, directory: str | PathLike[str], *, card: str | None = None, overwrite: bool = False) -> None:
+        """Write the model as a directory that :func:`load` takes, which appears whole or not at all.
+
+        Args:
+            directory: the directory.
+            card: its README.md; None writes one with architecture, task and how to load it.
+            overwrite: replace a model directory that exists.
+
+        Raises:
+            CheckpointError: ``directory`` exists, or the network was changed to one that its configuration does not
+                describe, such as by adapters of other libraries: these are merged first.
+        """
+        state, config = self.model.state_dict(), self.model.config
+        card = card or model_card(config, _parameters(self.model), load=str(directory))
+        provenance = {"source": "a model in memory", "source_kind": "OFA.save", "ofa_core": __version__}
+        save_directory(directory, state, config, self.tokenizer, provenance, card=card, overwrite=overwrite)
+
+    def push_to_hub(
+        self, repository: str, *, private: bool = False, data: Sequence[str] = (), scores: Sequence[CardScore] = ()
+    ) -> str:
+        """Put the model, with a model card, into a repository of the Hugging Face hub, which is made if need be.
+
+        Args:
+            repository: ``org/name``.
+            private: whether a new repository is private.
+            data: names of what it was trained on, for the card.
+            scores: results of benchmarks, for the card.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            CheckpointError: huggingface_hub is not installed, or the hub refuses it; and as :meth:`save`.
+        """
+        config, parameters = self.model.config, _parameters(self.model)
+        card = model_card(config, parameters, load=f"{SCHEME}{repository}", data=data, scores=scores)
+        with tempfile.TemporaryDirectory() as place:
+            self.save(Path(place) / "model", card=card)
+            return upload(Path(place) / "model", repository, private=private, message="Model of ofa_core")
 
     def refresh(self) -> None:
         """Take all weights of :attr:`model` anew: after a write to a few of them that torch keeps no count of."""

@@ -129,6 +129,11 @@ def remove_entries(name: str, *, forget: bool = False) -> list[Entry]:
     return found
 
 
+def stands_for(entry: str, name: str) -> bool:
+    """Tell whether an entry of the cache is of the model of a name."""
+    return _belongs(entry, _names(name))
+
+
 def _names(name: str) -> list[str]:
     """The names under which something may stand in the cache."""
     entry = released().get(name)

@@ -23,6 +23,7 @@ from ..text.tokenizer import VOCABULARY_KINDS
 from ..utils.atomic_write import naming_errors, permissions_of_new_files
 from ..utils.input_files import check_regular, read_whole
 from ..utils.scratch import OLD, remove_leftovers, scratch_directory
+from .card import CARD_FILE
 from .digests import changed_files, describe_changes, sha256, write_digests
 
 CONFIG_FILE = "config.json"
@@ -40,9 +41,10 @@ def save_directory(
     tokenizer: Tokenizer,
     provenance: Mapping[str, Any] | None = None,
     *,
+    card: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a model directory. It appears whole or not at all.
+    """Write a model directory. It appears whole or not at all; a ``card`` is its README.md, which people may change.
 
     Raises:
         CheckpointError: ``directory`` exists and ``overwrite`` is off, or ``state`` does not fit ``config``.
@@ -58,6 +60,8 @@ def save_directory(
         if provenance is not None:
             (temporary / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2, default=str) + "\n")
         write_digests(temporary)
+        if card is not None:
+            (temporary / CARD_FILE).write_text(card, encoding="utf-8")
 
 
 def load_config(directory: str | os.PathLike[str]) -> OFAConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,6 +53,12 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         help=f"{', '.join(TASKS)}, or {ALL}: every task that --data has rows for",
     )
     add_model(parser)
+    add_run_options(parser)
+    parser.set_defaults(command=bench_command, goes_on_with=("--resume",))
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a run takes besides its tasks and its model."""
     parser.add_argument("--oracle", metavar="DIR", help="another model as the oracle of games")
     parser.add_argument(
         "--data",
@@ -85,11 +91,17 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--report", action="store_true", help="write a page with plots and samples, too")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print one JSON object a task")
-    parser.set_defaults(command=bench_command, goes_on_with=("--resume",))
 
 
 def bench_command(args: argparse.Namespace) -> int:
     """Run ``args.tasks`` one after the other and print the scores of each."""
+    for outcome in run_tasks(args):
+        _print(outcome, args.json)
+    return 0
+
+
+def run_tasks(args: argparse.Namespace) -> Iterator[Outcome]:
+    """The outcome of each of ``args.tasks``, on the first of several processes."""
     data = _data(args)
     tasks = _tasks(args.tasks, data)
     _check_special_options(args, tasks)
@@ -100,8 +112,7 @@ def bench_command(args: argparse.Namespace) -> int:
         for task in tasks:
             outcome = run_task(_run(args, task, data[task.format], players), process)
             if outcome is not None:
-                _print(outcome, args.json)
-    return 0
+                yield outcome
 
 
 # What was asked for

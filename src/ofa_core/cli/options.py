@@ -47,6 +47,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="a model directory, a checkpoint, or a name: of a released one (ofa-core models lists them), or "
         "hf:org/name; by default $OFA_MODEL",
     )
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device`` and ``--dtype``."""
     parser.add_argument("--device", default="cpu", help="where to run, such as cpu or cuda")
     add_dtype(parser, DTYPES, "compute in this; by default float32 on a CPU and what is stored elsewhere")
 

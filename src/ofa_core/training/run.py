@@ -22,7 +22,7 @@ from .init import make_config, make_model
 from .losses import LossModule
 from .optim import freeze
 from .settings import TrainingSettings
-from .sources import answers_in, make_source
+from .sources import answers_in, learned_tasks, make_source
 from .trainer import Trainer
 
 
@@ -74,6 +74,9 @@ def _begin(settings: TrainingSettings) -> tuple[OFAModel, Tokenizer]:
         changed = OFAModel(make_config(merged(model.config.model_dump(), settings.config)))
         _take_over(changed, model)
         model = changed
+    learned = {*model.config.task.learned, *learned_tasks(settings)}
+    task = model.config.task.model_copy(update={"learned": tuple(sorted(learned))})
+    model.config = model.config.model_copy(update={"task": task})
     # with the configuration as it will be stored: what is trained can be loaded again
     return model.requires_grad_(True), load_tokenizer(directory, model.config)
 

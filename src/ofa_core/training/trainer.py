@@ -8,7 +8,8 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ..checkpoint.card import CardScore, model_card
 from ..checkpoint.model_dir import PROVENANCE_FILE, save_directory
 from ..errors import OFAError
 from ..model.ofa import OFAModel
@@ -83,6 +85,8 @@ class Trainer:
         self._stopping = False  # a signal has reached one of the processes
         self._evaluated = True  # what was due behind the present step
         self.best = float("-inf")
+        #: Scores of the latest evaluation of this process, and the step behind which it was.
+        self._scores: tuple[int, Mapping[str, float]] = (0, {})
         self.log = Log(settings.out, writes=self.process.is_rank0)
 
     def run(self) -> None:
@@ -232,6 +236,7 @@ class Trainer:
             self._stopping = True
             return False
         self.log.write(self.step, scores)
+        self._scores = (self.step, scores)
         if scores and (headline := next(iter(scores.values()))) > self.best:
             self.best = headline
             self._write_model(BEST)
@@ -243,7 +248,21 @@ class Trainer:
         if self.process.is_rank0:
             provenance = {"trained_for": self.step, "settings": self.settings.model_dump(mode="json")}
             out = self.settings.out / name
-            save_directory(out, state, self.model.config, self.tokenizer, provenance, overwrite=True)
+            save_directory(
+                out, state, self.model.config, self.tokenizer, provenance, card=self._card(out), overwrite=True
+            )
+
+    def _card(self, out: Path) -> str:
+        """The card of the model at ``out``: what it learned from, and the scores of the latest evaluation."""
+        data = [f"{data.task} ({data.path.name})" if data.path else data.task for data in self.settings.data]
+        shown = [
+            CardScore(name, f"after {step:,} steps", "score", f"{value:.4g}")
+            for step, scores in [self._scores]
+            for name, value in scores.items()
+        ]
+        parameters = sum(parameter.numel() for parameter in self.result.parameters())
+        notes = f"Trained for {self.step:,} of {self.settings.steps:,} steps."
+        return model_card(self.model.config, parameters, load=str(out), data=data, scores=shown, notes=notes)
 
     def _save(self) -> None:
         """Write the state of the run, the plot and the model."""
