@@ -13,7 +13,7 @@ import pytest
 import torch
 from bench.runs import write_data
 from checkpoint.test_names import run
-from checkpoint.web import Web, serving
+from checkpoint.web import COMMIT, Web, serving
 from PIL import Image
 from reference import fairseq_content, quick_config, script
 
@@ -158,14 +158,12 @@ print(all((value == second.model.state_dict()[name]).all() for name, value in fi
 
 def test_a_model_is_pushed_and_loads_again(web: Web, tmp_path: Path, small_directory: Path, capsys: Any) -> None:
     data = write_data(tmp_path, 3)["refcoco"]
-    printed(capsys, "bench", "refcoco_grounding", "--model", small_directory, "--data", data, "--out", tmp_path / "res")
+    where = ("--data", data, "--images", tmp_path / "images", "--out", tmp_path / "res")
+    printed(capsys, "bench", "refcoco_grounding", "--model", small_directory, *where)
     (scores,) = [path for path in (tmp_path / "res").rglob("*.json") if path.stem[0].isdigit()]
     out, err = run(web, tmp_path, PUSH.format(scores=str(scores)))
     lines = out.splitlines()
-    assert lines[:1] + lines[-1:] == [
-        f"{web.address}/me/first/commit/0123456789abcdef0123456789abcdef01234567",
-        "True",
-    ], err
+    assert lines[:1] + lines[-1:] == [f"{web.address}/me/first/commit/{COMMIT}", "True"], err
     files = web.repos["me/second"].files
     assert {"config.json", "model.safetensors", "README.md", "SHA256SUMS", "encoder.json"} <= files.keys()
     card = files["README.md"].decode()
@@ -182,7 +180,7 @@ def test_a_model_is_pushed_and_loads_again(web: Web, tmp_path: Path, small_direc
 def test_a_published_figure_is_compared_with_ours(web: Web, tmp_path: Path, capsys: Any) -> None:
     data = write_data(tmp_path, 4)["refcoco"]
     named = data.rename(data.with_name("refcoco_testA.tsv"))
-    common = ("--data", named, "--out", tmp_path / "results", "--quiet")
+    common = ("--data", named, "--images", tmp_path / "images", "--out", tmp_path / "results", "--quiet")
     told = printed(capsys, "reproduce", "refcoco_base_best", *common)
     assert re.search(
         r"refcoco_base_best, testA, 4 samples\n  ours +[0-9.]+, 95% interval .*\n  published +90\.67\n", told
