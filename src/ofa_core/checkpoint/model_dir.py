@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,15 @@ def save_directory(
     state: Mapping[str, Tensor],
     config: OFAConfig,
     tokenizer: Tokenizer,
-    provenance: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
     *,
     card: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a model directory. It appears whole or not at all; a ``card`` is its README.md, which people may change.
+    """Write a model directory. It appears whole or not at all.
+
+    A ``card`` is its README.md, which people may change. ``provenance`` may be a function that is asked when the
+    weights are written, of what is computed meanwhile.
 
     Raises:
         CheckpointError: ``directory`` exists and ``overwrite`` is off, or ``state`` does not fit ``config``.
@@ -58,7 +61,8 @@ def save_directory(
             raise CheckpointError(f"{directory} cannot be written: {error}") from None
         tokenizer.save(temporary)
         if provenance is not None:
-            (temporary / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2, default=str) + "\n")
+            told = provenance() if callable(provenance) else provenance
+            (temporary / PROVENANCE_FILE).write_text(json.dumps(told, indent=2, default=str) + "\n")
         write_digests(temporary)
         if card is not None:
             (temporary / CARD_FILE).write_text(card, encoding="utf-8")
