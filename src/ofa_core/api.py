@@ -292,7 +292,7 @@ class OFA:
             scores: results of benchmarks, for the card.
 
         Returns:
-            The address of the commit.
+            The address of the repository.
 
         Raises:
             CheckpointError: huggingface_hub is not installed, or the hub refuses it; and as :meth:`save`.

@@ -135,7 +135,7 @@ def upload(folder: Path, repository: str, *, private: bool, message: str) -> str
         message: the commit's.
 
     Returns:
-        The address of the commit.
+        The address of the repository.
 
     Raises:
         CheckpointError: huggingface_hub is not installed, or the hub refuses it.
@@ -147,7 +147,8 @@ def upload(folder: Path, repository: str, *, private: bool, message: str) -> str
     with _one_line(client, parsed):
         hub = client.HfApi()
         hub.create_repo(parsed.id, private=private, exist_ok=True)
-        return str(hub.upload_folder(folder_path=folder, repo_id=parsed.id, commit_message=message))
+        hub.upload_folder(folder_path=folder, repo_id=parsed.id, commit_message=message)
+        return f"{client.constants.ENDPOINT}/{parsed.id}"
 
 
 def _client() -> ModuleType:
