@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ofa_core.checkpoint.names import locate
 from ofa_core.cli.options import STORED_DTYPES, Parser, add_dtype, run, way_on
 from ofa_core.config import PRESETS
 from ofa_core.errors import OFAError
@@ -33,7 +34,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     args = parser.parse_args(argv)
     if args.out is None and args.vqgan is not None and args.to is None:
-        args.checkpoint, args.out = None, args.checkpoint
+        args.checkpoint, args.out = None, args.checkpoint and Path(args.checkpoint)
     missing = [name for name in ("checkpoint", "out") if getattr(args, name) is None]
     if missing and (args.out is None or args.vqgan is None):
         parser.error(f"the following arguments are required: {', '.join(missing)}")
@@ -44,10 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="convert-ckpt", description="Turn a checkpoint of OFA into a directory that ofa_core loads.")
     parser.add_argument(
         "checkpoint",
-        type=Path,
         nargs="?",
         help="a fairseq .pt file, a state dict (.bin, .pth, .safetensors), a zip around one, or a Hugging Face style, "
-        "ModelScope's or Trainer's directory",
+        "ModelScope's or Trainer's directory; or the name of a released checkpoint, or hf:org/name",
     )
     parser.add_argument("out", type=Path, nargs="?", help="the directory to write")
     parser.add_argument(
@@ -98,11 +98,13 @@ def _convert(args: argparse.Namespace) -> int:
         print("\n".join(map(printable, codes.lines())))
         return 0
     if args.to is not None:
-        export(args.checkpoint, args.out, args.to)
+        export(Path(args.checkpoint), args.out, args.to)
         print(printable(f"{args.out}: {args.checkpoint} as {args.to}"))
         return 0
+    if args.out.exists() and not args.overwrite and not args.dry_run:  # before anything is downloaded
+        raise OFAError(f"{args.out} exists already; choose another directory or pass --overwrite")
     done = convert(
-        args.checkpoint,
+        locate(args.checkpoint).path,
         args.out,
         bpe_dir=args.bpe_dir,
         weights=args.weights,

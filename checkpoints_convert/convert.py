@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -143,10 +145,11 @@ def convert(
     if dtype is not None:
         state = _cast(source, state, dtype)
     if not dry_run:
-        provenance = _provenance(source, opened, state, weights, progress)
         codes = opened.image_codes if vqgan is None else read_image_codes(Path(vqgan))
         files = {} if codes is None else {VQGAN_FILE: partial(write_vqgan, state=codes)}
-        save_directory(out_dir, state, config, tokenizer, provenance, overwrite=overwrite, files=files)
+        with _digest_beside((opened.file, *opened.parts), progress) as digest:
+            provenance = partial(_provenance, source, opened, state, weights, digest)
+            save_directory(out_dir, state, config, tokenizer, provenance, overwrite=overwrite, files=files)
         if verify:
             _verify(out_dir, state)
     return Conversion(
@@ -200,13 +203,13 @@ def _with_side(source: Path, opened: Source, config: OFAConfig, given: int | Non
 
 
 def _provenance(
-    source: Path, opened: Source, state: Mapping[str, Tensor], weights: Weights, progress: bool
+    source: Path, opened: Source, state: Mapping[str, Tensor], weights: Weights, digest: Callable[[], str]
 ) -> dict[str, Any]:
     """The provenance of the weights, for the record."""
     return {
         "source": source.name,
         "source_kind": opened.kind,
-        "source_sha256": _sha256((opened.file, *opened.parts), progress),
+        "source_sha256": digest(),
         "weights": weights,
         "dtypes": sorted({str(t.dtype).removeprefix("torch.") for t in state.values() if t.is_floating_point()}),
         "ofa_core": ofa_core.__version__,
@@ -315,14 +318,25 @@ def _fit_vocabulary(
     return tokenizer, config.model_copy(update={"task": task}), unnamed
 
 
-def _sha256(paths: Sequence[Path], progress: bool) -> str:
-    """The digest of files, one behind the other."""
+@contextmanager
+def _digest_beside(paths: Sequence[Path], progress: bool) -> Iterator[Callable[[], str]]:
+    """The digest of files, computed while the block does other work; an error in the block ends it."""
+    left = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            yield thread.submit(_sha256, paths, progress, left).result
+        finally:
+            left.set()
+
+
+def _sha256(paths: Sequence[Path], progress: bool, stopped: threading.Event) -> str:
+    """The digest of files, one behind the other, unless it is stopped before."""
     digest = hashlib.sha256()
     total = sum(path.stat().st_size for path in paths)
     with tqdm(total=total, unit="B", unit_scale=True, desc="sha256", disable=None if progress else True) as bar:
         for path in paths:
             with path.open("rb") as file:
-                while block := file.read(1 << 20):
+                while not stopped.is_set() and (block := file.read(1 << 20)):
                     digest.update(block)
                     bar.update(len(block))
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ofa_core.checkpoint.card import CARD_FILE
 from ofa_core.checkpoint.model_dir import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -25,9 +26,8 @@ from ofa_core.errors import CheckpointError
 from ofa_core.utils.atomic_write import atomic_path
 
 from .fork_files import (
-    CARD_FILE,
     TOKENIZER_FILE,
-    model_card,
+    fork_card,
     preprocessor_config,
     state_of_fork,
     tokenizer_config,
@@ -153,7 +153,7 @@ def export_huggingface(directory: Path, out: Path) -> None:
         CONFIG_FILE: _json(config_to_huggingface(config)),
         PREPROCESSOR_FILE: _json(preprocessor_config(config.task)),
         TOKENIZER_FILE: _json(tokenizer_config()),
-        CARD_FILE: model_card(config, sum(tensor.numel() for tensor in state.values())).encode(),
+        CARD_FILE: fork_card(config, sum(tensor.numel() for tensor in state.values())).encode(),
     }
     with atomic_directory(out, overwrite=False) as temporary:
         for name, content in files.items():

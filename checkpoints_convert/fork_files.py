@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ofa_core.config import PRESETS, OFAConfig, TaskSettings
+from ofa_core.checkpoint.card import model_card
+from ofa_core.config import OFAConfig, TaskSettings
 
 from .huggingface import state_to_huggingface
 
-TOKENIZER_FILE, CARD_FILE = "tokenizer_config.json", "README.md"
+TOKENIZER_FILE = "tokenizer_config.json"
 
 _VERSIONS = ("encoder.version", "decoder.version")
 _POSITIONS = "decoder.image_position_idx"
@@ -60,38 +61,12 @@ def tokenizer_config() -> dict[str, Any]:
     }
 
 
-def model_card(config: OFAConfig, parameters: int) -> str:
-    """A model card: architecture, task and how to load it."""
-    task = config.task
-    sizes = {fields["embed_dim"]: f"OFA {size}" for size, fields in PRESETS.items()}
-    normalization = "ImageNet's mean and standard deviation" if task.imagenet_normalization else "0.5 and 0.5"
-    return f"""---
-library_name: ofa_core
-tags:
-- ofa
-- vision-language
----
-
-# {sizes.get(config.embed_dim, "OFA")}, task {task.name}
-
-| | |
-| --- | --- |
-| width | {config.embed_dim} |
-| layers | {config.encoder_layers} + {config.decoder_layers} |
-| heads | {config.num_heads} |
-| parameters | {parameters:,} |
-| vocabulary | {config.vocab_size:,} |
-| task | {task.name} |
-| pictures | {task.image_size} × {task.image_size} pixels, normalised by {normalization} |
-
-Written by `convert-ckpt --to hf`. To load it with ofa_core, which converts it once:
-
-```python
-import ofa_core
-
-ofa = ofa_core.load("DIRECTORY")
-```
-
+def fork_card(config: OFAConfig, parameters: int) -> str:
+    """A model card that says how to load a directory in Hugging Face style."""
+    notes = "Written by `convert-ckpt --to hf`; ofa_core converts it once when it is loaded."
+    return (
+        model_card(config, parameters, notes=notes)
+        + """
 With OFA's fork of transformers:
 
 ```python
@@ -101,3 +76,4 @@ tokenizer = OFATokenizer.from_pretrained("DIRECTORY")
 model = OFAModel.from_pretrained("DIRECTORY", use_cache=False)
 ```
 """
+    )

@@ -100,7 +100,7 @@ UNUSED: dict[str, Any] = {
 }
 
 #: Settings of the task that only we have. Each is an argument of the model of its name, where a model has any.
-OWN = ("prompts", "search")
+OWN = ("prompts", "learned", "search")
 
 #: Stored task settings -> our field. A value of None means that the task leaves it at its default.
 _TASK: dict[str, str] = {
@@ -147,7 +147,7 @@ def config_from_fairseq(
                         f"the stored argument {argument}={shown(args[argument])} makes no sense"
                     ) from None
         settings = task_settings(args if task is None else task).model_dump()
-        settings |= {name: args.get(name) or {} for name in OWN}
+        settings |= {name: value for name in OWN if (value := args.get(name))}
         config = OFAConfig(**fields, task=TaskSettings.model_validate(settings))
     except ValidationError as error:
         problem = first_problem(error, "sizes do not fit together", show_input=True)

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from ofa_core.checkpoint.cache import cache_directory
 from ofa_core.errors import CheckpointError
 from ofa_core.text.tokenizer import FILES, VOCABULARY_KINDS, Kind
 from ofa_core.utils.atomic_write import atomic_path
@@ -47,12 +48,12 @@ def find_vocabulary(
     if kind != "gpt2":
         wanted = " and ".join(VOCABULARY_KINDS[kind])
         raise CheckpointError(f"this checkpoint needs {wanted}; pass their directory with --bpe-dir or $OFA_BPE_DIR")
-    return _download(cache_directory())
+    return _download(_cached())
 
 
-def cache_directory() -> Path:
-    """The directory of downloaded files: ``$XDG_CACHE_HOME/ofa_core/bpe``, by default under ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ofa_core" / "bpe"
+def _cached() -> Path:
+    """The cache's directory of vocabulary files."""
+    return cache_directory() / "bpe"
 
 
 def _usual_places(recorded: str | None) -> Iterator[Path]:
@@ -60,7 +61,7 @@ def _usual_places(recorded: str | None) -> Iterator[Path]:
         yield Path(from_environment)
     if recorded:
         yield Path(recorded)
-    yield cache_directory()
+    yield _cached()
 
 
 def _download(directory: Path) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from ofa_core.api import DEMO_CHECKPOINT
+from ofa_core.checkpoint.names import DEMO_CHECKPOINT
 
 OUT = Path("demo_output")
 #: Phrases to ground, and the picture that each one's box is drawn on.

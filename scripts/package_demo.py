@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from checkpoints_convert import save_fairseq
-from ofa_core.api import DEMO_CHECKPOINT
 from ofa_core.checkpoint.model_dir import WEIGHTS_FILE, load_config, load_tokenizer, read_safetensors
+from ofa_core.checkpoint.names import DEMO_CHECKPOINT
 from ofa_core.training.log import LOG_FILE, PLOT_FILE
 from ofa_core.training.stored import LAST
 

@@ -51,6 +51,7 @@ DEPENDENCIES = {
 
 #: What comes with an extra: import name -> distribution, the extra, and the one file that imports it.
 OPTIONAL = {
+    "huggingface_hub": ("huggingface-hub", "hub", CORE / "checkpoint" / "hub.py"),
     "pyarrow": ("pyarrow", "bench", CORE / "data" / "containers.py"),
     "tomli": ("tomli", "train", CORE / "utils" / "toml_files.py"),
     "zhconv": ("zhconv", "ocr", CORE / "text" / "normalize.py"),

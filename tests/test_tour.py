@@ -13,7 +13,7 @@ from reference import ROOT, script
 
 from checkpoints_convert import convert
 from ofa_core import OFA
-from ofa_core.api import DEMO_CHECKPOINT
+from ofa_core.checkpoint.names import DEMO_CHECKPOINT
 
 NOTEBOOK = ROOT / "examples" / "tour.ipynb"
 #: Public methods that the tour leaves out, and why.

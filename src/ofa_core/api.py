@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,9 +16,12 @@ import torch
 from PIL.Image import Image
 from pydantic import ValidationError
 
+from .checkpoint.card import CardScore, model_card
+from .checkpoint.hub import SCHEME, upload
 from .checkpoint.image_codes import load_vqgan
 from .checkpoint.lora import load_adapted
-from .checkpoint.model_dir import load_model, load_tokenizer
+from .checkpoint.model_dir import load_model, load_tokenizer, save_directory
+from .checkpoint.names import already_converted, is_checkpoint, locate
 from .config import TaskSettings
 from .errors import OFAError, first_problem
 from .generation import GenerationOptions
@@ -71,13 +76,14 @@ from .heads.oracle import ANSWERS, OracleAnswer, Scoring
 from .heads.pipeline import EncodedImage, Picture, Pipeline
 from .heads.questioner import AgentTurn
 from .heads.results import Answer, Detections, Text
-from .heads.tasks import TaskSpec
+from .heads.tasks import GLUE, METHODS, TASKS, TaskSpec, answered_methods
 from .heads.vqa import Method
 from .inference.fast_model import optimized, plain, refresh
 from .inference.int8 import check_int8
 from .model.ofa import OFAModel
 from .text import Tokenizer
 from .text.dialog import Dialog, Style
+from .version import __version__
 from .vision.images import ImageLike
 from .vision.transform import ImageTransform
 from .vision.vqgan import VQGAN
@@ -89,7 +95,7 @@ if TYPE_CHECKING:
 
 
 def load(
-    directory: str | PathLike[str],
+    model: str | PathLike[str],
     *,
     adapter: str | PathLike[str] | None = None,
     device: str | torch.device = "cpu",
@@ -101,9 +107,11 @@ def load(
     """Load a model.
 
     Args:
-        directory: a model directory written by ``convert-ckpt``; or any checkpoint that it reads, which is then
-            converted once, into the cache, with a line on stderr that says so; or ``"demo"``, the small model that
-            comes with the package and knows coloured shapes.
+        model: a model directory written by ``convert-ckpt``; or any checkpoint that it reads, which is then converted
+            once, into the cache, with a line on stderr that says so; or the name of a released checkpoint, such as
+            ``"refcoco_large_best"`` or ``"OFA-Sys/ofa-base"``, which is downloaded once; or ``"hf:org/name"``, with
+            ``@revision`` or without, for any other repository of the Hugging Face hub; or ``"demo"``, the small model
+            that comes with the package and knows coloured shapes. A path that exists wins over a name.
         adapter: a directory with a low-rank adapter of this model (LoRA), which training with ``lora`` or peft wrote.
             It is merged into the weights, so that answers take no longer, and its task settings are taken on.
         device: where the model shall run, such as ``"cpu"`` or ``"cuda"``.
@@ -119,7 +127,8 @@ def load(
         The model with everything it needs to answer.
 
     Raises:
-        CheckpointError: the directory or a file in it is missing or broken.
+        CheckpointError: the directory or a file in it is missing or broken, or there is no such name, or it cannot be
+            downloaded.
         OFAError: a device or a type that cannot be used, or a setting that does not exist.
     """
     _check_device(device)
@@ -127,21 +136,21 @@ def load(
     int8 = dtype == torch.int8
     if int8:
         check_int8(torch.device(device))
-    directory = model_directory(Path(directory))
+    directory = model_directory(model)
     dtype = torch.float32 if int8 else dtype
     if adapter is None:
-        model = load_model(directory, device, dtype)
+        network = load_model(directory, device, dtype)
     else:
-        model = load_adapted(directory, Path(adapter).expanduser(), device, dtype)
-    tokenizer = load_tokenizer(directory, model.config)
+        network = load_adapted(directory, Path(adapter).expanduser(), device, dtype)
+    tokenizer = load_tokenizer(directory, network.config)
     if task:
         try:
-            settings = TaskSettings.model_validate({**model.config.task.model_dump(), **task})
+            settings = TaskSettings.model_validate({**network.config.task.model_dump(), **task})
         except ValidationError as error:
             raise OFAError(first_problem(error, "task settings")) from None
-        model.config = model.config.model_copy(update={"task": settings})
+        network.config = network.config.model_copy(update={"task": settings})
     return OFA(
-        model,
+        network,
         tokenizer,
         optimize=optimize,
         int8=int8,
@@ -150,20 +159,21 @@ def load(
     )
 
 
-#: The checkpoint that ``demo`` stands for, unless there is a directory of this name.
-DEMO, DEMO_CHECKPOINT = Path("demo"), Path(__file__).parent / "demo" / "model" / "ofa_shapes.pt"
+def model_directory(name: str | PathLike[str]) -> Path:
+    """The model directory that a path or a name means.
 
+    What is no model directory is converted once, into the cache, by the installed converter.
 
-def model_directory(path: Path) -> Path:
-    """``path`` itself, or what the installed converter makes of a checkpoint in another format."""
-    path = path.expanduser()
-    if path == DEMO and not path.exists():
-        path = DEMO_CHECKPOINT
-    is_checkpoint = path.is_file() or (path / "vocab.json").is_file()
-    for converter in entry_points(group="ofa_core.converters") if is_checkpoint else ():
-        directory: Path = converter.load()(path)
+    Raises:
+        CheckpointError: there is no such path or name, or it cannot be downloaded or converted.
+    """
+    if (before := already_converted(name)) is not None:
+        return before
+    located = locate(name)
+    for converter in entry_points(group="ofa_core.converters") if is_checkpoint(located.path) else ():
+        directory: Path = converter.load()(located.path, located.label)
         return directory
-    return path
+    return located.path
 
 
 def _as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
@@ -183,6 +193,10 @@ def _check_device(device: str | torch.device) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise OFAError(f"device {str(device)!r} is not available here: {str(error).splitlines()[0]}") from None
+
+
+def _parameters(model: OFAModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 class OFA:
@@ -244,6 +258,7 @@ class OFA:
         self.pipeline = Pipeline(self.model, tokenizer, ImageTransform(task.image_size, task.imagenet_normalization))
         self._int8 = int8
         self._vqgan = vqgan
+        self._warned: set[str] = set()
 
     @property
     def vqgan(self) -> VQGAN:
@@ -279,8 +294,64 @@ class OFA:
         **columns: Sequence[Any] | None,
     ) -> Any:
         """The results of a head for samples, whose arguments are ``columns``; the only one of a ``single`` sample."""
+        self._warn_of_unlearned(head)
         found = answer_all(self.pipeline, head, columns, batch_size=batch_size, progress=progress, on_error=on_error)
         return unwrap(found, single)
+
+    def _warn_of_unlearned(self, head: Callable[..., Sequence[Any]]) -> None:
+        """Warn, once for each method, that the model was trained for other tasks alone."""
+        function, keywords = (head.func, head.keywords) if isinstance(head, partial) else (head, {})
+        name, task = function.__name__, self.model.config.task
+        if name == "judge":
+            learned = keywords["task"] not in GLUE or TASKS[keywords["task"]].is_learned_by(task)
+        else:
+            learned = name not in METHODS or name in answered_methods(task)
+        if not learned and name not in self._warned:
+            self._warned.add(name)
+            warnings.warn(
+                f"this model was trained for {task.name!r} and not for what {name} asks; its answers mean little",
+                stacklevel=4,
+            )
+
+    def save(self, directory: str | PathLike[str], *, card: str | None = None, overwrite: bool = False) -> None:
+        """Write the model as a directory that :func:`load` takes, which appears whole or not at all.
+
+        Args:
+            directory: the directory.
+            card: its README.md; None writes one with architecture, task and how to load it.
+            overwrite: replace a model directory that exists.
+
+        Raises:
+            CheckpointError: ``directory`` exists, or the network was changed to one that its configuration does not
+                describe, such as by adapters of other libraries: these are merged first.
+        """
+        state, config = self.model.state_dict(), self.model.config
+        card = card or model_card(config, _parameters(self.model), load=str(directory))
+        provenance = {"source": "a model in memory", "source_kind": "OFA.save", "ofa_core": __version__}
+        save_directory(directory, state, config, self.tokenizer, provenance, card=card, overwrite=overwrite)
+
+    def push_to_hub(
+        self, repository: str, *, private: bool = False, data: Sequence[str] = (), scores: Sequence[CardScore] = ()
+    ) -> str:
+        """Put the model, with a model card, into a repository of the Hugging Face hub, which is made if need be.
+
+        Args:
+            repository: ``org/name``.
+            private: whether a new repository is private.
+            data: names of what it was trained on, for the card.
+            scores: results of benchmarks, for the card.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            CheckpointError: huggingface_hub is not installed, or the hub refuses it; and as :meth:`save`.
+        """
+        config, parameters = self.model.config, _parameters(self.model)
+        card = model_card(config, parameters, load=f"{SCHEME}{repository}", data=data, scores=scores)
+        with tempfile.TemporaryDirectory() as place:
+            self.save(Path(place) / "model", card=card)
+            return upload(Path(place) / "model", repository, private=private, message="Model of ofa_core")
 
     def refresh(self) -> None:
         """Take all weights of :attr:`model` anew: after a write to a few of them that torch keeps no count of."""

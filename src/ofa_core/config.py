@@ -172,6 +172,8 @@ class TaskSettings(_Frozen):
     max_target_tokens: int = Field(default=30, gt=0)
     #: Prompts that it was trained with instead of the original's, by the names of tasks.
     prompts: dict[str, str] = Field(default_factory=dict)
+    #: Names of tasks that a fine-tuning taught beside the one it is named after.
+    learned: tuple[str, ...] = ()
     #: Settings of the search for the task it was trained for that are not the original's, as
     #: :class:`~ofa_core.GenerationOptions` names them.
     search: dict[str, bool | int | float] = Field(default_factory=dict)
@@ -193,6 +195,7 @@ class TaskChanges(TypedDict, total=False):
     max_source_tokens: int
     max_target_tokens: int
     prompts: dict[str, str]
+    learned: tuple[str, ...]
     search: dict[str, bool | int | float]
 
 

@@ -146,7 +146,7 @@ def flipped(path: Path, checkpoint: Path) -> None:
 
 #: How each unusable input is made, and what the line must say.
 BROKEN: dict[str, tuple[Callable[[Path, Path], object], str]] = {
-    "missing": (lambda path, _: None, "no such file"),
+    "missing": (lambda path, _: None, "does not exist"),
     "empty": (lambda path, _: path.write_bytes(b""), "the file is empty"),
     "end lost": (truncated, "damaged or cut short"),
     "half lost": (middle_lost, "damaged or cut short"),

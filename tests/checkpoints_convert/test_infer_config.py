@@ -171,6 +171,7 @@ SWITCHED: dict[str, dict[str, Any]] = {
             max_source_tokens=80,
             max_target_tokens=20,
             prompts={"caption": " what is it?"},
+            learned=("caption", "guesswhat_oracle"),
             search={"num_beams": 3, "normalize_scores": False},
         )
     },

@@ -10,7 +10,7 @@ import torch
 
 import ofa_core
 from ofa_core import OFA
-from ofa_core.api import DEMO_CHECKPOINT
+from ofa_core.checkpoint.names import DEMO_CHECKPOINT
 from ofa_core.cli.main import main
 from ofa_core.demo.dialogs import closed_dialog
 from ofa_core.demo.language import PHRASES, phrase, region_caption

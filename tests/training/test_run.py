@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from bench.runs import write_data
 from training.made import settings
 
 from ofa_core import OFAError, load
@@ -55,3 +56,24 @@ def test_a_new_model_has_the_tokens_that_its_settings_add(tmp_path: Path) -> Non
     content["config"]["task"]["extra_tokens"] = ("<one>", "<two>")
     train(settings(tmp_path, steps=1, new_model=content))
     assert load(tmp_path / "last").model.config.task.extra_tokens == ("<one>", "<two>")
+
+
+def test_a_trained_model_has_a_card_and_says_what_it_has_learned(tmp_path: Path) -> None:
+    rows = write_data(tmp_path, 4)["refcoco"]
+    data = [{"task": "refcoco_grounding", "path": rows, "images": tmp_path / "images"}]
+    evaluation = [{"task": "refcoco_grounding", "path": rows, "images": tmp_path / "images", "limit": 2}]
+    train(settings(tmp_path / "run", steps=2, data=data, evaluation=evaluation, evaluate_every=1))
+    card = (tmp_path / "run" / "last" / "README.md").read_text()
+    assert f"| trained on | refcoco_grounding ({rows.name}) |" in card
+    assert "Trained for 2 of 2 steps." in card
+    assert "| refcoco_grounding" in card.partition("| benchmark |")[2]
+    assert f'ofa_core.load("{tmp_path / "run" / "last"}")' in card
+    assert load(tmp_path / "run" / "last").model.config.task.learned == ()  # a new model of no known name
+
+
+def test_a_fine_tuned_model_says_what_it_has_learned(tmp_path: Path) -> None:
+    train(settings(tmp_path / "run", steps=1))
+    rows = write_data(tmp_path, 4)["refcoco"]
+    data = [{"task": "refcoco_grounding", "path": rows, "images": tmp_path / "images"}]
+    train(settings(tmp_path / "second", steps=1, model=tmp_path / "run/last", new_model=None, data=data))
+    assert load(tmp_path / "second/last").model.config.task.learned == ("refcoco", "refcoco_grounding")

@@ -23,6 +23,7 @@ from ..text.tokenizer import VOCABULARY_KINDS
 from ..utils.atomic_write import naming_errors, permissions_of_new_files
 from ..utils.input_files import check_regular, read_whole
 from ..utils.scratch import OLD, remove_leftovers, scratch_directory
+from .card import CARD_FILE
 from .digests import changed_files, describe_changes, sha256, write_digests
 
 CONFIG_FILE = "config.json"
@@ -42,14 +43,17 @@ def save_directory(
     state: Mapping[str, Tensor],
     config: OFAConfig,
     tokenizer: Tokenizer,
-    provenance: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
     *,
+    card: str | None = None,
     overwrite: bool = False,
     files: Mapping[str, Callable[[Path], None]] | None = None,
 ) -> None:
     """Write a model directory. It appears whole or not at all.
 
-    ``files`` are further files by their names, and what writes each to a path.
+    ``files`` are further files by their names, and what writes each to a path. A ``card`` is its README.md, which
+    people may change. ``provenance`` may be a function that is asked when the weights are written, of what is computed
+    meanwhile.
 
     Raises:
         CheckpointError: ``directory`` exists and ``overwrite`` is off, or ``state`` does not fit ``config``.
@@ -63,10 +67,13 @@ def save_directory(
             raise CheckpointError(f"{directory} cannot be written: {error}") from None
         tokenizer.save(temporary)
         if provenance is not None:
-            (temporary / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2, default=str) + "\n")
+            told = provenance() if callable(provenance) else provenance
+            (temporary / PROVENANCE_FILE).write_text(json.dumps(told, indent=2, default=str) + "\n")
         for name, write in (files or {}).items():
             write(temporary / name)
         write_digests(temporary)
+        if card is not None:
+            (temporary / CARD_FILE).write_text(card, encoding="utf-8")
 
 
 def load_config(directory: str | os.PathLike[str]) -> OFAConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from .options import (
     add_read_options,
     count,
     named_model,
+    plain_path,
     positive,
     read_options,
 )
@@ -56,7 +57,13 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
         help=f"{', '.join(TASKS)}, or {ALL}: every task that --data has rows for",
     )
     add_model(parser)
-    parser.add_argument("--oracle", type=Path, metavar="DIR", help="another model as the oracle of games")
+    add_run_options(parser)
+    parser.set_defaults(command=bench_command, goes_on_with=("--resume",))
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a run takes besides its tasks and its model."""
+    parser.add_argument("--oracle", metavar="DIR", help="another model as the oracle of games")
     parser.add_argument(
         "--data",
         nargs="+",
@@ -115,6 +122,13 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
 
 def bench_command(args: argparse.Namespace) -> int:
     """Run ``args.tasks`` one after the other and print the scores of each."""
+    for outcome in run_tasks(args):
+        _print(outcome, args)
+    return 0
+
+
+def run_tasks(args: argparse.Namespace) -> Iterator[Outcome]:
+    """The outcome of each of ``args.tasks``, on the first of several processes."""
     defaults = _defaults(args) if args.data is None else {}
     data = _data(args, defaults)
     tasks = _tasks(args.tasks, data)
@@ -129,8 +143,7 @@ def bench_command(args: argparse.Namespace) -> int:
         for task in tasks:
             outcome = run_task(_run(args, task, data[task.format], players), process)
             if outcome is not None:
-                _print(outcome, args)
-    return 0
+                yield outcome
 
 
 # What was asked for
@@ -326,19 +339,20 @@ def _load(args: argparse.Namespace, process: Process) -> _Players:
     named = named_model(args)
     agent, sha256, inputs = _loaded(named, "model", args, process, args.adapter)
     if args.oracle is None:
-        return _Players(Models(agent, agent), str(named), sha256, None, None, inputs, {})
-    oracle, oracle_sha256, its_inputs = _loaded(args.oracle, "oracle", args, process)
-    return _Players(Models(agent, oracle), str(named), sha256, str(args.oracle), oracle_sha256, inputs, its_inputs)
+        return _Players(Models(agent, agent), named, sha256, None, None, inputs, {})
+    other = plain_path(args.oracle)
+    oracle, oracle_sha256, its_inputs = _loaded(other, "oracle", args, process)
+    return _Players(Models(agent, oracle), named, sha256, other, oracle_sha256, inputs, its_inputs)
 
 
 def _loaded(
-    path: Path, player: str, args: argparse.Namespace, process: Process, adapter: Path | None = None
+    name: str, player: str, args: argparse.Namespace, process: Process, adapter: Path | None = None
 ) -> tuple[api.OFA, str, dict[str, str]]:
     """A model with the sha256 of its weights, which one process computes (and converts a checkpoint) for all.
 
     With them come digests of all else that it is made of, named after the ``player``.
     """
-    directory = Path(process.broadcast_from_rank0(lambda: str(api.model_directory(path))))
+    directory = Path(process.broadcast_from_rank0(lambda: str(api.model_directory(name))))
     sha256 = process.broadcast_from_rank0(lambda: weights_sha256(directory))
     dtype = DTYPES[args.dtype] if args.dtype else None
     ofa = api.load(directory, adapter=adapter, device=process.device(args.device), dtype=dtype)

@@ -43,13 +43,18 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Add ``--model``, ``--adapter``, ``--device`` and ``--dtype``."""
     parser.add_argument(
         "--model",
-        type=Path,
         default=os.environ.get("OFA_MODEL") or None,
-        help="a model directory; by default $OFA_MODEL",
+        help="a model directory, a checkpoint, or a name: of a released one (ofa-core models lists them), or "
+        "hf:org/name; by default $OFA_MODEL",
     )
     parser.add_argument(
         "--adapter", type=Path, metavar="DIR", help="a low-rank adapter of the model (LoRA), as train or peft writes it"
     )
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device`` and ``--dtype``."""
     parser.add_argument("--device", default="cpu", help="where to run, such as cpu or cuda")
     add_dtype(parser, DTYPES, "compute in this; by default float32 on a CPU and what is stored elsewhere")
 
@@ -78,7 +83,7 @@ def add_allow_outside(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def named_model(args: argparse.Namespace) -> Path:
+def named_model(args: argparse.Namespace) -> str:
     """The ``--model`` of a command.
 
     Raises:
@@ -86,7 +91,12 @@ def named_model(args: argparse.Namespace) -> Path:
     """
     if args.model is None:
         raise OFAError("no model was named: pass --model DIR or set $OFA_MODEL")
-    return Path(args.model)
+    return plain_path(args.model)
+
+
+def plain_path(name: str) -> str:
+    """A model's name; of a path that exists, without ``./`` and a slash at its end, so that it is always told alike."""
+    return str(Path(name)) if Path(name).exists() else name
 
 
 def positive(text: str) -> int:

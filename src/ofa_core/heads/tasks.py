@@ -15,6 +15,7 @@ from ..generation import GenerationOptions
 from ..generation.options import SearchOptions
 from ..generation.scoring import DecoderPrompt
 from ..text import pre_caption, pre_question
+from ..text.dialog import STYLES
 from ..text.normalize import (
     as_it_is,
     glue_text,
@@ -77,6 +78,10 @@ class TaskSpec:
     kind_search: Mapping[Kind, SearchOptions] = field(default_factory=dict)
     #: Weight of its loss in pre-training.
     weight: float = 1.0
+    #: The method of :class:`~ofa_core.OFA` that asks for it; empty where none does.
+    method: str = ""
+    #: True if pre-training teaches its prompt, so that a pre-trained model answers it.
+    pretrained: bool = False
 
     def prompt(self, kind: Kind) -> str:
         """The prompt of a kind of vocabulary."""
@@ -89,6 +94,12 @@ class TaskSpec:
     def is_strange_to(self, task: TaskSettings) -> bool:
         """Tell whether a model with these settings is known not to have been fine-tuned for this task."""
         return task.name in KNOWN_NAMES and task.name not in self.trained_as
+
+    def is_learned_by(self, task: TaskSettings) -> bool:
+        """Tell whether a model with these settings has learned this task, or nothing is known of it."""
+        if task.name == PRETRAINING:
+            return self.pretrained or PRETRAINING in self.trained_as or self.name in task.learned
+        return not self.is_strange_to(task) or self.name in task.learned
 
     def settings(self, task: TaskSettings) -> TaskSettings:
         """The settings under which a model of ``task`` does this task.
@@ -152,6 +163,8 @@ def _snli_ve(name: str, prompt: str) -> TaskSpec:
     return TaskSpec(
         name,
         {"gpt2": prompt},
+        method="entails",
+        pretrained=True,
         trained_as=("snli_ve",),
         answers=("yes", "no", "maybe"),
         labels=_ENTAILMENT,
@@ -166,6 +179,7 @@ def _glue(name: str, prompt: str, labels: Mapping[str, str]) -> TaskSpec:
     return TaskSpec(
         name,
         {"gpt2": prompt},
+        method="judge",
         trained_as=(name,),
         rule=glue_text,
         source_words=512,
@@ -186,6 +200,8 @@ TASKS: dict[str, TaskSpec] = {
                 "gpt2": ' which region does the text " {caption} " describe?',
                 "bert": '这段文字" {caption} "描述的是哪个区域？',
             },
+            method="ground",
+            pretrained=True,
             trained_as=("refcoco",),
             fine_tuned={"image_size": 512, "max_image_size": 512, "max_source_tokens": 80},
             zero_shot={"image_size": 480, "max_image_size": 512},
@@ -195,6 +211,8 @@ TASKS: dict[str, TaskSpec] = {
         TaskSpec(
             "caption",
             {"gpt2": _CAPTION_PROMPT, "bert": "图片描述了什么内容?"},
+            method="caption",
+            pretrained=True,
             trained_as=("caption",),
             target=Target(rule=without_punctuation, size=20),
             fine_tuned={"image_size": 480, "max_target_tokens": 20, "max_source_tokens": 80},
@@ -205,6 +223,7 @@ TASKS: dict[str, TaskSpec] = {
         TaskSpec(
             "region_caption",
             {"gpt2": "  what does the region describe? region:"},
+            method="describe_region",
             trained_as=(PRETRAINING,),
             target=Target(rule=pre_caption, size=30),
             search=_beam(5, 16),
@@ -212,6 +231,8 @@ TASKS: dict[str, TaskSpec] = {
         TaskSpec(
             "vqa",
             {"gpt2": " {question}"},
+            method="answer",
+            pretrained=True,
             trained_as=("vqa_gen",),
             rule=pre_question,
             target=Target(size=30, unit="tokens"),
@@ -233,6 +254,7 @@ TASKS: dict[str, TaskSpec] = {
         TaskSpec(
             "image_classify",
             {"gpt2": _CAPTION_PROMPT, "bert": "图片描述了什么内容?"},
+            method="classify",
             trained_as=("image_classify",),
             fine_tuned={"image_size": 480, "imagenet_normalization": True},
         ),
@@ -258,6 +280,7 @@ TASKS: dict[str, TaskSpec] = {
                 "gpt2": ' what is the summary of article " {text} "?',
                 "bert": "{text} 请用一个句子简单总结上文：",
             },
+            method="summarize",
             trained_as=("gigaword",),
             rule=summary_text,
             source_words=512,
@@ -268,6 +291,7 @@ TASKS: dict[str, TaskSpec] = {
         TaskSpec(
             "ocr",
             {"gpt2": " what are the texts on the image?", "bert": "图片上的文字是什么?"},
+            method="read",
             trained_as=("ocr",),
             target=Target(rule=ocr_text, size=30),
             kind_targets={"bert": Target(rule=ocr_characters, size=30, unit="characters")},
@@ -301,12 +325,14 @@ TASKS: dict[str, TaskSpec] = {
         TaskSpec(
             "image_text_matching",
             {"gpt2": ' does the image describe " {caption} "?'},
+            method="matches",
             trained_as=(PRETRAINING,),
             answers=_YES_NO,
         ),
         TaskSpec(
             "answer_matching",
             {"gpt2": ' what is the answer to question " {question} ". is " {answer} "?'},
+            method="is_answer",
             trained_as=(PRETRAINING,),
             rule=pre_question,
             answers=_YES_NO,
@@ -314,6 +340,7 @@ TASKS: dict[str, TaskSpec] = {
         TaskSpec(
             "text_infilling",
             {"gpt2": ' what is the complete text of " {text} "?'},
+            method="complete",
             trained_as=(PRETRAINING,),
             source_words=None,
             search={"num_beams": 5, "max_new_tokens": 256},
@@ -343,6 +370,20 @@ GlueTask = Literal["cola", "mnli", "rte", "mrpc", "qnli", "qqp", "sst2"]
 GLUE: tuple[GlueTask, ...] = get_args(GlueTask)
 #: Names of training tasks that say what a model was trained for.
 KNOWN_NAMES = frozenset({PRETRAINING, *(name for spec in TASKS.values() for name in spec.trained_as)})
+
+#: Methods that ask about dialogs, which none of the original's models has learned.
+DIALOG_METHODS = ("ground_dialog", "oracle", "query", "ask", "agent_turn")
+#: Every method that asks for a task.
+METHODS = frozenset({*DIALOG_METHODS, *(spec.method for spec in TASKS.values() if spec.method)})
+
+
+def answered_methods(task: TaskSettings) -> list[str]:
+    """The methods of :class:`~ofa_core.OFA` that ask for what a model with these settings has learned."""
+    found = [spec.method for spec in TASKS.values() if spec.method and spec.is_learned_by(task)]
+    if task.name not in KNOWN_NAMES or any(name.startswith(STYLES) for name in task.learned):
+        found += DIALOG_METHODS
+    return list(dict.fromkeys(found))
+
 
 #: Names of detected objects behind a question (VQA).
 OBJECTS = " object: {objects}"

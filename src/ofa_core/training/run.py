@@ -24,7 +24,7 @@ from .losses import LossModule
 from .optim import freeze
 from .self_critical import CaptionReward, SelfCriticalLoss
 from .settings import TrainingSettings
-from .sources import FileSource, answers_in, make_source
+from .sources import FileSource, answers_in, learned_tasks, make_source
 from .trainer import Trainer
 
 
@@ -91,6 +91,9 @@ def _begin(settings: TrainingSettings) -> tuple[OFAModel, Tokenizer]:
         if settings.lora is not None and len(changed.state_dict()) > len(model.state_dict()):
             raise OFAError("with lora the rest of the model stays as it is: config can add no adapters and no prompts")
         model = changed
+    learned = {*model.config.task.learned, *learned_tasks(settings)}
+    task = model.config.task.model_copy(update={"learned": tuple(sorted(learned))})
+    model.config = model.config.model_copy(update={"task": task})
     # with the configuration as it will be stored: what is trained can be loaded again
     return model.requires_grad_(True), load_tokenizer(directory, model.config)
 

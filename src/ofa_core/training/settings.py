@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
+from ..checkpoint.names import is_name
 from ..data.read_options import BoxUnit, Language, ReadOptions
 from ..errors import OFAError, first_problem
 from ..utils.toml_files import read_toml
@@ -195,7 +196,8 @@ class NewModelSettings(_Settings):
 class TrainingSettings(_Settings):
     """A training run; see the fields. Relative paths are relative to the TOML file."""
 
-    #: The model to begin with: a directory or anything that ``convert-ckpt`` reads; or ``new_model``.
+    #: The model to begin with: a directory, anything that ``convert-ckpt`` reads, or a name that
+    #: :func:`ofa_core.load` takes; or ``new_model``.
     model: Path | None = None
     new_model: NewModelSettings | None = None
     #: The run's directory: ``log.jsonl``, ``loss.svg``, ``state.safetensors``, the models ``last`` and ``best``; with
@@ -276,7 +278,7 @@ class TrainingSettings(_Settings):
             raise OFAError(f"{path}: {first_problem(error, show_input=False)}") from None
 
     def beside(self, directory: Path) -> TrainingSettings:
-        """The same with relative paths taken as relative to ``directory``."""
+        """The same with relative paths taken as relative to ``directory``; names of models stay what they are."""
 
         def placed(value: Any) -> Any:
             if isinstance(value, Path):
@@ -285,7 +287,10 @@ class TrainingSettings(_Settings):
                 return value.model_copy(update={name: placed(part) for name, part in value})
             return tuple(map(placed, value)) if isinstance(value, tuple) else value
 
-        return placed(self)
+        there: TrainingSettings = placed(self)
+        if self.model is not None and there.model is not None and not there.model.exists() and is_name(str(self.model)):
+            return there.model_copy(update={"model": self.model})
+        return there
 
     def fingerprint(self) -> str:
         """Settings that must stay when a run is resumed, as JSON: all but where and how often things are written."""

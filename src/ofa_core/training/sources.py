@@ -22,7 +22,7 @@ from .batches import Source
 from .lessons import LESSONS as TASK_LESSONS
 from .lessons import Lesson, Row
 from .pretraining import Negatives, pretraining_lessons
-from .settings import DataSettings
+from .settings import DataSettings, TrainingSettings
 from .tio_lessons import tio_lessons
 
 #: Everything that can be learned from dataset files, by its name in settings.
@@ -103,6 +103,13 @@ def make_source(data: DataSettings, pipeline: Pipeline, seed: int, rows: Rows | 
     own = pipeline if lesson.spec is None else pipeline.for_task(lesson.spec)
     answers = None if data.answers is None else answers_in(data.answers, pipeline.tokenizer)
     return FileSource(own, records, lesson, seed, answers)
+
+
+def learned_tasks(settings: TrainingSettings) -> set[str]:
+    """The names of what a run teaches: of its lessons, and of the tasks that they belong to."""
+    lessons = [(data.task, LESSONS.get(data.task)) for data in settings.data]
+    specs = {lesson.spec.name for _, lesson in lessons if lesson is not None and lesson.spec is not None}
+    return specs | {name for name, _ in lessons if name != SHAPES}
 
 
 def lesson_of(data: DataSettings) -> tuple[Lesson | None, Path | None]:

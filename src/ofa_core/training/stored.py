@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from ..checkpoint.card import CardScore, model_card
 from ..checkpoint.lora import merge, save_adapter
-from ..checkpoint.model_dir import save_directory
+from ..checkpoint.model_dir import empty_model, save_directory
 from ..config import OFAConfig
 from ..text import Tokenizer
 from .lora import split
@@ -33,6 +35,7 @@ def store_model(
     tokenizer: Tokenizer,
     settings: TrainingSettings,
     step: int,
+    scores: tuple[int, Mapping[str, float]] = (0, {}),
 ) -> None:
     """Write a model as it stands at a step; with ``lora`` its adapter first, and the model with the adapter merged.
 
@@ -43,10 +46,30 @@ def store_model(
         tokenizer: its tokenizer.
         settings: those of the run.
         step: the steps that were done.
+        scores: those of the latest evaluation, and its step, for the model's card.
     """
     provenance: dict[str, Any] = {"trained_for": step, "settings": settings.model_dump(mode="json")}
     if settings.lora is not None:
         base, adapter = split(state, settings.lora)
         save_adapter(settings.out / f"{name}{ADAPTER}", adapter, base, config, provenance, overwrite=True)
         state = merge(base, adapter)
-    save_directory(settings.out / name, state, config, tokenizer, provenance, overwrite=True)
+    out = settings.out / name
+    parameters = sum(state[name].numel() for name, _ in empty_model(config).named_parameters())
+    card = _card(out, config, parameters, settings, step, scores)
+    save_directory(out, state, config, tokenizer, provenance, card=card, overwrite=True)
+
+
+def _card(
+    out: Path,
+    config: OFAConfig,
+    parameters: int,
+    settings: TrainingSettings,
+    step: int,
+    scores: tuple[int, Mapping[str, float]],
+) -> str:
+    """The card of the model at ``out``: what it learned from, and the scores of the latest evaluation."""
+    data = [f"{data.task} ({data.path.name})" if data.path else data.task for data in settings.data]
+    scored_at, values = scores
+    shown = [CardScore(name, f"after {scored_at:,} steps", "score", f"{value:.4g}") for name, value in values.items()]
+    notes = f"Trained for {step:,} of {settings.steps:,} steps."
+    return model_card(config, parameters, load=str(out), data=data, scores=shown, notes=notes)

@@ -8,7 +8,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -84,6 +84,8 @@ class Trainer:
         self._stopping = False  # a signal has reached one of the processes
         self._evaluated = True  # what was due behind the present step
         self.best = float("-inf")
+        #: Scores of the latest evaluation of this process, and the step behind which it was.
+        self._scores: tuple[int, Mapping[str, float]] = (0, {})
         self.log = Log(settings.out, writes=self.process.is_rank0)
 
     def run(self) -> None:
@@ -233,6 +235,7 @@ class Trainer:
             self._stopping = True
             return False
         self.log.write(self.step, scores)
+        self._scores = (self.step, scores)
         if scores and (headline := next(iter(scores.values()))) > self.best:
             self.best = headline
             self._write_model(BEST)
@@ -242,7 +245,7 @@ class Trainer:
         """Store the model as a directory that everything else loads."""
         state = {key: full_tensor(tensor).cpu() for key, tensor in self.result.state_dict().items()}
         if self.process.is_rank0:
-            store_model(name, state, self.model.config, self.tokenizer, self.settings, self.step)
+            store_model(name, state, self.model.config, self.tokenizer, self.settings, self.step, self._scores)
 
     def _save(self) -> None:
         """Write the state of the run, the plot and the model."""

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -90,6 +90,29 @@ def lock_file(descriptor: int, path: Path) -> None:
         raise OFAError(f"{path} is being written by another process; wait for it, or end it") from None
     except OSError:  # a file system without locks
         return
+
+
+@contextmanager
+def one_at_a_time(path: Path, waiting: Callable[[], object]) -> Iterator[None]:
+    """Be the only process within this block for the lock file ``path``, which stays where it is.
+
+    Another one that is in it is waited for, behind a call of ``waiting``, which may tell of it. On a file system
+    without locks, nobody waits.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    _held.add(descriptor)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        _let_go(descriptor)
 
 
 def _entries(directory: Path, start: str) -> list[Path]:
