@@ -48,6 +48,10 @@ def still(**changes: Any) -> dict[str, Any]:
 
 #: Changes to the settings of runs that two processes are compared with one in.
 COMPARED: dict[str, dict[str, Any]] = {"copies": {}, "accumulated": {"accumulate": 2}, "sharded": {"shard": True}}
+#: Longer runs of the original's recipe, with all that it changes.
+ORIGINAL: dict[str, Any] = {"recipe": "ofa", "steps": 40, "save_every": 40, "ema": 0.9, "log_every": 40}
+COMPARED["original"] = ORIGINAL
+COMPARED["original sharded"] = ORIGINAL | {"steps": 8, "ema": None, "shard": True}
 DROPOUT = {"steps": 4, "batch_size": 1}
 
 
@@ -57,7 +61,7 @@ def runs_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("two")
     runs = {name: still(batch_size=1, **changes) for name, changes in COMPARED.items()}
     if not can_shard():
-        del runs["sharded"]
+        runs = {name: run for name, run in runs.items() if not run.get("shard")}
     runs["dropout"] = DROPOUT | {"save_every": 2}
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
@@ -88,14 +92,14 @@ def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
 
 @pytest.mark.parametrize("name", COMPARED)
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path, runs_of_two: Path, name: str) -> None:
-    if name == "sharded" and not can_shard():
+    if COMPARED[name].get("shard") and not can_shard():
         pytest.skip("this torch does not shard")
     alone = {option: value for option, value in COMPARED[name].items() if option != "shard"}
     train(settings(tmp_path / name, **still(batch_size=2, **alone)))
     runs = tmp_path / name, runs_of_two / name
     assert_close(*(load_file(run / "last" / "model.safetensors") for run in runs))
     one, two = ((run / "log.jsonl").read_text().splitlines() for run in runs)
-    assert len(one) == len(two) == 4
+    assert len(one) == len(two) == (1 if "log_every" in COMPARED[name] else 4)
 
 
 def test_a_run_of_two_goes_on_with_two_alone(tmp_path: Path, runs_of_two: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from ..api import model_directory
@@ -15,14 +17,14 @@ from ..model.ofa import OFAModel
 from ..text import Tokenizer
 from ..utils.distributed import Process, process_group
 from ..vision.transform import ImageTransform
-from .batches import Batches
+from .batches import Batches, Source
 from .checks import check_files
 from .evaluation import Evaluation
 from .init import make_config, make_model
 from .losses import LossModule
 from .optim import freeze
 from .settings import TrainingSettings
-from .sources import answers_in, make_source
+from .sources import FileSource, answers_in, make_source
 from .trainer import Trainer
 
 
@@ -32,13 +34,16 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
     check_files(settings)
     torch.manual_seed(settings.seed)  # the same new weights on every process
     model, tokenizer = _begin(settings)
-    freeze(model, settings.freeze)
+    freeze(model, settings)
     task = model.config.task
     transform = ImageTransform(task.image_size, task.imagenet_normalization)
     # Workers prepare batches with this; they need no weights.
     pipeline = Pipeline(empty_model(model.config), tokenizer, transform)
+    sources = [make_source(data, pipeline, settings.seed) for data in settings.data]
+    per_epoch = steps_per_epoch(settings, sources, process.world_size)
+    settings = settings if per_epoch is None else settings.with_steps(per_epoch)
     batches = Batches(
-        [make_source(data, pipeline, settings.seed) for data in settings.data],
+        sources,
         [data.weight for data in settings.data],
         tokenizer,
         transform,
@@ -50,7 +55,24 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
     loss = LossModule(model, tokenizer.vocabulary, settings.loss, _answers(settings, tokenizer))
     benchmarks = settings.evaluation
     evaluate = Evaluation(benchmarks, tokenizer, settings.out, process) if benchmarks else None
-    return Trainer(settings, model, tokenizer, batches, loss, evaluate=evaluate, process=process)
+    return Trainer(
+        settings, model, tokenizer, batches, loss, evaluate=evaluate, process=process, steps_per_epoch=per_epoch
+    )
+
+
+def steps_per_epoch(settings: TrainingSettings, sources: Sequence[Source], world: int) -> int | None:
+    """The steps in which as many rows are read as all files hold; None where there are none and nothing asks.
+
+    Raises:
+        OFAError: ``epochs`` or ``force_anneal`` is set, and no source has an end.
+    """
+    rows = sum(len(source.rows) for source in sources if isinstance(source, FileSource))
+    if rows:
+        return -(-rows // (settings.batch_size * settings.accumulate * world))
+    for name, value in (("epochs", settings.epochs), ("optimizer.force_anneal", settings.optimizer.force_anneal)):
+        if value is not None:
+            raise OFAError(f"{name} needs data with files; what is drawn has no end, so steps says how long the run is")
+    return None
 
 
 def train(settings: TrainingSettings) -> OFAModel:

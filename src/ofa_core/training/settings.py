@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic_core import to_jsonable_python
 
 from ..data.read_options import BoxUnit, Language, ReadOptions
 from ..errors import OFAError, first_problem
@@ -73,6 +74,10 @@ class DataSettings(ReadSettings):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+#: Which numbers a run gives: the original's, or those of torch's own AdamW and of what was learned since.
+Recipe = Literal["ofa", "modern"]
+
+
 class LossSettings(_Settings):
     """Settings of the loss."""
 
@@ -84,9 +89,21 @@ class LossSettings(_Settings):
     answers: Path | None = None
     #: Weight of R-drop's regulariser; 0 is without, and saves half the work.
     rdrop: float = Field(default=0.0, ge=0)
-    #: Share of the largest token losses that is left out, and the step from which on.
+    #: ``original`` divides R-drop's regulariser by the tokens of both passes, so that its weight counts half, and sends
+    #: pictures through the stem in either pass; ``mean`` adds all of it to the mean of both losses, and sends them once.
+    rdrop_rule: Literal["original", "mean"] = "mean"
+    #: Share of the largest token losses that is left out, and the step from which on, counted from 0.
     drop_worst: float = Field(default=0.0, ge=0, lt=1)
     drop_worst_after: int = Field(default=0, ge=0)
+    #: ``original`` leaves losses out behind the step ``drop_worst_after``, and beside R-drop by the first pass's loss
+    #: alone; ``mean`` from that step on, by the mean of both passes and the divergence.
+    drop_worst_rule: Literal["original", "mean"] = "mean"
+    #: Leave the last token, ``</s>``, out of the loss.
+    ignore_eos: bool = False
+    #: Leave the first tokens behind ``<s>`` out of the loss, as many as this (a decoder prompt's are never in it).
+    ignore_prefix_size: int = Field(default=0, ge=0)
+    #: Divide a step's gradient by the number of its examples instead of its tokens.
+    per_sentence: bool = False
     #: Standard deviation, in bins, of a Gaussian around each target bin; 0 for one-hot bins as in the original.
     bin_sigma: float = Field(default=0.0, ge=0)
     #: Weight of a bin's loss beside that of a word.
@@ -94,7 +111,17 @@ class LossSettings(_Settings):
 
 
 #: Parts that can be kept as they are.
-Part = Literal["stem", "embeddings", "encoder", "decoder", "all_but_biases", "all_but_adapters", "all_but_prompts"]
+Part = Literal[
+    "stem",
+    "embeddings",
+    "encoder",
+    "decoder",
+    "all_but_biases",
+    "all_but_bitfit",
+    "all_but_adapters",
+    "all_but_prompts",
+    "as_original",
+]
 
 
 class OptimizerSettings(_Settings):
@@ -104,14 +131,30 @@ class OptimizerSettings(_Settings):
 
     #: Learning rate behind the warm-up.
     lr: float = Field(default=3e-5, gt=0)
+    #: Adam's decays of the gradient's and of its square's moving average.
     betas: tuple[float, float] = (0.9, 0.999)
+    #: What keeps Adam from dividing by zero.
     eps: float = Field(default=1e-8, gt=0)
+    #: ``corrected`` adds ``eps`` behind Adam's bias correction, as torch does; ``uncorrected`` before it, as the
+    #: original does, where it counts eps / sqrt(1 - beta2^t) at step t.
+    eps_rule: Literal["corrected", "uncorrected"] = "corrected"
+    #: Share of the learning rate by which weights shrink in a step.
     weight_decay: float = Field(default=0.01, ge=0)
+    #: Weights that shrink: ``all``, or ``matrices`` alone, without biases, norms and scales.
+    decay: Literal["all", "matrices"] = "matrices"
     #: Share of all steps in which the learning rate rises.
     warmup_ratio: float = Field(default=0.06, ge=0, lt=1)
+    #: Steps in which the learning rate rises, in place of ``warmup_ratio``.
+    warmup_steps: int | None = Field(default=None, ge=0)
+    #: The first step has the learning rate 0 instead of the first share of the way to ``lr``.
+    warmup_from_zero: bool = False
     #: The learning rate at the end, as a share of ``lr``, and the power of the way there; 1 is a line.
     end: float = Field(default=0.0, ge=0, le=1)
     power: float = Field(default=1.0, gt=0)
+    #: The learning rate at the end as it is, in place of ``end``.
+    end_lr: float | None = Field(default=None, ge=0)
+    #: The epoch, counted from 1, from which on each begins its fall anew from the learning rate that it finds.
+    force_anneal: int | None = Field(default=None, ge=2)
     #: Largest norm of a step's gradient; 0 does not clip.
     clip_norm: float = Field(default=1.0, ge=0)
     #: Steps in a row whose gradient is not finite, behind which the run stops; such a step moves no weight.
@@ -153,8 +196,40 @@ class NewModelSettings(_Settings):
     smooth_positions: float | None = Field(default=None, gt=0)
 
 
+#: What the recipe ``ofa`` sets where nothing else is said; the defaults of the fields are the recipe ``modern``.
+ORIGINAL: Mapping[str, Any] = {
+    "loss.rdrop_rule": "original",
+    "loss.drop_worst_rule": "original",
+    "optimizer.eps_rule": "uncorrected",
+    "optimizer.decay": "all",
+    "optimizer.warmup_from_zero": True,
+    "freeze": ("as_original",),
+    "freeze_batch_norm_affine": True,
+    "ema_start": 0,
+    "ema_embedding": 3,
+    "channels_last": False,
+}
+#: The same with autocast: the original's half-precision runs average a copy that has each weight once.
+ORIGINAL_AUTOCAST: Mapping[str, Any] = {**ORIGINAL, "ema_embedding": 1}
+#: Settings that runs of earlier versions do not know: where they have their defaults, such a run can go on.
+_ADDED = (
+    *(name for name in ORIGINAL if name != "freeze"),
+    "loss.ignore_eos",
+    "loss.ignore_prefix_size",
+    "loss.per_sentence",
+    "optimizer.warmup_steps",
+    "optimizer.end_lr",
+    "optimizer.force_anneal",
+    "epochs",
+)
+
+
 class TrainingSettings(_Settings):
     """A training run; see the fields. Relative paths are relative to the TOML file."""
+
+    #: ``ofa`` gives the original's numbers, ``modern`` those of torch's AdamW: a table of defaults, which every setting
+    #: that is given stands above. None: ``ofa`` for a ``model`` that is trained further, ``modern`` for a ``new_model``.
+    recipe: Recipe | None = None
 
     #: The model to begin with: a directory or anything that ``convert-ckpt`` reads; or ``new_model``.
     model: Path | None = None
@@ -170,11 +245,19 @@ class TrainingSettings(_Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     #: Fields of the model's configuration to change, such as ``dropout``, ``encoder_drop_path`` or ``adapter_dim``.
     config: dict[str, Any] = Field(default_factory=dict)
+    #: Parts that are kept as they are. ``all_but_bitfit`` trains the biases that the original's BitFit trains;
+    #: ``as_original`` freezes what the original does by itself: the token embedding of a model with adapters, and all
+    #: but prompts and adapters of one with prompts.
     freeze: tuple[Part, ...] = ()
     #: Keep the statistics of the stem's BatchNorm as they are.
     freeze_batch_norm: bool = False
+    #: Keep the gains and biases of the stem's BatchNorm as they are too, where its statistics are kept.
+    freeze_batch_norm_affine: bool = False
 
-    steps: PositiveInt
+    #: Steps of the whole run; or ``epochs``.
+    steps: PositiveInt | None = None
+    #: Rounds through all rows of all sources that have files, in place of ``steps``.
+    epochs: PositiveInt | None = None
     #: Rows of the dataset per process and pass; a row may give several examples.
     batch_size: PositiveInt = 8
     #: Passes whose gradients make one step.
@@ -184,9 +267,17 @@ class TrainingSettings(_Settings):
     seed: int = 1
     #: Decay of the weights' moving average, which is then what is evaluated and stored; None: no average.
     ema: float | None = Field(default=None, gt=0, lt=1)
+    #: The first step behind which weights are averaged; behind those before it the average is a copy. 0 averages with
+    #: the weights that the run began with.
+    ema_start: int = Field(default=2, ge=0)
+    #: How often the token embedding is averaged in a step; the original, where it has three names, does so 3 times.
+    ema_embedding: Literal[1, 3] = 1
     autocast: Literal["float16", "bfloat16"] | None = None
     #: Recompute activations in the backward pass to save memory.
     checkpoint_activations: bool = False
+    #: Keep the stem's weights in the order of memory in which convolutions are fastest. Its sums round in another order
+    #: than the original's then, and in float32 a ReLU at its edge may fall to the other side.
+    channels_last: bool = True
     device: str = "cpu"
     workers: int = Field(default=1, ge=0)
     #: Shard parameters, gradients and optimizer state over the processes (FSDP2) instead of copying them (DDP).
@@ -199,7 +290,40 @@ class TrainingSettings(_Settings):
     def _one_beginning(self) -> TrainingSettings:
         if (self.model is None) == (self.new_model is None):
             raise ValueError("one of model and new_model is needed")
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("one of steps and epochs is needed")
         return self
+
+    @model_validator(mode="after")
+    def _fill_in_recipe(self) -> TrainingSettings:
+        """Give what is not set the values of the recipe."""
+        if self.recipe is None:
+            self._set("recipe", "ofa" if self.new_model is None else "modern")
+        if self.recipe == "ofa":
+            for path, value in (ORIGINAL_AUTOCAST if self.autocast else ORIGINAL).items():
+                table, _, name = path.rpartition(".")
+                part = getattr(self, table) if table else self
+                if name not in part.model_fields_set:
+                    self._set(*((table, part.model_copy(update={name: value})) if table else (name, value)))
+        return self
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # how what is frozen completes itself
+
+    @property
+    def total_steps(self) -> int:
+        """The number of steps.
+
+        Raises:
+            OFAError: the run is told in epochs, and its data have not been read yet.
+        """
+        if self.steps is None:
+            raise OFAError("a run of epochs has a number of steps only when its data are read")
+        return self.steps
+
+    def with_steps(self, per_epoch: int) -> TrainingSettings:
+        """The same with the number of steps that ``epochs`` of ``per_epoch`` steps have."""
+        return self if self.epochs is None else self.model_copy(update={"steps": self.epochs * per_epoch})
 
     @classmethod
     def from_toml(cls, path: Path) -> TrainingSettings:
@@ -234,12 +358,28 @@ class TrainingSettings(_Settings):
         free = ("out", "device", "workers", "save_every", "log_every", "evaluate_every", "evaluation")
         exclude: dict[str, Any] = dict.fromkeys(free, True)
         exclude |= {"optimizer": {"max_skipped"}, "data": {"__all__": {"allow_outside"}}}
+        exclude["recipe"] = True  # what it sets tells
         told = self.model_dump(mode="json", exclude=exclude)
+        defaults = setting_defaults()
+        for path in _ADDED:
+            table, _, name = path.rpartition(".")
+            part = told[table] if table else told
+            if part[name] == defaults[path]:
+                del part[name]
         for table in told["data"]:
             for name, info in ReadSettings.model_fields.items():
                 if table[name] == info.default:  # as in runs that began before there was such a setting
                     del table[name]
         return json.dumps(told, sort_keys=True)
+
+
+def setting_defaults() -> dict[str, Any]:
+    """The defaults of all settings of a run and of its tables ``loss`` and ``optimizer``, as JSON has them."""
+    found: dict[str, Any] = {}
+    for prefix, model in (("", TrainingSettings), ("loss.", LossSettings), ("optimizer.", OptimizerSettings)):
+        for name, info in model.model_fields.items():
+            found[prefix + name] = to_jsonable_python(info.get_default(), fallback=str)
+    return found
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -27,6 +26,7 @@ from ..utils.printable import printable
 from ..utils.progress import progress
 from ..utils.scratch import remove_leftovers, sole_writer
 from ..utils.stopping import Stopped, check_stop, stop_at_safe_points, stop_requested
+from .average import WeightAverage
 from .batches import Batches
 from .checkpointing import checkpoint_activations
 from .collate import Batch
@@ -35,7 +35,7 @@ from .log import Log
 from .losses import LossModule
 from .optim import make_optimizer, make_schedule
 from .parallel import Parallel
-from .settings import TrainingSettings
+from .settings import ORIGINAL, TrainingSettings, setting_defaults
 from .state import STATE_FILE, full_tensor, optimizer_tensors, read_state, restore_optimizer, save_state
 
 #: The models that a run writes: the present one, and the best by the first score.
@@ -57,6 +57,7 @@ class Trainer:
         *,
         evaluate: Evaluate | None = None,
         process: Process | None = None,
+        steps_per_epoch: int | None = None,
     ) -> None:
         self.settings = settings
         self.model = model
@@ -67,11 +68,11 @@ class Trainer:
         self.device = torch.device(self.process.device(settings.device))
         torch.manual_seed(settings.seed + self.process.rank)  # other dropout on every process
         self.parallel = Parallel(self.process, settings.shard)
-        if not settings.shard:  # which takes plain tensors only
-            model.encoder.image_stem.to(memory_format=torch.channels_last)  # what convolutions are fastest in
+        if settings.channels_last and not settings.shard:  # which takes plain tensors only
+            model.encoder.image_stem.to(memory_format=torch.channels_last)
         self.loss = self.parallel.wrap(loss.to(self.device))
         self.optimizer = make_optimizer(model, settings.optimizer)
-        self.schedule = make_schedule(self.optimizer, settings.optimizer, settings.steps)
+        self.schedule = make_schedule(self.optimizer, settings.optimizer, settings.total_steps, steps_per_epoch)
         self.average = _average(model, settings)
         if settings.checkpoint_activations:
             checkpoint_activations(model)  # behind the average, a copy of which must not share them
@@ -98,8 +99,8 @@ class Trainer:
     def _train(self) -> None:
         settings = self.settings
         micro_batches = self._micro_batches()
-        with progress(settings.steps, self.step, "train", unit=" steps", shown=self.process.is_rank0) as bar:
-            while self.step < settings.steps:
+        with progress(settings.total_steps, self.step, "train", unit=" steps", shown=self.process.is_rank0) as bar:
+            while self.step < settings.total_steps:
                 started = time.perf_counter()
                 loss, accuracy, norm = self._learn([next(micro_batches) for _ in range(settings.accumulate)])
                 self.step += 1
@@ -130,28 +131,29 @@ class Trainer:
 
     def _due(self, every: int | None) -> bool:
         """Tell whether it is time for what is done ``every`` so many steps and at the end; None: at the end alone."""
-        return self.step == self.settings.steps or (every is not None and self.step % every == 0)
+        return self.step == self.settings.total_steps or (every is not None and self.step % every == 0)
 
     def _learn(self, micro_batches: list[Batch]) -> tuple[float, float, float]:
         """One step: loss and accuracy per target token over all processes, and the norm of the gradient."""
         self.model.train()
         if self.settings.freeze_batch_norm:
             _freeze_batch_norm(self.model)
-        # loss, tokens in it, all tokens, right ones, rows left out, processes that a signal has reached
-        totals = torch.zeros(6, dtype=torch.float64, device=self.device)
+        # loss, what it is divided by, target tokens, right ones, loss without smoothing, rows left out, processes that
+        # a signal has reached
+        totals = torch.zeros(7, dtype=torch.float64, device=self.device)
         for number, batch in enumerate(micro_batches):
             last = number == len(micro_batches) - 1
             with self.parallel.gradient_sync(self.loss, last):
                 with self._autocast():
                     loss, counts = self.loss(batch.to(self.device), self.step)
                 self.scaler.scale(loss).backward()
-            totals[:4] += torch.cat([loss.detach()[None], counts]).double()
-            totals[4] += len(batch.failures)
+            totals[:5] += torch.cat([loss.detach()[None].double(), counts])
+            totals[5] += len(batch.failures)
             self._tell(batch.failures)
-        totals[5] = stop_requested()
+        totals[6] = stop_requested()
         totals = self.parallel.sum_over_processes(totals)
-        self.left_out += int(totals[4])
-        self._stopping = bool(totals[5] > 0)
+        self.left_out += int(totals[5])
+        self._stopping = bool(totals[6] > 0)
         self.scaler.unscale_(self.optimizer)
         # The gradient of the sum of losses, as an average over processes, becomes that of the mean over tokens.
         _scale_gradients(self.model, self.process.world_size / max(1.0, float(totals[1])))
@@ -177,7 +179,7 @@ class Trainer:
             clip_grads_with_norm_(self.model.parameters(), self.settings.optimizer.clip_norm or float("inf"), norm)
             self.scaler.step(self.optimizer)
             if self.average is not None:
-                self.average.update_parameters(self.model)
+                self.average.update(self.model)
         else:
             self._skip()
         self.scaler.update()  # which makes the scale smaller where gradients overflowed
@@ -200,7 +202,7 @@ class Trainer:
     def _micro_batches(self) -> Iterator[Batch]:
         """The batches of this process from the present step on, prepared by workers ahead of time."""
         settings = self.settings
-        remaining = range(self.step * settings.accumulate, settings.steps * settings.accumulate)
+        remaining = range(self.step * settings.accumulate, settings.total_steps * settings.accumulate)
         loader = DataLoader(
             self.batches,
             batch_size=None,
@@ -220,7 +222,7 @@ class Trainer:
     @property
     def result(self) -> OFAModel:
         """The model to use: the moving average where there is one."""
-        return self.model if self.average is None else self.average.module  # type: ignore[return-value]
+        return self.model if self.average is None else self.average.module
 
     def _evaluate(self, evaluate: Evaluate) -> bool:
         """Evaluate the model; False where a signal came in between, and it is to be done again."""
@@ -316,14 +318,13 @@ class Trainer:
         return str(provenance.get("trained_for")) if isinstance(provenance, dict) else ""
 
 
-def _average(model: OFAModel, settings: TrainingSettings) -> AveragedModel | None:
+def _average(model: OFAModel, settings: TrainingSettings) -> WeightAverage | None:
     """The moving average of a model's weights and statistics."""
     if settings.ema is None:
         return None
     if settings.shard:
         raise OFAError("a moving average (ema) cannot be kept of a model that is sharded (shard)")
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
-    return average.requires_grad_(False)
+    return WeightAverage(model, settings.ema, start=settings.ema_start, embedding=settings.ema_embedding)
 
 
 def _scale_gradients(model: nn.Module, factor: float) -> None:
@@ -339,6 +340,19 @@ def _freeze_batch_norm(model: nn.Module) -> None:
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """The first setting that differs between two runs."""
-    name = next(key for key in new if old.get(key) != new[key])
-    return f"{name} was {old.get(name)!r}, is {new[name]!r}"
+    """The first setting that differs between two runs; what one does not tell has its default."""
+    before, now = _flat(old), _flat(new)
+    defaults = setting_defaults()
+    for name in [*now, *(name for name in before if name not in now)]:
+        was, is_now = (told.get(name, defaults.get(name)) for told in (before, now))
+        if was != is_now:
+            other = ', as recipe = "modern" has it' if name in ORIGINAL and was == defaults[name] else ""
+            return f"{name} was {was!r}{other}, is {is_now!r}"
+    return "in another form"
+
+
+def _flat(told: dict[str, Any]) -> dict[str, Any]:
+    """Settings with those of the tables ``loss`` and ``optimizer`` under dotted names."""
+    tables = {name: told[name] for name in ("loss", "optimizer")}
+    rest = {name: value for name, value in told.items() if name not in tables}
+    return rest | {f"{table}.{name}": value for table, part in tables.items() for name, value in part.items()}
