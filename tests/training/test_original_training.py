@@ -1,4 +1,4 @@
-"""Three updates of the original's own trainer, its schedules, R-drop and freezing: the recipe ``ofa`` gives the same."""
+"""Three updates of the original's own trainer, its schedules, R-drop and freezing: the recipe ``ofa`` gives them."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def double(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_losses_rates_and_norms_in_float64(double: Recorded) -> None:
-    run, case, name = double, double.case, double.name
+    run, case = double, double.case
     expected = case["expected"]["float64"]
     passes = iter(run.passes)
     for step, rate, norm in zip(expected, run.rates, run.norms, strict=True):
@@ -321,8 +321,8 @@ def test_losses_and_gradient_norms_in_float32(name: str, tmp_path: Path) -> None
     left = {*case["gradients_of_zero"], *case["without_gradient"]}
     rows = [row for row, tensor_name in enumerate(names) if tensor_name not in left]
     norms = np.array([float(found[names[row]].norm()) for row in rows])
-    # Rounding in float32, which the number of threads changes, moves a ReLU of the stem over its edge in some cases; then
-    # the original's own norms in float32 and in float64 differ, and one of both is met as a whole.
+    # Rounding in float32, which the number of threads changes, moves a ReLU of the stem over its edge in some cases;
+    # then the original's own norms in float32 and in float64 differ, and one of both is met as a whole.
     kinds = [arrays()[f"{name}/{kind}grad/norm"][rows] for kind in ("float32/", "")]
     assert min(float(np.abs(norms / kind - 1).max()) for kind in kinds) <= 1e-4
 

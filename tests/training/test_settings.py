@@ -129,7 +129,9 @@ def test_every_setting_of_a_recipe_is_one_that_differs(tmp_path: Path) -> None:
     for name, value in ORIGINAL.items():
         for run, wanted in ((modern, defaults[name]), (original, value)):
             table, _, leaf = name.rpartition(".")
-            assert to_jsonable_python(getattr(getattr(run, table) if table else run, leaf)) == to_jsonable_python(wanted)
+            assert to_jsonable_python(getattr(getattr(run, table) if table else run, leaf)) == to_jsonable_python(
+                wanted
+            )
 
 
 def test_runs_that_began_before_there_were_recipes_are_modern_ones(tmp_path: Path) -> None:

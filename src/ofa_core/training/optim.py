@@ -47,7 +47,7 @@ def original_parts(config: OFAConfig) -> tuple[Part, ...]:
 
 def frozen_names(model: OFAModel, settings: TrainingSettings) -> set[str]:
     """Names of the parameters that ``settings`` keep as they are."""
-    parts = [part for part in settings.freeze if part != "as_original"]
+    parts: list[Part] = [part for part in settings.freeze if part != "as_original"]
     if "as_original" in settings.freeze:
         parts += original_parts(model.config)
     whole = [PARTS[part] for part in parts if part in PARTS]

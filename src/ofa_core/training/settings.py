@@ -90,7 +90,7 @@ class LossSettings(_Settings):
     #: Weight of R-drop's regulariser; 0 is without, and saves half the work.
     rdrop: float = Field(default=0.0, ge=0)
     #: ``original`` divides R-drop's regulariser by the tokens of both passes, so that its weight counts half, and sends
-    #: pictures through the stem in either pass; ``mean`` adds all of it to the mean of both losses, and sends them once.
+    #: pictures through the stem in either pass; ``mean`` adds all of it to the mean of both losses and sends them once.
     rdrop_rule: Literal["original", "mean"] = "mean"
     #: Share of the largest token losses that is left out, and the step from which on, counted from 0.
     drop_worst: float = Field(default=0.0, ge=0, lt=1)
@@ -227,8 +227,8 @@ _ADDED = (
 class TrainingSettings(_Settings):
     """A training run; see the fields. Relative paths are relative to the TOML file."""
 
-    #: ``ofa`` gives the original's numbers, ``modern`` those of torch's AdamW: a table of defaults, which every setting
-    #: that is given stands above. None: ``ofa`` for a ``model`` that is trained further, ``modern`` for a ``new_model``.
+    #: ``ofa`` gives the original's numbers, ``modern`` those of torch's AdamW: a table of defaults, above which stands
+    #: every setting that is given. None: ``ofa`` for a ``model``, ``modern`` for a ``new_model``.
     recipe: Recipe | None = None
 
     #: The model to begin with: a directory or anything that ``convert-ckpt`` reads; or ``new_model``.
