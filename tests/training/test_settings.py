@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from pydantic_core import to_jsonable_python
 from training.made import settings
 
 from ofa_core import OFAError
 from ofa_core.data.read_options import ReadOptions
-from ofa_core.training.settings import ORIGINAL, TrainingSettings, setting_defaults
+from ofa_core.training.recipe import ORIGINAL
+from ofa_core.training.settings import TrainingSettings, setting_defaults
 
 TOML = """
 model = "models/base"
@@ -30,6 +30,10 @@ task = "shapes"
 [loss]
 answers = "answers.txt"
 """
+
+
+def as_json(value: object) -> object:
+    return json.loads(json.dumps(value))
 
 
 def written(directory: Path, text: str) -> Path:
@@ -124,14 +128,12 @@ def test_a_recipe_is_a_table_of_defaults_below_what_is_set(tmp_path: Path) -> No
 
 def test_every_setting_of_a_recipe_is_one_that_differs(tmp_path: Path) -> None:
     defaults = setting_defaults()
-    assert {name for name, value in ORIGINAL.items() if to_jsonable_python(value) == defaults[name]} == set()
+    assert {name for name, value in ORIGINAL.items() if as_json(value) == defaults[name]} == set()
     modern, original = (settings(tmp_path, model="x", new_model=None, recipe=recipe) for recipe in ("modern", "ofa"))
     for name, value in ORIGINAL.items():
         for run, wanted in ((modern, defaults[name]), (original, value)):
             table, _, leaf = name.rpartition(".")
-            assert to_jsonable_python(getattr(getattr(run, table) if table else run, leaf)) == to_jsonable_python(
-                wanted
-            )
+            assert as_json(getattr(getattr(run, table) if table else run, leaf)) == as_json(wanted)
 
 
 def test_runs_that_began_before_there_were_recipes_are_modern_ones(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from ..vision.transform import ImageTransform
 from .batches import Batches, Source
 from .checks import check_files
 from .evaluation import Evaluation
+from .held_out import HeldOutLoss
 from .init import make_config, make_model
 from .losses import LossModule
 from .optim import freeze
@@ -53,8 +54,10 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
         world=process.world_size,
     )
     loss = LossModule(model, tokenizer.vocabulary, settings.loss, _answers(settings, tokenizer))
-    benchmarks = settings.evaluation
-    evaluate = Evaluation(benchmarks, tokenizer, settings.out, process) if benchmarks else None
+    held_out = _held_out(settings, pipeline, loss.answers, process)
+    evaluate = None
+    if settings.evaluation or held_out is not None:
+        evaluate = Evaluation(settings.evaluation, tokenizer, settings.out, process, held_out)
     return Trainer(
         settings, model, tokenizer, batches, loss, evaluate=evaluate, process=process, steps_per_epoch=per_epoch
     )
@@ -77,10 +80,42 @@ def steps_per_epoch(settings: TrainingSettings, sources: Sequence[Source], world
 
 def train(settings: TrainingSettings) -> OFAModel:
     """Train, or go on where an earlier run in the same ``out`` stopped; the result is the model to use."""
+    return trained(settings).result
+
+
+def trained(settings: TrainingSettings) -> Trainer:
+    """The trainer of a run, which stands behind its last step."""
     with process_group() as process:
         trainer = make_trainer(settings, process)
         trainer.run()
-        return trainer.result
+        return trainer
+
+
+def _held_out(
+    settings: TrainingSettings, pipeline: Pipeline, answers: Trie | None, process: Process
+) -> HeldOutLoss | None:
+    """The loss of the rows that are not learned from.
+
+    Raises:
+        OFAError: they are drawn, so that there are no rows.
+    """
+    sources = []
+    for data in settings.held_out:
+        source = make_source(data, pipeline, settings.seed)
+        if not isinstance(source, FileSource):
+            raise OFAError(f"held_out needs data with files, and {data.task!r} is drawn")
+        sources.append(source)
+    if not sources:
+        return None
+    return HeldOutLoss(
+        sources,
+        pipeline.tokenizer,
+        pipeline.transform,
+        settings.loss,
+        answers,
+        batch_size=settings.batch_size,
+        process=process,
+    )
 
 
 def _begin(settings: TrainingSettings) -> tuple[OFAModel, Tokenizer]:

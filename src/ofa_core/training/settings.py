@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
-from pydantic_core import to_jsonable_python
 
 from ..data.read_options import BoxUnit, Language, ReadOptions
 from ..errors import OFAError, first_problem
 from ..utils.input_files import read_text_file
+from .recipe import ADDED, ORIGINAL, ORIGINAL_AUTOCAST, Recipe
 
 
 class _Settings(BaseModel):
@@ -74,10 +74,6 @@ class DataSettings(ReadSettings):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-#: Which numbers a run gives: the original's, or those of torch's own AdamW and of what was learned since.
-Recipe = Literal["ofa", "modern"]
-
-
 class LossSettings(_Settings):
     """Settings of the loss."""
 
@@ -92,8 +88,9 @@ class LossSettings(_Settings):
     #: ``original`` divides R-drop's regulariser by the tokens of both passes, so that its weight counts half, and sends
     #: pictures through the stem in either pass; ``mean`` adds all of it to the mean of both losses and sends them once.
     rdrop_rule: Literal["original", "mean"] = "mean"
-    #: Share of the largest token losses that is left out, and the step from which on, counted from 0.
+    #: Share of the largest token losses that is left out, which may be wrongly labelled.
     drop_worst: float = Field(default=0.0, ge=0, lt=1)
+    #: The step, counted from 0, from which on they are left out.
     drop_worst_after: int = Field(default=0, ge=0)
     #: ``original`` leaves losses out behind the step ``drop_worst_after``, and beside R-drop by the first pass's loss
     #: alone; ``mean`` from that step on, by the mean of both passes and the divergence.
@@ -133,7 +130,7 @@ class OptimizerSettings(_Settings):
     lr: float = Field(default=3e-5, gt=0)
     #: Adam's decays of the gradient's and of its square's moving average.
     betas: tuple[float, float] = (0.9, 0.999)
-    #: What keeps Adam from dividing by zero.
+    #: A small number that keeps Adam from dividing by zero.
     eps: float = Field(default=1e-8, gt=0)
     #: ``corrected`` adds ``eps`` behind Adam's bias correction, as torch does; ``uncorrected`` before it, as the
     #: original does, where it counts eps / sqrt(1 - beta2^t) at step t.
@@ -148,8 +145,9 @@ class OptimizerSettings(_Settings):
     warmup_steps: int | None = Field(default=None, ge=0)
     #: The first step has the learning rate 0 instead of the first share of the way to ``lr``.
     warmup_from_zero: bool = False
-    #: The learning rate at the end, as a share of ``lr``, and the power of the way there; 1 is a line.
+    #: The learning rate at the end, as a share of ``lr``.
     end: float = Field(default=0.0, ge=0, le=1)
+    #: The power of the learning rate's way to its end; 1 is a line.
     power: float = Field(default=1.0, gt=0)
     #: The learning rate at the end as it is, in place of ``end``.
     end_lr: float | None = Field(default=None, ge=0)
@@ -164,11 +162,17 @@ class OptimizerSettings(_Settings):
 class EvaluationSettings(ReadSettings):
     """A benchmark that is run while training."""
 
+    #: The benchmark: a task of ``ofa-core bench``.
     task: str
+    #: The dataset file.
     path: Path
+    #: A directory or archive with the pictures.
     images: Path | None = None
+    #: Rows may name pictures outside of ``images``, or of the current directory where there are none.
     allow_outside: bool = False
+    #: The most samples that are asked; None: all.
     limit: int | None = Field(default=None, gt=0)
+    #: Samples that are asked at once.
     batch_size: PositiveInt = 16
 
 
@@ -196,34 +200,6 @@ class NewModelSettings(_Settings):
     smooth_positions: float | None = Field(default=None, gt=0)
 
 
-#: What the recipe ``ofa`` sets where nothing else is said; the defaults of the fields are the recipe ``modern``.
-ORIGINAL: Mapping[str, Any] = {
-    "loss.rdrop_rule": "original",
-    "loss.drop_worst_rule": "original",
-    "optimizer.eps_rule": "uncorrected",
-    "optimizer.decay": "all",
-    "optimizer.warmup_from_zero": True,
-    "freeze": ("as_original",),
-    "freeze_batch_norm_affine": True,
-    "ema_start": 0,
-    "ema_embedding": 3,
-    "channels_last": False,
-}
-#: The same with autocast: the original's half-precision runs average a copy that has each weight once.
-ORIGINAL_AUTOCAST: Mapping[str, Any] = {**ORIGINAL, "ema_embedding": 1}
-#: Settings that runs of earlier versions do not know: where they have their defaults, such a run can go on.
-_ADDED = (
-    *(name for name in ORIGINAL if name != "freeze"),
-    "loss.ignore_eos",
-    "loss.ignore_prefix_size",
-    "loss.per_sentence",
-    "optimizer.warmup_steps",
-    "optimizer.end_lr",
-    "optimizer.force_anneal",
-    "epochs",
-)
-
-
 class TrainingSettings(_Settings):
     """A training run; see the fields. Relative paths are relative to the TOML file."""
 
@@ -233,15 +209,23 @@ class TrainingSettings(_Settings):
 
     #: The model to begin with: a directory or anything that ``convert-ckpt`` reads; or ``new_model``.
     model: Path | None = None
+    #: A model that begins with random weights, in place of ``model``.
     new_model: NewModelSettings | None = None
     #: The run's directory: ``log.jsonl``, ``loss.svg``, ``state.safetensors``, the models ``last`` and ``best``.
     out: Path
     #: A task whose fine-tuning settings the model takes on (picture side, cuts, decoder prompt): a name of
     #: :data:`ofa_core.heads.tasks.TASKS`; None keeps those that it has.
     task: str | None = None
+    #: Sources that are learned from, mixed by weight.
     data: tuple[DataSettings, ...] = Field(min_length=1)
+    #: Benchmarks that are run while training; the headline score of the first decides which model is ``best``.
     evaluation: tuple[EvaluationSettings, ...] = ()
+    #: Rows that are not learned from, whose mean loss is told with every evaluation; without a benchmark the lowest
+    #: decides which model is ``best``.
+    held_out: tuple[DataSettings, ...] = ()
+    #: The loss that is made smaller.
     loss: LossSettings = LossSettings()
+    #: The optimizer and the schedule of its learning rate.
     optimizer: OptimizerSettings = OptimizerSettings()
     #: Fields of the model's configuration to change, such as ``dropout``, ``encoder_drop_path`` or ``adapter_dim``.
     config: dict[str, Any] = Field(default_factory=dict)
@@ -264,6 +248,7 @@ class TrainingSettings(_Settings):
     accumulate: PositiveInt = 1
     #: Examples of about one length that are computed at once; None: all of a batch.
     group_size: PositiveInt | None = None
+    #: The beginning of all that is drawn: the order of rows, dropout, new weights.
     seed: int = 1
     #: Decay of the weights' moving average, which is then what is evaluated and stored; None: no average.
     ema: float | None = Field(default=None, gt=0, lt=1)
@@ -272,18 +257,26 @@ class TrainingSettings(_Settings):
     ema_start: int = Field(default=2, ge=0)
     #: How often the token embedding is averaged in a step; the original, where it has three names, does so 3 times.
     ema_embedding: Literal[1, 3] = 1
+    #: Compute products in this type; None: in float32.
     autocast: Literal["float16", "bfloat16"] | None = None
     #: Recompute activations in the backward pass to save memory.
     checkpoint_activations: bool = False
     #: Keep the stem's weights in the order of memory in which convolutions are fastest. Its sums round in another order
     #: than the original's then, and in float32 a ReLU at its edge may fall to the other side.
     channels_last: bool = True
+    #: The device to train on, such as ``cpu`` or ``cuda``.
     device: str = "cpu"
+    #: Processes that prepare batches.
     workers: int = Field(default=1, ge=0)
     #: Shard parameters, gradients and optimizer state over the processes (FSDP2) instead of copying them (DDP).
     shard: bool = False
+    #: Steps between two saves.
     save_every: PositiveInt = 500
+    #: Steps between two evaluations; None: at the end alone.
     evaluate_every: PositiveInt | None = None
+    #: Evaluations in a row without a better score, behind which the run ends; None: it goes to its last step.
+    patience: PositiveInt | None = None
+    #: Steps between two lines of the log.
     log_every: PositiveInt = 10
 
     @model_validator(mode="after")
@@ -355,13 +348,13 @@ class TrainingSettings(_Settings):
 
     def fingerprint(self) -> str:
         """Settings that must stay when a run is resumed, as JSON: all but where and how often things are written."""
-        free = ("out", "device", "workers", "save_every", "log_every", "evaluate_every", "evaluation")
-        exclude: dict[str, Any] = dict.fromkeys(free, True)
+        free = ("out", "device", "workers", "save_every", "log_every", "evaluate_every", "evaluation", "patience")
+        exclude: dict[str, Any] = dict.fromkeys((*free, "held_out"), True)
         exclude |= {"optimizer": {"max_skipped"}, "data": {"__all__": {"allow_outside"}}}
         exclude["recipe"] = True  # what it sets tells
         told = self.model_dump(mode="json", exclude=exclude)
         defaults = setting_defaults()
-        for path in _ADDED:
+        for path in ADDED:
             table, _, name = path.rpartition(".")
             part = told[table] if table else told
             if part[name] == defaults[path]:
@@ -378,7 +371,7 @@ def setting_defaults() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for prefix, model in (("", TrainingSettings), ("loss.", LossSettings), ("optimizer.", OptimizerSettings)):
         for name, info in model.model_fields.items():
-            found[prefix + name] = to_jsonable_python(info.get_default(), fallback=str)
+            found[prefix + name] = json.loads(json.dumps(info.get_default(), default=str))
     return found
 
 

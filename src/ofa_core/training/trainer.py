@@ -31,11 +31,13 @@ from .batches import Batches
 from .checkpointing import checkpoint_activations
 from .collate import Batch
 from .evaluation import Evaluation
+from .held_out import HELD_OUT_LOSS
 from .log import Log
 from .losses import LossModule
 from .optim import make_optimizer, make_schedule
 from .parallel import Parallel
-from .settings import ORIGINAL, TrainingSettings, setting_defaults
+from .recipe import ORIGINAL
+from .settings import TrainingSettings, setting_defaults
 from .state import STATE_FILE, full_tensor, optimizer_tensors, read_state, restore_optimizer, save_state
 
 #: The models that a run writes: the present one, and the best by the first score.
@@ -83,7 +85,9 @@ class Trainer:
         self._told: set[str] = set()
         self._stopping = False  # a signal has reached one of the processes
         self._evaluated = True  # what was due behind the present step
-        self.best = float("-inf")
+        self.best = float("-inf")  # of the first score, or of its negative where lower is better
+        self.best_score: tuple[str, int] | None = None  # its name, and the step that had it
+        self.waited = 0  # evaluations since then
         self.log = Log(settings.out, writes=self.process.is_rank0)
 
     def run(self) -> None:
@@ -100,7 +104,7 @@ class Trainer:
         settings = self.settings
         micro_batches = self._micro_batches()
         with progress(settings.total_steps, self.step, "train", unit=" steps", shown=self.process.is_rank0) as bar:
-            while self.step < settings.total_steps:
+            while not self.ended:
                 started = time.perf_counter()
                 loss, accuracy, norm = self._learn([next(micro_batches) for _ in range(settings.accumulate)])
                 self.step += 1
@@ -123,11 +127,25 @@ class Trainer:
         self._evaluated = True
         if self.evaluate is not None and self._due(self.settings.evaluate_every):
             self._evaluated = not self._stopping and self._evaluate(self.evaluate)
-        if self._stopping or self._due(self.settings.save_every):
+        if self._stopping or self.ended or self._due(self.settings.save_every):
             self._save()
         if self._stopping:
             check_stop()
             raise Stopped(signal.SIGTERM)  # it was another process that the signal has reached
+
+    @property
+    def ended(self) -> bool:
+        """True behind the last step, and where no evaluation was better for as long as ``patience`` says."""
+        patience = self.settings.patience
+        return self.step >= self.settings.total_steps or (patience is not None and self.waited >= patience)
+
+    @property
+    def headline(self) -> tuple[str, float, int] | None:
+        """The best value of the score that decides, its name first, and the step that had it; None without scores."""
+        if self.best_score is None:
+            return None
+        name, step = self.best_score
+        return name, self.best * _sign(name), step
 
     def _due(self, every: int | None) -> bool:
         """Tell whether it is time for what is done ``every`` so many steps and at the end; None: at the end alone."""
@@ -234,9 +252,12 @@ class Trainer:
             self._stopping = True
             return False
         self.log.write(self.step, scores)
-        if scores and (headline := next(iter(scores.values()))) > self.best:
-            self.best = headline
-            self._write_model(BEST)
+        if scores:
+            name, score = next(iter(scores.items()))
+            self.waited += 1
+            if score * _sign(name) > self.best:
+                self.best, self.best_score, self.waited = score * _sign(name), (name, self.step), 0
+                self._write_model(BEST)
         return True
 
     def _write_model(self, name: str) -> None:
@@ -259,6 +280,8 @@ class Trainer:
         facts = {
             "step": self.step,
             "best": self.best,
+            "best_score": self.best_score,
+            "waited": self.waited,
             "skipped": self.skipped,
             "left_out": self.left_out,
             "evaluated": self._evaluated,
@@ -288,6 +311,9 @@ class Trainer:
             self.average.load_state_dict(groups["average"])
         restore_optimizer(self.model, self.optimizer, groups.get("optimizer", {}))
         self.step, self.best, self.skipped = facts["step"], facts["best"], facts.get("skipped", 0)
+        best_score = facts.get("best_score")
+        self.best_score = None if best_score is None else (best_score[0], best_score[1])
+        self.waited = facts.get("waited", 0)
         self.schedule.last_epoch = self.step
         for group, base in zip(self.optimizer.param_groups, self.schedule.base_lrs, strict=True):
             group["lr"] = base * self.schedule.lr_lambdas[0](self.step)
@@ -325,6 +351,11 @@ def _average(model: OFAModel, settings: TrainingSettings) -> WeightAverage | Non
     if settings.shard:
         raise OFAError("a moving average (ema) cannot be kept of a model that is sharded (shard)")
     return WeightAverage(model, settings.ema, start=settings.ema_start, embedding=settings.ema_embedding)
+
+
+def _sign(score: str) -> int:
+    """1 for a score that is better where it is higher, -1 for a loss."""
+    return -1 if score == HELD_OUT_LOSS else 1
 
 
 def _scale_gradients(model: nn.Module, factor: float) -> None:
