@@ -114,9 +114,12 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> AdamW:
     if settings.decay == "matrices":
         matrices = [p for p in moving if p.dim() > 1]
         groups = [_group(matrices, settings.weight_decay), _group((p for p in moving if p.dim() <= 1), 0.0)]
-    kind = UncorrectedAdamW if settings.eps_rule == "uncorrected" else AdamW
     groups = [group for group in groups if group["params"]]
-    return kind(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
+    if settings.eps_rule == "corrected":
+        return AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
+    # in one pass over the weights, without copies; elsewhere torch counts steps on a CPU and chooses itself
+    fused = True if all(parameter.device.type == "cpu" for parameter in moving) else None
+    return UncorrectedAdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=fused)
 
 
 def _group(parameters: Iterable[Tensor], weight_decay: float) -> dict[str, Any]:

@@ -255,7 +255,7 @@ class TrainingSettings(_Settings):
     #: The first step behind which weights are averaged; behind those before it the average is a copy. 0 averages with
     #: the weights that the run began with.
     ema_start: int = Field(default=2, ge=0)
-    #: How often the token embedding is averaged in a step; the original, where it has three names, does so 3 times.
+    #: Times that the token embedding is averaged in a step; 3 in the original, which knows it by three names.
     ema_embedding: Literal[1, 3] = 1
     #: Compute products in this type; None: in float32.
     autocast: Literal["float16", "bfloat16"] | None = None
