@@ -68,7 +68,10 @@ options = {weights = {caption = 1}}
 def test_the_command_trains_and_says_where_the_model_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.toml").write_text(RECIPE)
     assert main(["train", str(tmp_path / "x.toml")]) == 0
-    assert capsys.readouterr().out == f"the model is in {tmp_path}/run/last\n"
+    assert capsys.readouterr().out.splitlines() == [
+        f"the model is in {tmp_path}/run/last",
+        f'next: ofa-core ground PHOTO "the dog on the left" --model {tmp_path}/run/last',
+    ]
     assert load(tmp_path / "run/last").caption(picture("red")) is not None
     assert main(["train", str(tmp_path / "missing.toml")]) == 2
     assert "missing.toml cannot be read" in capsys.readouterr().err

@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from ofa_core.training.log import Log
-from ofa_core.training.plot import POINTS, curve_svg
+from ofa_core.training.plot import HEIGHT, POINTS, WIDTH, curve_svg, ticks
 
 
 def test_lines_are_kept_up_to_a_step_and_broken_ones_are_dropped(tmp_path: Path) -> None:
@@ -53,6 +55,32 @@ def test_a_plot_shows_every_value_against_the_step(tmp_path: Path) -> None:
     assert list(xs) == sorted(xs)
     assert list(ys) == sorted(ys), "a falling loss goes down, where y grows"
     assert len(found["loss"]) == 10
+
+
+def test_axes_have_round_ticks_and_the_score_stands_beside_the_loss(tmp_path: Path) -> None:
+    rows = [{"step": float(step), "accuracy": 0.5, "loss": 2 + step / 100, "lr": 1e-3} for step in range(0, 201, 10)]
+    svg = curve_svg([*rows, {"step": 200.0, "score": 0.7}])
+    found = panels(svg)
+    assert list(found) == ["loss", "score", "accuracy", "lr"]
+    (x_loss, y_loss), (x_score, y_score) = found["loss"][0], found["score"][0]
+    assert x_loss < WIDTH < x_score
+    assert max(y_loss, y_score) < HEIGHT < found["accuracy"][0][1]
+    texts = re.findall(r">([^<>]+)</text>", svg)
+    for tick in ("2", "3", "4", "50", "100", "150", "200", "step"):
+        assert tick in texts, tick
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 10, [0, 2, 4, 6, 8, 10]),
+        (0.31, 0.74, [0.4, 0.5, 0.6, 0.7]),
+        (7, 7, [7]),
+        (0, 40000, [0, 10000, 20000, 30000, 40000]),
+    ],
+)
+def test_ticks_are_round_numbers(low: float, high: float, expected: list[float]) -> None:
+    assert ticks(low, high) == pytest.approx(expected)
 
 
 def test_long_logs_are_averaged() -> None:

@@ -14,8 +14,8 @@ from ofa_core import ImageTransform, OFAError
 from ofa_core.data.examples import Example
 from ofa_core.generation.trie import Trie
 from ofa_core.text.vocabulary import EOS
-from ofa_core.training.collate import collate
-from ofa_core.training.losses import LossModule, drop_worst, label_smoothed_nll, soft_bin_loss, symmetric_divergence
+from ofa_core.training.collate import Batch, collate
+from ofa_core.training.losses import LossModule, label_smoothed_nll, smallest, soft_bin_loss, symmetric_divergence
 from ofa_core.training.settings import LossSettings
 
 TRANSFORM = ImageTransform(64)
@@ -92,8 +92,7 @@ def test_rdrop_is_symmetric_zero_for_equals_and_blind_to_what_nobody_allows() ->
 
 def test_the_worst_are_left_out() -> None:
     losses = torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0])
-    assert sorted(drop_worst(losses, 0.4).tolist()) == [1, 2, 3]
-    assert drop_worst(losses, 0.0) is losses
+    assert sorted(smallest(losses, 0.4).tolist()) == [1, 3, 4]
 
 
 def loss_of(settings: LossSettings, *pairs: tuple[str, str], group_size: int | None = None, **more: object) -> float:
@@ -175,13 +174,63 @@ def test_rdrop_needs_dropout_to_cost_anything() -> None:
     batch = collate([example(*PAIRS[0])], TOKENIZER, TRANSFORM)
     still = LossModule(nano().train(), VOCABULARY, LossSettings(rdrop=5))
     plain = LossModule(nano().train(), VOCABULARY, LossSettings())
-    assert float(still(batch)[0].detach()) == pytest.approx(float(plain(batch)[0].detach()), rel=1e-5)
+    assert mean_of(still, batch) == pytest.approx(mean_of(plain, batch), rel=1e-5)
     moving = LossModule(nano(dropout=0.3).train(), VOCABULARY, LossSettings(rdrop=1000))
     torch.manual_seed(0)
-    with_it = float(moving(batch)[0].detach())
+    with_it = mean_of(moving, batch)
     moving.settings = LossSettings()
     torch.manual_seed(0)
-    assert with_it > float(moving(batch)[0].detach()) + 0.01
+    assert with_it > mean_of(moving, batch) + 0.01
+
+
+def mean_of(module: LossModule, batch: Batch) -> float:
+    loss, counts = module(batch)
+    return float(loss.detach() / counts[0])
+
+
+def test_the_rules_of_rdrop_differ_by_half_its_weight() -> None:
+    batch = collate([example(*PAIRS[0])], TOKENIZER, TRANSFORM)
+    means = {}
+    for rule, weight in (("mean", 5.0), ("original", 10.0), ("original", 5.0)):
+        settings = LossSettings(rdrop=weight, rdrop_rule=rule)
+        torch.manual_seed(0)
+        means[rule, weight] = mean_of(LossModule(nano(dropout=0.3).train(), VOCABULARY, settings), batch)
+    assert means["original", 10.0] == pytest.approx(means["mean", 5.0], rel=1e-6)
+    assert means["original", 5.0] < means["mean", 5.0] - 1e-3
+
+
+@pytest.mark.parametrize("group_size", [None, 1])
+def test_the_worst_of_a_batch_are_dropped_however_it_is_grouped(group_size: int | None) -> None:
+    module = LossModule(nano().eval(), VOCABULARY, LossSettings(drop_worst=0.5))
+    batches = [collate([example(*pair) for pair in PAIRS], TOKENIZER, TRANSFORM, size) for size in (None, group_size)]
+    with torch.no_grad():
+        (one, counts), (other, others) = (module(batch) for batch in batches)
+    assert float(other) == pytest.approx(float(one), rel=1e-5)
+    assert others[0] == counts[0]
+
+
+def test_dropping_by_the_original_rule_begins_a_step_later() -> None:
+    batch = collate([example(*pair) for pair in PAIRS], TOKENIZER, TRANSFORM)
+    sizes = {}
+    for rule in ("mean", "original"):
+        settings = LossSettings(drop_worst=0.5, drop_worst_after=3, drop_worst_rule=rule)
+        module = LossModule(nano().eval(), VOCABULARY, settings)
+        sizes[rule] = [float(module(batch, step)[1][0]) for step in (2, 3, 4)]
+    assert sizes["mean"][0] > sizes["mean"][1] == sizes["mean"][2]
+    assert sizes["original"][0] == sizes["original"][1] > sizes["original"][2]
+
+
+def test_what_is_ignored_is_not_in_the_loss_and_sentences_may_be_counted() -> None:
+    batch = collate([example(*pair) for pair in PAIRS], TOKENIZER, TRANSFORM)
+    lengths = [len(example(*pair).target) for pair in PAIRS]
+
+    def counts(**changes: Any) -> list[float]:
+        return LossModule(nano().eval(), VOCABULARY, LossSettings(**changes))(batch)[1][:2].tolist()
+
+    assert counts() == [sum(lengths)] * 2
+    assert counts(ignore_eos=True) == [sum(lengths) - 2] * 2
+    assert counts(ignore_prefix_size=1) == [sum(lengths) - 2] * 2
+    assert counts(per_sentence=True) == [2, sum(lengths)]
 
 
 def test_weights_multiply_the_loss_and_prompts_cost_nothing() -> None:

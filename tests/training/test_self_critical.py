@@ -119,7 +119,7 @@ def test_loss_and_gradient_are_those_of_the_candidates_one_by_one(draw: bool, mo
         if parameter.grad is not None:
             torch.testing.assert_close(gradients[name], parameter.grad, atol=2e-4, rtol=1e-3, msg=name)
     tokens = sum(len(tokens) for row in said for tokens in row)
-    assert counts.tolist() == [tokens, 9, 15.0]
+    assert counts.tolist() == [tokens, 9, 15.0, 0]
 
 
 def test_a_picture_with_fewer_candidates_has_no_others_made_up(monkeypatch: Any) -> None:
@@ -131,7 +131,7 @@ def test_a_picture_with_fewer_candidates_has_no_others_made_up(monkeypatch: Any)
     value, counts = loss(batch())
     expected = plain_loss(model, said, [[-1.0, 1.0], [0.0], [-1.0, 1.0]], batch())
     torch.testing.assert_close(value, expected, atol=1e-4, rtol=1e-5)
-    assert counts.tolist() == [13, 5, 2.0]
+    assert counts.tolist() == [13, 5, 2.0, 0]
 
 
 def test_modules_are_in_their_modes_again_and_candidates_are_those_of_an_answer() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from training.made import settings
 
 from ofa_core import OFAError
 from ofa_core.data.read_options import ReadOptions
-from ofa_core.training.settings import TrainingSettings
+from ofa_core.training.recipe import ORIGINAL
+from ofa_core.training.settings import TrainingSettings, setting_defaults
 
 TOML = """
 model = "models/base"
@@ -28,6 +30,10 @@ task = "shapes"
 [loss]
 answers = "answers.txt"
 """
+
+
+def as_json(value: object) -> object:
+    return json.loads(json.dumps(value))
 
 
 def written(directory: Path, text: str) -> Path:
@@ -49,7 +55,9 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("steps = 10", "", r"run\.toml: steps: Field required"),
+        ("steps = 10", "", r"run\.toml: one of steps and epochs is needed"),
+        ("steps = 10", "steps = 10\nepochs = 2", r"run\.toml: one of steps and epochs is needed"),
+        ("steps = 10", 'steps = 10\nrecipe = "old"', r"run\.toml: recipe: .*'ofa' or 'modern'"),
         ("steps = 10", "steps = 0", r"run\.toml: steps: .*greater than 0"),
         ("steps = 10", "steps = 10\nstep = 3", r"run\.toml: step: there is no such setting"),
         ('model = "models/base"', "", "one of model and new_model is needed"),
@@ -102,3 +110,37 @@ def test_a_run_is_the_same_wherever_it_is_written_but_not_with_other_data(tmp_pa
 def test_old_names_of_settings_say_the_new_ones(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(OFAError, match=message):
         TrainingSettings.from_toml(written(tmp_path, f"{text}\n{TOML}"))
+
+
+def test_a_recipe_is_a_table_of_defaults_below_what_is_set(tmp_path: Path) -> None:
+    given = {"model": "x", "new_model": None, "optimizer": {"lr": 1e-3, "decay": "matrices"}, "ema_start": 7}
+    tuned = settings(tmp_path, **given)
+    assert tuned.recipe == "ofa"
+    assert (tuned.optimizer.eps_rule, tuned.optimizer.decay, tuned.ema_start) == ("uncorrected", "matrices", 7)
+    assert (tuned.loss.rdrop_rule, tuned.freeze, tuned.ema_embedding) == ("original", ("as_original",), 3)
+    assert settings(tmp_path, autocast="float16", model="x", new_model=None).ema_embedding == 1
+    assert settings(tmp_path).recipe == "modern"
+    assert settings(tmp_path).optimizer.eps_rule == settings(tmp_path).optimizer.eps_rule == "corrected"
+    assert tuned.beside(tmp_path).optimizer == tuned.optimizer
+    again = type(tuned).model_validate(tuned.model_dump())
+    assert again == tuned, "what a model's directory tells of its training is the same run"
+
+
+def test_every_setting_of_a_recipe_is_one_that_differs(tmp_path: Path) -> None:
+    defaults = setting_defaults()
+    assert {name for name, value in ORIGINAL.items() if as_json(value) == defaults[name]} == set()
+    modern, original = (settings(tmp_path, model="x", new_model=None, recipe=recipe) for recipe in ("modern", "ofa"))
+    for name, value in ORIGINAL.items():
+        for run, wanted in ((modern, defaults[name]), (original, value)):
+            table, _, leaf = name.rpartition(".")
+            assert as_json(getattr(getattr(run, table) if table else run, leaf)) == as_json(wanted)
+
+
+def test_runs_that_began_before_there_were_recipes_are_modern_ones(tmp_path: Path) -> None:
+    told = json.loads(settings(tmp_path, model="x", new_model=None, recipe="modern").fingerprint())
+    for name in ("recipe", "ema_start", "ema_embedding", "epochs", "freeze_batch_norm_affine", "channels_last"):
+        assert name not in told
+    assert not told["optimizer"].keys() & {"decay", "eps_rule", "warmup_from_zero", "end_lr"}
+    assert not told["loss"].keys() & {"rdrop_rule", "drop_worst_rule", "ignore_eos", "per_sentence"}
+    assert told["freeze"] == []
+    assert told != json.loads(settings(tmp_path, model="x", new_model=None).fingerprint())

@@ -23,7 +23,7 @@ from ofa_core import ImageTransform, OFAError, load
 from ofa_core.training import state
 from ofa_core.training.batches import Batches
 from ofa_core.training.losses import LossModule
-from ofa_core.training.optim import make_optimizer
+from ofa_core.training.optim import BITFIT, make_optimizer, make_schedule
 from ofa_core.training.run import make_trainer, train
 from ofa_core.training.settings import LossSettings, OptimizerSettings, TrainingSettings
 from ofa_core.training.state import read_state
@@ -56,7 +56,9 @@ def test_it_learns_a_few_rows_by_heart_and_the_stored_model_answers(tmp_path: Pa
     assert [answer.text for answer in answers] == list(COLOURS[:3])
 
 
-@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"accumulate": 2}, {"autocast": "bfloat16"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"ema": 0.9}, {"accumulate": 2}, {"autocast": "bfloat16"}, {"recipe": "ofa", "ema": 0.9}], ids=str
+)
 def test_a_run_that_was_cut_short_goes_on_as_if_it_had_not(tmp_path: Path, changes: dict[str, Any]) -> None:
     whole = train(settings(tmp_path / "whole", **changes)).state_dict()
     trainer = make_trainer(settings(tmp_path / "cut", **changes))
@@ -289,6 +291,82 @@ def test_a_model_that_was_moved_away_comes_back_and_remains_go(tmp_path: Path, l
     train(run)
     assert (tmp_path / "last" / "model.safetensors").stat().st_mtime_ns == before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_run_of_another_recipe_says_which_setting_differs(tmp_path: Path) -> None:
+    train(settings(tmp_path, steps=2))
+    said = 'channels_last was True, as recipe = "modern" has it, is False'
+    with pytest.raises(OFAError, match=said):
+        train(settings(tmp_path, steps=2, recipe="ofa"))
+
+
+def test_epochs_are_rounds_through_all_rows_of_files(tmp_path: Path) -> None:
+    source = {"task": "refcoco_grounding", "path": captions(tmp_path, 5, bad=()), "images": tmp_path}
+    trainer = make_trainer(settings(tmp_path / "run", steps=None, epochs=3, data=[source]))
+    assert trainer.settings.steps == 9, "two of five rows a step: three steps an epoch"
+    trainer.run()
+    assert log_of(tmp_path / "run")[-1]["step"] == 9
+    assert make_trainer(settings(tmp_path / "run", steps=None, epochs=3, data=[source])).run() is None
+    with pytest.raises(OFAError, match="epochs needs data with files; what is drawn has no end"):
+        make_trainer(settings(tmp_path / "drawn", steps=None, epochs=3))
+
+
+def test_each_epoch_anneals_from_the_rate_that_it_finds() -> None:
+    line = OptimizerSettings(lr=1.0, warmup_ratio=0.0, force_anneal=2)
+    optimizer = make_optimizer(torch.nn.Linear(1, 1), line)
+    factor = make_schedule(optimizer, line, 8, steps_per_epoch=4).lr_lambdas[0]
+    assert [factor(step) for step in range(4)] == [1.0, 0.875, 0.75, 0.625]
+    # the second epoch falls in the same line from 0.5, at which it begins
+    assert [factor(step) for step in range(4, 9)] == pytest.approx([0.5 * (1 - step / 8) for step in range(4, 9)])
+
+
+def test_eps_before_the_bias_correction_is_the_formula() -> None:
+    torch.manual_seed(0)
+    weights = [torch.nn.Parameter(torch.randn(3, 2, dtype=torch.float64)) for _ in range(2)]
+    wanted = [weight.detach().clone() for weight in weights]
+    moments = [(torch.zeros_like(weight), torch.zeros_like(weight), 0) for weight in wanted]
+    module = torch.nn.ParameterList(weights)
+    rule = OptimizerSettings(lr=0.1, eps=1e-2, eps_rule="uncorrected", decay="all")
+    optimizer = make_optimizer(module, rule)
+    for step in range(4):
+        for number, weight in enumerate(weights):
+            weight.grad = torch.randn(3, 2, dtype=torch.float64) if number == 0 or step % 2 else None
+            if weight.grad is None:
+                continue  # moves and decays in every other step only, so that its age is another
+            mean, square, age = moments[number]
+            mean, square, age = 0.9 * mean + 0.1 * weight.grad, 0.999 * square + 0.001 * weight.grad**2, age + 1
+            moments[number] = mean, square, age
+            size = 0.1 * (1 - 0.999**age) ** 0.5 / (1 - 0.9**age)
+            wanted[number] = wanted[number] * (1 - 0.1 * 0.01) - size * mean / (square.sqrt() + 1e-2)
+        optimizer.step()
+    for weight, expected in zip(weights, wanted, strict=True):
+        torch.testing.assert_close(weight.detach(), expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("parts", "left"),
+    [
+        (["all_but_adapters", "all_but_prompts"], lambda name: ".adapter." in name or ".prompt." in name),
+        (["all_but_bitfit"], lambda name: name.endswith((*BITFIT,))),
+        (["as_original"], lambda name: ".adapter." in name or ".prompt." in name),
+    ],
+)
+def test_what_parts_leave_together(tmp_path: Path, parts: list[str], left: Any) -> None:
+    changes = {"adapter_dim": 4, "encoder_prompt": {"length": 2}}
+    model = make_trainer(settings(tmp_path, freeze=parts, config=changes)).model
+    moving = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert moving == {name for name, _ in model.named_parameters() if left(name)}
+
+
+def test_frozen_batch_norm_keeps_its_gains_where_it_shall(tmp_path: Path) -> None:
+    for affine in (False, True):
+        run = settings(tmp_path / str(affine), freeze_batch_norm=True, freeze_batch_norm_affine=affine, steps=2)
+        trainer = make_trainer(run)
+        before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+        trainer.run()
+        moved = differing(before, trainer.model.state_dict())
+        assert any(".bn1." in name for name in moved) != affine
+        assert any(name.endswith("image_stem.conv1.weight") for name in moved)
 
 
 def test_two_runs_do_not_write_in_one_place(tmp_path: Path) -> None:

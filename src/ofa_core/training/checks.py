@@ -27,11 +27,12 @@ def check_files(settings: TrainingSettings) -> None:
         OFAError: a file is missing, of another kind or damaged, or holds nothing that can be used.
     """
     new = settings.new_model
-    of_data = [path for data in settings.data for path in (data.answers, data.negatives)]
+    sources = (*settings.data, *settings.held_out)
+    of_data = [path for data in sources for path in (data.answers, data.negatives)]
     for path in (settings.loss.answers, None if new is None else new.stem, *of_data):
         if path is not None and not path.exists():
             raise OFAError(f"{path} does not exist")
-    for data in settings.data:
+    for data in sources:
         _check_source(data)
     for benchmark in settings.evaluation:
         _check_benchmark(benchmark)

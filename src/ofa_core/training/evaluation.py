@@ -15,6 +15,7 @@ from ..data.loading import DataFiles
 from ..model.ofa import OFAModel
 from ..text import Tokenizer
 from ..utils.distributed import Process
+from .held_out import HELD_OUT_LOSS, HeldOutLoss
 from .settings import EvaluationSettings
 
 #: The directory of evaluations' results in that of a run.
@@ -25,17 +26,27 @@ class Evaluation:
     """Runs the benchmarks of a training run; its results files stand beside the run's models."""
 
     def __init__(
-        self, benchmarks: Sequence[EvaluationSettings], tokenizer: Tokenizer, out: Path, process: Process
+        self,
+        benchmarks: Sequence[EvaluationSettings],
+        tokenizer: Tokenizer,
+        out: Path,
+        process: Process,
+        held_out: HeldOutLoss | None = None,
     ) -> None:
         #: Benchmarks by the names of their scores.
         self.benchmarks = _named(benchmarks)
         self.tokenizer = tokenizer
         self.out = out / DIRECTORY
         self.process = process
+        self.held_out = held_out
 
     def __call__(self, model: OFAModel, step: int) -> dict[str, float]:
-        """The headline score of every benchmark by its task and name, the same in every process."""
-        return {name: self._score(model, step, benchmark) for name, benchmark in self.benchmarks.items()}
+        """The headline score of every benchmark by its task and name, the same in every process; then the loss."""
+        scores = {name: self._score(model, step, benchmark) for name, benchmark in self.benchmarks.items()}
+        if self.held_out is not None:
+            device = next(model.parameters()).device
+            scores[HELD_OUT_LOSS] = self.held_out(model, device)
+        return scores
 
     def cut(self, step: int) -> None:
         """Remove the results of steps behind ``step``, which will be done again."""

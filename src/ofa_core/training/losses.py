@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,8 +30,9 @@ def label_smoothed_nll(log_probs: Tensor, target: Tensor, epsilon: float, allowe
     if not epsilon:
         return nll
     if allowed is None:
-        allowed = torch.ones(1, log_probs.shape[1], dtype=torch.bool, device=log_probs.device)
-    share = epsilon / (allowed.sum(-1) - 1 + 1e-6)
+        even = epsilon / (log_probs.shape[1] - 1)
+        return (1 - epsilon - even) * nll - even * log_probs.sum(1)
+    share = epsilon / (allowed.sum(-1).to(log_probs.dtype) - 1 + 1e-6)
     rest = log_probs.masked_fill(~allowed, 0).sum(1)
     return (1 - epsilon - share) * nll - share * rest
 
@@ -54,9 +58,112 @@ def symmetric_divergence(first: Tensor, second: Tensor) -> Tensor:
     return (there + back).sum(1) / 2
 
 
-def drop_worst(losses: Tensor, ratio: float) -> Tensor:
-    """The losses [L] without the share ``ratio`` of the largest, which may be wrongly labelled."""
-    return losses.topk(int(len(losses) * (1 - ratio)), largest=False).values if ratio else losses
+def token_losses(
+    log_probs: Tensor, target: Tensor, settings: LossSettings, allowed: Tensor | None, vocabulary: Vocabulary | None
+) -> Tensor:
+    """The loss [L] of each target token [L] under ``log_probs`` [L, V]; bins are told by ``vocabulary``."""
+    losses = label_smoothed_nll(log_probs, target, settings.label_smoothing, allowed)
+    if vocabulary is None:
+        return losses
+    bins = target - vocabulary.bin_start
+    is_bin = (bins >= 0) & (bins < vocabulary.num_bins)
+    if sigma := settings.bin_sigma:
+        soft = soft_bin_loss(log_probs[is_bin], bins[is_bin], vocabulary, sigma)
+        losses = losses.masked_scatter(is_bin, soft)
+    return torch.where(is_bin, losses * settings.bin_weight, losses)
+
+
+@dataclass(frozen=True)
+class TokenLosses:
+    """Losses of target tokens, one row or with R-drop two for the two passes, as they count in a step."""
+
+    losses: Tensor  # [passes, L]
+    nll: Tensor  # [passes, L], without smoothing and without a gradient
+    divergence: Tensor | None  # [L], between two passes
+    right: Tensor  # scalar, how many targets the first pass holds likeliest
+
+    @classmethod
+    def of(
+        cls,
+        passes: Sequence[Tensor],
+        target: Tensor,
+        settings: LossSettings,
+        allowed: Tensor | None = None,
+        weights: Tensor | None = None,
+        vocabulary: Vocabulary | None = None,
+    ) -> TokenLosses:
+        """Compute the losses of ``target`` [L].
+
+        Args:
+            passes: log-probabilities [L, V], one or two.
+            target: ids [L].
+            settings: what the loss is.
+            allowed: [V] or [L, V], the tokens that have a probability; None for all.
+            weights: [L], factors on the losses; None for 1.
+            vocabulary: tells which targets are bins; None where none is.
+        """
+        losses = torch.stack([token_losses(one, target, settings, allowed, vocabulary) for one in passes])
+        nll = -torch.stack([one.detach().gather(1, target[:, None])[:, 0] for one in passes])
+        divergence = None
+        if len(passes) == 2:
+            first, second = passes
+            if weights is not None and settings.rdrop_rule == "original":  # which weighs log-probabilities
+                first, second = (one * weights[:, None] for one in passes)
+            divergence = symmetric_divergence(first, second)
+            if weights is not None and settings.rdrop_rule == "mean":
+                divergence = divergence * weights
+        right = passes[0].detach().argmax(-1).eq(target).sum()
+        if weights is not None:
+            losses, nll = losses * weights, nll * weights
+        return cls(losses, nll, divergence, right)
+
+    def per_token(self, settings: LossSettings) -> Tensor:
+        """[L], what a token costs: the mean of the passes, and R-drop's regulariser."""
+        if self.divergence is None:
+            return self.losses[0]
+        share = settings.rdrop / 2 if settings.rdrop_rule == "original" else settings.rdrop
+        return self.losses.mean(0) + share * self.divergence
+
+
+def total_loss(
+    parts: Sequence[TokenLosses], settings: LossSettings, step: int, sentences: int
+) -> tuple[Tensor, Tensor]:
+    """Sum of the losses of all tokens and passes; and a row of counts in float64.
+
+    Args:
+        parts: losses of groups of examples.
+        settings: what the loss is.
+        step: the step, counted from 0, which says whether dropping the worst losses has begun.
+        sentences: how many examples there are.
+
+    Returns:
+        The sum, and [what a gradient of it is divided by, target tokens, right ones, losses without smoothing].
+    """
+    passes = max(len(part.losses) for part in parts)
+    costs = [part.per_token(settings) for part in parts]
+    tokens = kept = sum(map(len, costs))
+    nll = sum((part.nll.double().sum() for part in parts), torch.zeros((), dtype=torch.float64))
+    if _drops(settings, step):
+        by_first = settings.drop_worst_rule == "original"
+        chosen = smallest(torch.cat([part.losses[0] for part in parts] if by_first else costs), settings.drop_worst)
+        nll = torch.cat([part.nll for part in parts], dim=1)[:, chosen].double().sum()
+        costs, kept = [torch.cat(costs)[chosen]], len(chosen)
+    loss = sum((cost.sum() for cost in costs), costs[0].new_zeros(()))
+    size = sentences if settings.per_sentence else kept
+    right = sum(int(part.right) for part in parts)
+    counts = torch.tensor([size * passes, tokens, right, float(nll)], dtype=torch.float64, device=loss.device)
+    return loss if passes == 1 else loss * passes, counts
+
+
+def _drops(settings: LossSettings, step: int) -> bool:
+    """Tell whether the worst losses are left out in a step."""
+    begun = settings.drop_worst_after + (settings.drop_worst_rule == "original")
+    return settings.drop_worst > 0 and step >= begun
+
+
+def smallest(losses: Tensor, ratio: float) -> Tensor:
+    """Places of the losses [L] without the share ``ratio`` of the largest, which may be wrongly labelled."""
+    return losses.topk(int(len(losses) * (1 - ratio)), largest=False).indices
 
 
 class LossModule(nn.Module):
@@ -76,34 +183,48 @@ class LossModule(nn.Module):
         self.allowed = _allowed_range(settings, model.config.vocab_size)
 
     def forward(self, batch: Batch, step: int = 0) -> tuple[Tensor, Tensor]:
-        """Sum of the losses of all target tokens; and a row of counts [tokens in the loss, target tokens, right ones].
+        """Sum of the losses of all target tokens, and the counts of :func:`total_loss`.
 
         ``step`` says whether dropping the worst losses has begun.
         """
-        features = [self.model.image_features(pixels) for pixels in batch.pixels]
-        loss = self.model.token_embedding.weight.new_zeros(())
-        counts = torch.zeros(3, dtype=torch.long, device=loss.device)
+        if self.settings.rdrop and self.settings.rdrop_rule == "original":
+            passes = self._features_twice(batch)
+        else:
+            passes = [self._features(batch)] * (2 if self.settings.rdrop else 1)
+        parts = []
         for group in batch.groups:
-            own = features[int(group.side)] if features else None
-            group_loss, group_counts = self._group(group, own, step)
-            loss, counts = loss + group_loss, counts + group_counts
-        return loss, counts
+            own = [features[int(group.side)] if features else None for features in passes]
+            parts.append(self._group(group, own))
+        return total_loss(parts, self.settings, step, sum(len(group.target) for group in batch.groups))
 
-    def _group(self, group: Group, features: ImageFeatures | None, step: int) -> tuple[Tensor, Tensor]:
-        real = group.target.ne(PAD)
-        target = group.target[real]
+    def _features(self, batch: Batch) -> list[ImageFeatures]:
+        return [self.model.image_features(pixels) for pixels in batch.pixels]
+
+    def _features_twice(self, batch: Batch) -> list[list[ImageFeatures]]:
+        """Features for two passes, of pictures that are twice in one batch of the stem."""
+        both = [self.model.image_features(torch.cat([pixels, pixels])) for pixels in batch.pixels]
+        halves = [features.patches.chunk(2) for features in both]
+        return [
+            [ImageFeatures(half[number], features.grid) for half, features in zip(halves, both, strict=True)]
+            for number in (0, 1)
+        ]
+
+    def _group(self, group: Group, passes: Sequence[ImageFeatures | None]) -> TokenLosses:
+        """Losses of a group, whose pictures have the features ``passes`` in the passes there are."""
+        real = self._counted(group)
         allowed = self._allowed(group, real)
-        log_probs = self._log_probs(group, features, real, allowed)
-        losses = self._losses(log_probs, target, allowed)
-        if self.settings.rdrop:
-            other = self._log_probs(group, features, real, allowed)  # dropout makes it another
-            losses = (losses + self._losses(other, target, allowed)) / 2
-            losses = losses + self.settings.rdrop * symmetric_divergence(log_probs, other)
-        losses = losses * group.weights[:, None].expand_as(real)[real]
-        if step >= self.settings.drop_worst_after:
-            losses = drop_worst(losses, self.settings.drop_worst)
-        right = log_probs.detach().argmax(-1).eq(target).sum()
-        return losses.sum(), torch.stack([torch.tensor(len(losses), device=target.device), real.sum(), right])
+        log_probs = [self._log_probs(group, features, real, allowed) for features in passes]  # dropout tells them apart
+        weights = group.weights[:, None].expand_as(real)[real]
+        return TokenLosses.of(log_probs, group.target[real], self.settings, allowed, weights, self.vocabulary)
+
+    def _counted(self, group: Group) -> Tensor:
+        """[B, T], True at the target tokens that are in the loss."""
+        counted = group.target.ne(PAD)
+        if self.settings.ignore_eos:
+            counted = counted & group.target.ne(EOS)
+        if skipped := self.settings.ignore_prefix_size:
+            counted = counted & (torch.arange(counted.shape[1], device=counted.device) >= skipped)
+        return counted
 
     def _log_probs(self, group: Group, features: ImageFeatures | None, real: Tensor, allowed: Tensor | None) -> Tensor:
         """Log-probabilities [L, V] at the L target tokens that are not padding."""
@@ -114,19 +235,11 @@ class LossModule(nn.Module):
         memory = self.model.encode(group.tokens, images, mask)
         codes = group.codes if bool(group.codes.any()) else None
         states = self.model.decode_states(memory, group.prefix, code_mask=codes)
-        logits = self.model.logits(states[real]).float()
+        logits = self.model.logits(states[real])
+        logits = logits if logits.dtype == torch.float64 else logits.float()
         if allowed is not None:
             logits = logits.masked_fill(~allowed, -torch.inf)
         return logits.log_softmax(-1)
-
-    def _losses(self, log_probs: Tensor, target: Tensor, allowed: Tensor | None) -> Tensor:
-        losses = label_smoothed_nll(log_probs, target, self.settings.label_smoothing, allowed)
-        bins = target - self.vocabulary.bin_start
-        is_bin = (bins >= 0) & (bins < self.vocabulary.num_bins)
-        if sigma := self.settings.bin_sigma:
-            soft = soft_bin_loss(log_probs[is_bin], bins[is_bin], self.vocabulary, sigma)
-            losses = losses.masked_scatter(is_bin, soft)
-        return torch.where(is_bin, losses * self.settings.bin_weight, losses)
 
     def _allowed(self, group: Group, real: Tensor) -> Tensor | None:
         """Mask of the tokens that may follow: [V] for a range of ids, [L, V] for sets of answers, None for all."""
@@ -142,8 +255,9 @@ class LossModule(nn.Module):
         if self.answers is None:
             return None if self.allowed is None else self.allowed.to(group.target.device)
         allowed = torch.zeros(*group.target.shape, self.model.config.vocab_size, dtype=torch.bool)
+        targets = group.target.ne(PAD)
         for row, tokens in enumerate(group.target.tolist()):
-            places = real[row].nonzero()[:, 0].tolist()  # behind the prompt
+            places = targets[row].nonzero()[:, 0].tolist()  # behind the prompt
             for place in places:
                 allowed[row, place, self.answers.allowed(tokens[places[0] : place])] = True
         return allowed.to(group.target.device)[real]

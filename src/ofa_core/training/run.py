@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from ..api import model_directory
@@ -15,9 +17,10 @@ from ..model.ofa import OFAModel
 from ..text import Tokenizer
 from ..utils.distributed import Process, process_group
 from ..vision.transform import ImageTransform
-from .batches import Batches
+from .batches import Batches, Source
 from .checks import check_files
 from .evaluation import Evaluation
+from .held_out import HeldOutLoss
 from .init import make_config, make_model
 from .lora import add_lora, remove_lora
 from .losses import LossModule
@@ -34,15 +37,18 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
     check_files(settings)
     torch.manual_seed(settings.seed)  # the same new weights on every process
     model, tokenizer = _begin(settings)
-    freeze(model, settings.freeze)
+    freeze(model, settings)
     if settings.lora is not None:
         add_lora(model, settings.lora)
     task = model.config.task
     transform = ImageTransform(task.image_size, task.imagenet_normalization)
     # Workers prepare batches with this; they need no weights.
     pipeline = Pipeline(empty_model(model.config), tokenizer, transform)
+    sources = [make_source(data, pipeline, settings.seed) for data in settings.data]
+    per_epoch = steps_per_epoch(settings, sources, process.world_size)
+    settings = settings if per_epoch is None else settings.with_steps(per_epoch)
     batches = Batches(
-        [make_source(data, pipeline, settings.seed) for data in settings.data],
+        sources,
         [data.weight for data in settings.data],
         tokenizer,
         transform,
@@ -52,9 +58,29 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
         world=process.world_size,
     )
     loss = _loss(settings, model, tokenizer, batches)
-    benchmarks = settings.evaluation
-    evaluate = Evaluation(benchmarks, tokenizer, settings.out, process) if benchmarks else None
-    return Trainer(settings, model, tokenizer, batches, loss, evaluate=evaluate, process=process)
+    answers = loss.answers if isinstance(loss, LossModule) else None
+    held_out = _held_out(settings, pipeline, answers, process)
+    evaluate = None
+    if settings.evaluation or held_out is not None:
+        evaluate = Evaluation(settings.evaluation, tokenizer, settings.out, process, held_out)
+    return Trainer(
+        settings, model, tokenizer, batches, loss, evaluate=evaluate, process=process, steps_per_epoch=per_epoch
+    )
+
+
+def steps_per_epoch(settings: TrainingSettings, sources: Sequence[Source], world: int) -> int | None:
+    """The steps in which as many rows are read as all files hold; None where there are none and nothing asks.
+
+    Raises:
+        OFAError: ``epochs`` or ``force_anneal`` is set, and no source has an end.
+    """
+    rows = sum(len(source.rows) for source in sources if isinstance(source, FileSource))
+    if rows:
+        return -(-rows // (settings.batch_size * settings.accumulate * world))
+    for name, value in (("epochs", settings.epochs), ("optimizer.force_anneal", settings.optimizer.force_anneal)):
+        if value is not None:
+            raise OFAError(f"{name} needs data with files; what is drawn has no end, so steps says how long the run is")
+    return None
 
 
 def _loss(
@@ -70,10 +96,42 @@ def _loss(
 
 def train(settings: TrainingSettings) -> OFAModel:
     """Train, or go on where an earlier run in the same ``out`` stopped; the result is the model to use."""
+    return remove_lora(trained(settings).result)
+
+
+def trained(settings: TrainingSettings) -> Trainer:
+    """The trainer of a run, which stands behind its last step."""
     with process_group() as process:
         trainer = make_trainer(settings, process)
         trainer.run()
-        return remove_lora(trainer.result)
+        return trainer
+
+
+def _held_out(
+    settings: TrainingSettings, pipeline: Pipeline, answers: Trie | None, process: Process
+) -> HeldOutLoss | None:
+    """The loss of the rows that are not learned from.
+
+    Raises:
+        OFAError: they are drawn, so that there are no rows.
+    """
+    sources = []
+    for data in settings.held_out:
+        source = make_source(data, pipeline, settings.seed)
+        if not isinstance(source, FileSource):
+            raise OFAError(f"held_out needs data with files, and {data.task!r} is drawn")
+        sources.append(source)
+    if not sources:
+        return None
+    return HeldOutLoss(
+        sources,
+        pipeline.tokenizer,
+        pipeline.transform,
+        settings.loss,
+        answers,
+        batch_size=settings.batch_size,
+        process=process,
+    )
 
 
 def _begin(settings: TrainingSettings) -> tuple[OFAModel, Tokenizer]:

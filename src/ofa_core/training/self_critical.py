@@ -96,9 +96,9 @@ class SelfCriticalLoss(nn.Module):
         )
 
     def forward(self, batch: Batch, step: int = 0) -> tuple[Tensor, Tensor]:
-        """Sum of the losses of all candidates' tokens; and a row [tokens, candidates, sum of their scores]."""
+        """Sum of the losses of all candidates' tokens; and a row [tokens, candidates, sum of their scores, 0]."""
         loss = self.model.token_embedding.weight.new_zeros(())
-        counts = torch.zeros(3, dtype=torch.float64, device=loss.device)
+        counts = torch.zeros(4, dtype=torch.float64, device=loss.device)
         for group in batch.groups:
             pixels = batch.pixels[int(group.side)].index_select(0, group.pictures)
             said = self._candidates(group.tokens, pixels)
@@ -109,7 +109,7 @@ class SelfCriticalLoss(nn.Module):
             group_loss, tokens = self._loss(group, pixels, said, [advantages(row) for row in scores])
             loss = loss + group_loss
             flat = [score for row in scores for score in row]
-            counts = counts + counts.new_tensor([tokens, len(flat), math.fsum(flat)])
+            counts = counts + counts.new_tensor([tokens, len(flat), math.fsum(flat), 0.0])
         return loss, counts
 
     def _truths(self, group: Group) -> list[list[str]]:

@@ -13,6 +13,7 @@ from ..checkpoint.names import is_name
 from ..data.read_options import BoxUnit, Language, ReadOptions
 from ..errors import OFAError, first_problem
 from ..utils.toml_files import read_toml
+from .recipe import ADDED, ORIGINAL, ORIGINAL_AUTOCAST, Recipe
 
 
 class _Settings(BaseModel):
@@ -96,9 +97,22 @@ class LossSettings(_Settings):
     answers: Path | None = None
     #: Weight of R-drop's regulariser; 0 is without, and saves half the work.
     rdrop: float = Field(default=0.0, ge=0)
-    #: Share of the largest token losses that is left out, and the step from which on.
+    #: ``original`` divides R-drop's regulariser by the tokens of both passes, so that its weight counts half, and sends
+    #: pictures through the stem in either pass; ``mean`` adds all of it to the mean of both losses and sends them once.
+    rdrop_rule: Literal["original", "mean"] = "mean"
+    #: Share of the largest token losses that is left out, which may be wrongly labelled.
     drop_worst: float = Field(default=0.0, ge=0, lt=1)
+    #: The step, counted from 0, from which on they are left out.
     drop_worst_after: int = Field(default=0, ge=0)
+    #: ``original`` leaves losses out behind the step ``drop_worst_after``, and beside R-drop by the first pass's loss
+    #: alone; ``mean`` from that step on, by the mean of both passes and the divergence.
+    drop_worst_rule: Literal["original", "mean"] = "mean"
+    #: Leave the last token, ``</s>``, out of the loss.
+    ignore_eos: bool = False
+    #: Leave the first tokens behind ``<s>`` out of the loss, as many as this (a decoder prompt's are never in it).
+    ignore_prefix_size: int = Field(default=0, ge=0)
+    #: Divide a step's gradient by the number of its examples instead of its tokens.
+    per_sentence: bool = False
     #: Standard deviation, in bins, of a Gaussian around each target bin; 0 for one-hot bins as in the original.
     bin_sigma: float = Field(default=0.0, ge=0)
     #: Weight of a bin's loss beside that of a word.
@@ -116,7 +130,17 @@ class LossSettings(_Settings):
 REFERENCES = "caption_references"
 
 #: Parts that can be kept as they are.
-Part = Literal["stem", "embeddings", "encoder", "decoder", "all_but_biases", "all_but_adapters", "all_but_prompts"]
+Part = Literal[
+    "stem",
+    "embeddings",
+    "encoder",
+    "decoder",
+    "all_but_biases",
+    "all_but_bitfit",
+    "all_but_adapters",
+    "all_but_prompts",
+    "as_original",
+]
 
 
 class OptimizerSettings(_Settings):
@@ -126,14 +150,31 @@ class OptimizerSettings(_Settings):
 
     #: Learning rate behind the warm-up.
     lr: float = Field(default=3e-5, gt=0)
+    #: Adam's decays of the gradient's and of its square's moving average.
     betas: tuple[float, float] = (0.9, 0.999)
+    #: A small number that keeps Adam from dividing by zero.
     eps: float = Field(default=1e-8, gt=0)
+    #: ``corrected`` adds ``eps`` behind Adam's bias correction, as torch does; ``uncorrected`` before it, as the
+    #: original does, where it counts eps / sqrt(1 - beta2^t) at step t.
+    eps_rule: Literal["corrected", "uncorrected"] = "corrected"
+    #: Share of the learning rate by which weights shrink in a step.
     weight_decay: float = Field(default=0.01, ge=0)
+    #: Weights that shrink: ``all``, or ``matrices`` alone, without biases, norms and scales.
+    decay: Literal["all", "matrices"] = "matrices"
     #: Share of all steps in which the learning rate rises.
     warmup_ratio: float = Field(default=0.06, ge=0, lt=1)
-    #: The learning rate at the end, as a share of ``lr``, and the power of the way there; 1 is a line.
+    #: Steps in which the learning rate rises, in place of ``warmup_ratio``.
+    warmup_steps: int | None = Field(default=None, ge=0)
+    #: The first step has the learning rate 0 instead of the first share of the way to ``lr``.
+    warmup_from_zero: bool = False
+    #: The learning rate at the end, as a share of ``lr``.
     end: float = Field(default=0.0, ge=0, le=1)
+    #: The power of the learning rate's way to its end; 1 is a line.
     power: float = Field(default=1.0, gt=0)
+    #: The learning rate at the end as it is, in place of ``end``.
+    end_lr: float | None = Field(default=None, ge=0)
+    #: The epoch, counted from 1, from which on each begins its fall anew from the learning rate that it finds.
+    force_anneal: int | None = Field(default=None, ge=2)
     #: Largest norm of a step's gradient; 0 does not clip.
     clip_norm: float = Field(default=1.0, ge=0)
     #: Steps in a row whose gradient is not finite, behind which the run stops; such a step moves no weight.
@@ -157,11 +198,17 @@ class LoraSettings(_Settings):
 class EvaluationSettings(ReadSettings):
     """A benchmark that is run while training."""
 
+    #: The benchmark: a task of ``ofa-core bench``.
     task: str
+    #: The dataset file.
     path: Path
+    #: A directory or archive with the pictures.
     images: Path | None = None
+    #: Rows may name pictures outside of ``images``, or of the current directory where there are none.
     allow_outside: bool = False
+    #: The most samples that are asked; None: all.
     limit: int | None = Field(default=None, gt=0)
+    #: Samples that are asked at once.
     batch_size: PositiveInt = 16
     #: Further files of rows, whose scores stand beside those of the whole.
     more: tuple[Path, ...] = ()
@@ -196,9 +243,14 @@ class NewModelSettings(_Settings):
 class TrainingSettings(_Settings):
     """A training run; see the fields. Relative paths are relative to the TOML file."""
 
+    #: ``ofa`` gives the original's numbers, ``modern`` those of torch's AdamW: a table of defaults, above which stands
+    #: every setting that is given. None: ``ofa`` for a ``model``, ``modern`` for a ``new_model``.
+    recipe: Recipe | None = None
+
     #: The model to begin with: a directory, anything that ``convert-ckpt`` reads, or a name that
     #: :func:`ofa_core.load` takes; or ``new_model``.
     model: Path | None = None
+    #: A model that begins with random weights, in place of ``model``.
     new_model: NewModelSettings | None = None
     #: The run's directory: ``log.jsonl``, ``loss.svg``, ``state.safetensors``, the models ``last`` and ``best``; with
     #: ``lora`` their adapters are ``last-adapter`` and ``best-adapter``.
@@ -206,43 +258,77 @@ class TrainingSettings(_Settings):
     #: A task whose fine-tuning settings the model takes on (picture side, cuts, decoder prompt): a name of
     #: :data:`ofa_core.heads.tasks.TASKS`; None keeps those that it has.
     task: str | None = None
+    #: Sources that are learned from, mixed by weight.
     data: tuple[DataSettings, ...] = Field(min_length=1)
+    #: Benchmarks that are run while training; the headline score of the first decides which model is ``best``.
     evaluation: tuple[EvaluationSettings, ...] = ()
+    #: Rows that are not learned from, whose mean loss is told with every evaluation; without a benchmark the lowest
+    #: decides which model is ``best``.
+    held_out: tuple[DataSettings, ...] = ()
+    #: The loss that is made smaller.
     loss: LossSettings = LossSettings()
+    #: The optimizer and the schedule of its learning rate.
     optimizer: OptimizerSettings = OptimizerSettings()
     #: Fields of the model's configuration to change, such as ``dropout``, ``encoder_drop_path`` or ``adapter_dim``.
     config: dict[str, Any] = Field(default_factory=dict)
+    #: Parts that are kept as they are. ``all_but_bitfit`` trains the biases that the original's BitFit trains;
+    #: ``as_original`` freezes what the original does by itself: the token embedding of a model with adapters, and all
+    #: but prompts and adapters of one with prompts.
     freeze: tuple[Part, ...] = ()
     #: Train a low-rank adapter alone, of a model that there is; the stem's statistics stay, too.
     lora: LoraSettings | None = None
     #: Keep the statistics of the stem's BatchNorm as they are.
     freeze_batch_norm: bool = False
+    #: Keep the gains and biases of the stem's BatchNorm as they are too, where its statistics are kept.
+    freeze_batch_norm_affine: bool = False
 
-    steps: PositiveInt
+    #: Steps of the whole run; or ``epochs``.
+    steps: PositiveInt | None = None
+    #: Rounds through all rows of all sources that have files, in place of ``steps``.
+    epochs: PositiveInt | None = None
     #: Rows of the dataset per process and pass; a row may give several examples.
     batch_size: PositiveInt = 8
     #: Passes whose gradients make one step.
     accumulate: PositiveInt = 1
     #: Examples of about one length that are computed at once; None: all of a batch.
     group_size: PositiveInt | None = None
+    #: The beginning of all that is drawn: the order of rows, dropout, new weights.
     seed: int = 1
     #: Decay of the weights' moving average, which is then what is evaluated and stored; None: no average.
     ema: float | None = Field(default=None, gt=0, lt=1)
+    #: The first step behind which weights are averaged; behind those before it the average is a copy. 0 averages with
+    #: the weights that the run began with.
+    ema_start: int = Field(default=2, ge=0)
+    #: Times that the token embedding is averaged in a step; 3 in the original, which knows it by three names.
+    ema_embedding: Literal[1, 3] = 1
+    #: Compute products in this type; None: in float32.
     autocast: Literal["float16", "bfloat16"] | None = None
     #: Recompute activations in the backward pass to save memory.
     checkpoint_activations: bool = False
+    #: Keep the stem's weights in the order of memory in which convolutions are fastest. Its sums round in another order
+    #: than the original's then, and in float32 a ReLU at its edge may fall to the other side.
+    channels_last: bool = True
+    #: The device to train on, such as ``cpu`` or ``cuda``.
     device: str = "cpu"
+    #: Processes that prepare batches.
     workers: int = Field(default=1, ge=0)
     #: Shard parameters, gradients and optimizer state over the processes (FSDP2) instead of copying them (DDP).
     shard: bool = False
+    #: Steps between two saves.
     save_every: PositiveInt = 500
+    #: Steps between two evaluations; None: at the end alone.
     evaluate_every: PositiveInt | None = None
+    #: Evaluations in a row without a better score, behind which the run ends; None: it goes to its last step.
+    patience: PositiveInt | None = None
+    #: Steps between two lines of the log.
     log_every: PositiveInt = 10
 
     @model_validator(mode="after")
     def _one_beginning(self) -> TrainingSettings:
         if (self.model is None) == (self.new_model is None):
             raise ValueError("one of model and new_model is needed")
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("one of steps and epochs is needed")
         return self
 
     @model_validator(mode="after")
@@ -263,6 +349,39 @@ class TrainingSettings(_Settings):
         if self.lora is not None and self.freeze:
             raise ValueError("freeze says nothing beside lora, which keeps everything but the adapter as it is")
         return self
+
+    @model_validator(mode="after")
+    def _fill_in_recipe(self) -> TrainingSettings:
+        """Give what is not set the values of the recipe."""
+        if self.recipe is None:
+            self._set("recipe", "ofa" if self.new_model is None else "modern")
+        if self.recipe == "ofa":
+            for path, value in (ORIGINAL_AUTOCAST if self.autocast else ORIGINAL).items():
+                if path == "freeze" and self.lora is not None:
+                    continue
+                table, _, name = path.rpartition(".")
+                part = getattr(self, table) if table else self
+                if name not in part.model_fields_set:
+                    self._set(*((table, part.model_copy(update={name: value})) if table else (name, value)))
+        return self
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # how what is frozen completes itself
+
+    @property
+    def total_steps(self) -> int:
+        """The number of steps.
+
+        Raises:
+            OFAError: the run is told in epochs, and its data have not been read yet.
+        """
+        if self.steps is None:
+            raise OFAError("a run of epochs has a number of steps only when its data are read")
+        return self.steps
+
+    def with_steps(self, per_epoch: int) -> TrainingSettings:
+        """The same with the number of steps that ``epochs`` of ``per_epoch`` steps have."""
+        return self if self.epochs is None else self.model_copy(update={"steps": self.epochs * per_epoch})
 
     @classmethod
     def from_toml(cls, path: Path) -> TrainingSettings:
@@ -294,16 +413,28 @@ class TrainingSettings(_Settings):
 
     def fingerprint(self) -> str:
         """Settings that must stay when a run is resumed, as JSON: all but where and how often things are written."""
-        free = ("out", "device", "workers", "save_every", "log_every", "evaluate_every", "evaluation")
-        exclude: dict[str, Any] = dict.fromkeys(free, True)
+        free = ("out", "device", "workers", "save_every", "log_every", "evaluate_every", "evaluation", "patience")
+        exclude: dict[str, Any] = dict.fromkeys((*free, "held_out"), True)
         exclude |= {"optimizer": {"max_skipped"}, "data": {"__all__": {"allow_outside"}}}
+        exclude["recipe"] = True  # what it sets tells
         told = self.model_dump(mode="json", exclude=exclude)
-        if self.lora is None:  # as in runs that began before there was such a setting
-            del told["lora"]
-        if self.loss.self_critical is None:
-            del told["loss"]["self_critical"]
+        defaults = setting_defaults()
+        for path in ADDED:
+            table, _, name = path.rpartition(".")
+            part = told[table] if table else told
+            if part[name] == defaults[path]:
+                del part[name]
         for table in told["data"]:
             for name, info in ReadSettings.model_fields.items():
                 if table[name] == info.default:  # as in runs that began before there was such a setting
                     del table[name]
         return json.dumps(told, sort_keys=True)
+
+
+def setting_defaults() -> dict[str, Any]:
+    """The defaults of all settings of a run and of its tables ``loss`` and ``optimizer``, as JSON has them."""
+    found: dict[str, Any] = {}
+    for prefix, model in (("", TrainingSettings), ("loss.", LossSettings), ("optimizer.", OptimizerSettings)):
+        for name, info in model.model_fields.items():
+            found[prefix + name] = json.loads(json.dumps(info.get_default(), default=str))
+    return found

@@ -71,5 +71,5 @@ def _card(
     data = [f"{data.task} ({data.path.name})" if data.path else data.task for data in settings.data]
     scored_at, values = scores
     shown = [CardScore(name, f"after {scored_at:,} steps", "score", f"{value:.4g}") for name, value in values.items()]
-    notes = f"Trained for {step:,} of {settings.steps:,} steps."
+    notes = f"Trained for {step:,} of {settings.total_steps:,} steps."
     return model_card(config, parameters, load=str(out), data=data, scores=shown, notes=notes)

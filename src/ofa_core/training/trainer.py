@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -27,16 +26,19 @@ from ..utils.printable import printable
 from ..utils.progress import progress
 from ..utils.scratch import remove_leftovers, sole_writer
 from ..utils.stopping import Stopped, check_stop, stop_at_safe_points, stop_requested
+from .average import WeightAverage
 from .batches import Batches
 from .checkpointing import checkpoint_activations
 from .collate import Batch
 from .evaluation import Evaluation
+from .held_out import HELD_OUT_LOSS
 from .log import Log
 from .losses import LossModule
 from .optim import make_optimizer, make_schedule
 from .parallel import Parallel
+from .recipe import ORIGINAL
 from .self_critical import SelfCriticalLoss
-from .settings import TrainingSettings
+from .settings import TrainingSettings, setting_defaults
 from .state import STATE_FILE, full_tensor, optimizer_tensors, read_state, restore_optimizer, save_state
 from .stored import BEST, LAST, store_model, stored_names
 
@@ -57,6 +59,7 @@ class Trainer:
         *,
         evaluate: Evaluate | None = None,
         process: Process | None = None,
+        steps_per_epoch: int | None = None,
     ) -> None:
         self.settings = settings
         self.model = model
@@ -67,12 +70,12 @@ class Trainer:
         self.device = torch.device(self.process.device(settings.device))
         torch.manual_seed(settings.seed + self.process.rank)  # other dropout on every process
         self.parallel = Parallel(self.process, settings.shard)
-        if not settings.shard:  # which takes plain tensors only
-            model.encoder.image_stem.to(memory_format=torch.channels_last)  # what convolutions are fastest in
         self.measure = loss.measure
+        if settings.channels_last and not settings.shard:  # which takes plain tensors only
+            model.encoder.image_stem.to(memory_format=torch.channels_last)
         self.loss = self.parallel.wrap(loss.to(self.device))
         self.optimizer = make_optimizer(model, settings.optimizer)
-        self.schedule = make_schedule(self.optimizer, settings.optimizer, settings.steps)
+        self.schedule = make_schedule(self.optimizer, settings.optimizer, settings.total_steps, steps_per_epoch)
         self.average = _average(model, settings)
         if settings.checkpoint_activations:
             checkpoint_activations(model)  # behind the average, a copy of which must not share them
@@ -83,9 +86,11 @@ class Trainer:
         self._told: set[str] = set()
         self._stopping = False  # a signal has reached one of the processes
         self._evaluated = True  # what was due behind the present step
-        self.best = float("-inf")
         #: Scores of the latest evaluation of this process, and the step behind which it was.
         self._scores: tuple[int, Mapping[str, float]] = (0, {})
+        self.best = float("-inf")  # of the first score, or of its negative where lower is better
+        self.best_score: tuple[str, int] | None = None  # its name, and the step that had it
+        self.waited = 0  # evaluations since then
         self.log = Log(settings.out, writes=self.process.is_rank0)
 
     def run(self) -> None:
@@ -101,8 +106,8 @@ class Trainer:
     def _train(self) -> None:
         settings = self.settings
         micro_batches = self._micro_batches()
-        with progress(settings.steps, self.step, "train", unit=" steps", shown=self.process.is_rank0) as bar:
-            while self.step < settings.steps:
+        with progress(settings.total_steps, self.step, "train", unit=" steps", shown=self.process.is_rank0) as bar:
+            while not self.ended:
                 started = time.perf_counter()
                 loss, measured, norm = self._learn([next(micro_batches) for _ in range(settings.accumulate)])
                 self.step += 1
@@ -125,36 +130,51 @@ class Trainer:
         self._evaluated = True
         if self.evaluate is not None and self._due(self.settings.evaluate_every):
             self._evaluated = not self._stopping and self._evaluate(self.evaluate)
-        if self._stopping or self._due(self.settings.save_every):
+        if self._stopping or self.ended or self._due(self.settings.save_every):
             self._save()
         if self._stopping:
             check_stop()
             raise Stopped(signal.SIGTERM)  # it was another process that the signal has reached
 
+    @property
+    def ended(self) -> bool:
+        """True behind the last step, and where no evaluation was better for as long as ``patience`` says."""
+        patience = self.settings.patience
+        return self.step >= self.settings.total_steps or (patience is not None and self.waited >= patience)
+
+    @property
+    def headline(self) -> tuple[str, float, int] | None:
+        """The best value of the score that decides, its name first, and the step that had it; None without scores."""
+        if self.best_score is None:
+            return None
+        name, step = self.best_score
+        return name, self.best * _sign(name), step
+
     def _due(self, every: int | None) -> bool:
         """Tell whether it is time for what is done ``every`` so many steps and at the end; None: at the end alone."""
-        return self.step == self.settings.steps or (every is not None and self.step % every == 0)
+        return self.step == self.settings.total_steps or (every is not None and self.step % every == 0)
 
     def _learn(self, micro_batches: list[Batch]) -> tuple[float, float, float]:
         """One step: loss per target token and what is measured, over all processes, and the norm of the gradient."""
         self.model.train()
         if self.settings.freeze_batch_norm or self.settings.lora is not None:  # an adapter holds no statistics
             _freeze_batch_norm(self.model)
-        # loss, tokens in it, all tokens, right ones, rows left out, processes that a signal has reached
-        totals = torch.zeros(6, dtype=torch.float64, device=self.device)
+        # loss, what it is divided by, target tokens, right ones, loss without smoothing, rows left out, processes that
+        # a signal has reached
+        totals = torch.zeros(7, dtype=torch.float64, device=self.device)
         for number, batch in enumerate(micro_batches):
             last = number == len(micro_batches) - 1
             with self.parallel.gradient_sync(self.loss, last):
                 with self._autocast():
                     loss, counts = self.loss(batch.to(self.device), self.step)
                 self.scaler.scale(loss).backward()
-            totals[:4] += torch.cat([loss.detach()[None], counts]).double()
-            totals[4] += len(batch.failures)
+            totals[:5] += torch.cat([loss.detach()[None].double(), counts])
+            totals[5] += len(batch.failures)
             self._tell(batch.failures)
-        totals[5] = stop_requested()
+        totals[6] = stop_requested()
         totals = self.parallel.sum_over_processes(totals)
-        self.left_out += int(totals[4])
-        self._stopping = bool(totals[5] > 0)
+        self.left_out += int(totals[5])
+        self._stopping = bool(totals[6] > 0)
         self.scaler.unscale_(self.optimizer)
         # The gradient of the sum of losses, as an average over processes, becomes that of the mean over tokens.
         _scale_gradients(self.model, self.process.world_size / max(1.0, float(totals[1])))
@@ -180,7 +200,7 @@ class Trainer:
             clip_grads_with_norm_(self.model.parameters(), self.settings.optimizer.clip_norm or float("inf"), norm)
             self.scaler.step(self.optimizer)
             if self.average is not None:
-                self.average.update_parameters(self.model)
+                self.average.update(self.model)
         else:
             self._skip()
         self.scaler.update()  # which makes the scale smaller where gradients overflowed
@@ -203,7 +223,7 @@ class Trainer:
     def _micro_batches(self) -> Iterator[Batch]:
         """The batches of this process from the present step on, prepared by workers ahead of time."""
         settings = self.settings
-        remaining = range(self.step * settings.accumulate, settings.steps * settings.accumulate)
+        remaining = range(self.step * settings.accumulate, settings.total_steps * settings.accumulate)
         loader = DataLoader(
             self.batches,
             batch_size=None,
@@ -223,7 +243,7 @@ class Trainer:
     @property
     def result(self) -> OFAModel:
         """The model to use: the moving average where there is one."""
-        return self.model if self.average is None else self.average.module  # type: ignore[return-value]
+        return self.model if self.average is None else self.average.module
 
     def _evaluate(self, evaluate: Evaluate) -> bool:
         """Evaluate the model; False where a signal came in between, and it is to be done again."""
@@ -236,9 +256,12 @@ class Trainer:
             return False
         self.log.write(self.step, scores)
         self._scores = (self.step, scores)
-        if scores and (headline := next(iter(scores.values()))) > self.best:
-            self.best = headline
-            self._write_model(BEST)
+        if scores:
+            name, score = next(iter(scores.items()))
+            self.waited += 1
+            if score * _sign(name) > self.best:
+                self.best, self.best_score, self.waited = score * _sign(name), (name, self.step), 0
+                self._write_model(BEST)
         return True
 
     def _write_model(self, name: str) -> None:
@@ -259,6 +282,8 @@ class Trainer:
         facts = {
             "step": self.step,
             "best": self.best,
+            "best_score": self.best_score,
+            "waited": self.waited,
             "skipped": self.skipped,
             "left_out": self.left_out,
             "evaluated": self._evaluated,
@@ -288,6 +313,9 @@ class Trainer:
             self.average.load_state_dict(groups["average"])
         restore_optimizer(self.model, self.optimizer, groups.get("optimizer", {}))
         self.step, self.best, self.skipped = facts["step"], facts["best"], facts.get("skipped", 0)
+        best_score = facts.get("best_score")
+        self.best_score = None if best_score is None else (best_score[0], best_score[1])
+        self.waited = facts.get("waited", 0)
         self.schedule.last_epoch = self.step
         for group, base in zip(self.optimizer.param_groups, self.schedule.base_lrs, strict=True):
             group["lr"] = base * self.schedule.lr_lambdas[0](self.step)
@@ -318,14 +346,18 @@ class Trainer:
         return str(provenance.get("trained_for")) if isinstance(provenance, dict) else ""
 
 
-def _average(model: OFAModel, settings: TrainingSettings) -> AveragedModel | None:
+def _average(model: OFAModel, settings: TrainingSettings) -> WeightAverage | None:
     """The moving average of a model's weights and statistics."""
     if settings.ema is None:
         return None
     if settings.shard:
         raise OFAError("a moving average (ema) cannot be kept of a model that is sharded (shard)")
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
-    return average.requires_grad_(False)
+    return WeightAverage(model, settings.ema, start=settings.ema_start, embedding=settings.ema_embedding)
+
+
+def _sign(score: str) -> int:
+    """1 for a score that is better where it is higher, -1 for a loss."""
+    return -1 if score == HELD_OUT_LOSS else 1
 
 
 def _scale_gradients(model: nn.Module, factor: float) -> None:
@@ -341,6 +373,19 @@ def _freeze_batch_norm(model: nn.Module) -> None:
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """The first setting that differs between two runs."""
-    name = next(key for key in new if old.get(key) != new[key])
-    return f"{name} was {old.get(name)!r}, is {new[name]!r}"
+    """The first setting that differs between two runs; what one does not tell has its default."""
+    before, now = _flat(old), _flat(new)
+    defaults = setting_defaults()
+    for name in [*now, *(name for name in before if name not in now)]:
+        was, is_now = (told.get(name, defaults.get(name)) for told in (before, now))
+        if was != is_now:
+            other = ', as recipe = "modern" has it' if name in ORIGINAL and was == defaults[name] else ""
+            return f"{name} was {was!r}{other}, is {is_now!r}"
+    return "in another form"
+
+
+def _flat(told: dict[str, Any]) -> dict[str, Any]:
+    """Settings with those of the tables ``loss`` and ``optimizer`` under dotted names."""
+    tables = {name: told[name] for name in ("loss", "optimizer")}
+    rest = {name: value for name, value in told.items() if name not in tables}
+    return rest | {f"{table}.{name}": value for table, part in tables.items() for name, value in part.items()}
