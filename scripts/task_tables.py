@@ -55,6 +55,10 @@ METHODS: Sequence[tuple[str, str, str]] = (
     ("complete(text)", "text_infilling", "`Text`; `<mask>` stands for what is missing"),
     ("head_probabilities(head, text, image=)", "the text", "a probability for each class of a classification head"),
     ("generate(text, image=None)", "the text", "`Text`"),
+    ("imagine(text, count=4, seed=)", "image_gen", "`Imagined` pictures with codes, score and seed, best first"),
+    ("infill(image, box=None)", "image_infilling", "`Imagined` pictures: what is in the box is drawn anew"),
+    ("encode_image(image)", "", "image codes, an array [rows, columns]"),
+    ("decode_codes(codes)", "", "a PIL image"),
     ("look(image)", "", "`EncodedImage`: takes the picture's place in every method, its image stem is run once"),
 )
 #: Symbols behind a prompt.

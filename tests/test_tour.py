@@ -20,6 +20,10 @@ NOTEBOOK = ROOT / "examples" / "tour.ipynb"
 NOT_SHOWN = {
     "head_probabilities": "the demo model has no classification head",
     "refresh": "it shows nothing",
+    **dict.fromkeys(
+        ("imagine", "infill", "encode_image", "decode_codes"), "the demo model has no network of image codes"
+    ),
+    "push_to_hub": "it needs an account",
 }
 
 

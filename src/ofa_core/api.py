@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from .checkpoint.card import CardScore, model_card
 from .checkpoint.hub import SCHEME, upload
-from .checkpoint.image_codes import load_vqgan
+from .checkpoint.image_codes import VQGAN_FILE, StoredVQGAN, write_vqgan
 from .checkpoint.lora import load_adapted
 from .checkpoint.model_dir import load_model, load_tokenizer, save_directory
 from .checkpoint.names import already_converted, is_checkpoint, locate
@@ -155,7 +155,7 @@ def load(
         optimize=optimize,
         int8=int8,
         compile_steps=compile_steps,
-        vqgan=partial(load_vqgan, directory, device, None if int8 else dtype),
+        vqgan=StoredVQGAN(directory, device, None if int8 else dtype),
     )
 
 
@@ -316,6 +316,8 @@ class OFA:
     def save(self, directory: str | PathLike[str], *, card: str | None = None, overwrite: bool = False) -> None:
         """Write the model as a directory that :func:`load` takes, which appears whole or not at all.
 
+        The network of image codes goes with it, where there is one.
+
         Args:
             directory: the directory.
             card: its README.md; None writes one with architecture, task and how to load it.
@@ -328,7 +330,11 @@ class OFA:
         state, config = self.model.state_dict(), self.model.config
         card = card or model_card(config, _parameters(self.model), load=str(directory))
         provenance = {"source": "a model in memory", "source_kind": "OFA.save", "ofa_core": __version__}
-        save_directory(directory, state, config, self.tokenizer, provenance, card=card, overwrite=overwrite)
+        has_codes = self._vqgan is not None and not (isinstance(self._vqgan, StoredVQGAN) and not self._vqgan.is_there)
+        files = {VQGAN_FILE: partial(write_vqgan, state=self.vqgan.state_dict())} if has_codes else {}
+        save_directory(
+            directory, state, config, self.tokenizer, provenance, card=card, overwrite=overwrite, files=files
+        )
 
     def push_to_hub(
         self, repository: str, *, private: bool = False, data: Sequence[str] = (), scores: Sequence[CardScore] = ()

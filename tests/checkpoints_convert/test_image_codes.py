@@ -82,6 +82,8 @@ def test_the_network_is_stored_with_a_model_that_is_converted(
 ) -> None:
     convert(checkpoint, tmp_path / "out", bpe_dir=small_vocabulary_dir(), vqgan=lightning_file)
     check_draws(tmp_path / "out", network)
+    ofa_core.load(tmp_path / "out").save(tmp_path / "saved")
+    check_draws(tmp_path / "saved", network)
 
 
 def test_the_network_is_put_into_a_directory_that_is_there(

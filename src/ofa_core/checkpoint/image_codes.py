@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,6 +19,24 @@ from .digests import changed_files, describe_changes, renew_digest
 from .model_dir import checked_directory, read_safetensors
 
 VQGAN_FILE = "vqgan.safetensors"
+
+
+@dataclass(frozen=True)
+class StoredVQGAN:
+    """The network of image codes that a model directory may hold; a call loads it as :func:`load_vqgan` does."""
+
+    directory: Path
+    device: str | torch.device = "cpu"
+    dtype: torch.dtype | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """True if the directory holds one."""
+        return (self.directory / VQGAN_FILE).is_file()
+
+    def __call__(self) -> VQGAN:
+        """Load it."""
+        return load_vqgan(self.directory, self.device, self.dtype)
 
 
 def load_vqgan(
