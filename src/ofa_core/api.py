@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import entry_points
@@ -301,16 +301,20 @@ class OFA:
     def _warn_of_unlearned(self, head: Callable[..., Sequence[Any]]) -> None:
         """Warn, once for each method, that the model was trained for other tasks alone."""
         function, keywords = (head.func, head.keywords) if isinstance(head, partial) else (head, {})
-        name, task = function.__name__, self.model.config.task
+        self._warn_unless_learned(function.__name__, keywords)
+
+    def _warn_unless_learned(self, name: str, keywords: Mapping[str, Any] | None = None) -> None:
+        task = self.model.config.task
         if name == "judge":
-            learned = keywords["task"] not in GLUE or TASKS[keywords["task"]].is_learned_by(task)
+            glue = (keywords or {})["task"]
+            learned = glue not in GLUE or TASKS[glue].is_learned_by(task)
         else:
             learned = name not in METHODS or name in answered_methods(task)
         if not learned and name not in self._warned:
             self._warned.add(name)
             warnings.warn(
                 f"this model was trained for {task.name!r} and not for what {name} asks; its answers mean little",
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def save(self, directory: str | PathLike[str], *, card: str | None = None, overwrite: bool = False) -> None:
@@ -1338,6 +1342,7 @@ class OFA:
             OFAError: the model has no network of image codes, or one for another number of them; and see :class:`OFA`.
         """
         _, texts, single = pair_up(None, text)
+        self._warn_unless_learned("imagine")
         spec = image_generation.SPEC
         found = image_generation.imagine(
             replace(self.pipeline, progress=progress),
@@ -1389,6 +1394,7 @@ class OFA:
         Raises:
             OFAError: as :meth:`imagine`; or the box is none.
         """
+        self._warn_unless_learned("infill")
         spec = image_generation.SPEC
         return image_generation.infill(
             replace(self.pipeline, progress=progress),

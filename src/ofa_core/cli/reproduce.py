@@ -62,7 +62,7 @@ def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--model", help="what to load instead of the name, such as what it was converted to")
     add_device(parser)
     bench.add_run_options(parser)
-    parser.set_defaults(command=reproduce_command, goes_on_with=("--resume",))
+    parser.set_defaults(command=reproduce_command, adapter=None, goes_on_with=("--resume",))
 
 
 def reproduce_command(args: argparse.Namespace) -> int:

@@ -194,6 +194,12 @@ LESSONS: dict[str, Lesson] = {
     )
 }  # fmt: skip
 
+#: The tasks that the lessons are parts of, by their names in :data:`ofa_core.heads.tasks.TASKS`, and the dialogs.
+LEARNED = (
+    "refcoco", "detection", "region_caption", "caption", "image_classify", "vqa", "snli_ve", "guesswhat_grounding",
+    "guesswhat_oracle", "guesswhat_question", "invig_grounding", "invig_oracle", "invig_question", "invig_agent",
+)  # fmt: skip
+
 
 class Lessons:
     """Scenes to learn from, without end: row ``index`` is always the same scene with the same questions.

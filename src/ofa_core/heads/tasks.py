@@ -261,6 +261,7 @@ TASKS: dict[str, TaskSpec] = {
         TaskSpec(
             "image_gen",
             {"gpt2": " what is the complete image? caption: {text}"},
+            method="imagine",
             trained_as=("image_gen",),
             rule=joined_words,
             source_words=64,
@@ -349,6 +350,7 @@ TASKS: dict[str, TaskSpec] = {
         TaskSpec(
             "image_infilling",
             {"gpt2": " what is the image in the middle part?"},
+            method="infill",
             trained_as=(PRETRAINING,),
             source_words=None,
             weight=2.0,
@@ -356,6 +358,7 @@ TASKS: dict[str, TaskSpec] = {
         TaskSpec(
             "detection",
             {"gpt2": " what are the objects in the image?"},
+            method="detect",
             trained_as=(PRETRAINING,),
             source_words=None,
             search=_beam(1, 512, 0, constrain_after_softmax=True),

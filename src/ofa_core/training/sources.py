@@ -12,7 +12,7 @@ from ..data.examples import Example
 from ..data.readers import Source as Rows
 from ..data.records import BadRow
 from ..data.rows import ShuffledRecords
-from ..demo.lessons import Lessons
+from ..demo.lessons import LEARNED, Lessons
 from ..errors import OFAError
 from ..generation.trie import Trie
 from ..heads.pipeline import Pipeline
@@ -109,7 +109,8 @@ def learned_tasks(settings: TrainingSettings) -> set[str]:
     """The names of what a run teaches: of its lessons, and of the tasks that they belong to."""
     lessons = [(data.task, LESSONS.get(data.task)) for data in settings.data]
     specs = {lesson.spec.name for _, lesson in lessons if lesson is not None and lesson.spec is not None}
-    return specs | {name for name, _ in lessons if name != SHAPES}
+    drawn = LEARNED if any(name == SHAPES for name, _ in lessons) else ()
+    return {*specs, *drawn, *(name for name, _ in lessons if name != SHAPES)}
 
 
 def lesson_of(data: DataSettings) -> tuple[Lesson | None, Path | None]:
