@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,11 @@ def _scores(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line for line in lines if not line.startswith("  published: ")]
 
 
+def _name(line: str) -> str:
+    """The name of the score that a line tells."""
+    return re.split(r"\s{2,}", line.strip())[0]
+
+
 @pytest.mark.parametrize("task", TASK_SCORES)
 def test_the_headline_and_three_scores_are_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str
@@ -62,19 +68,19 @@ def test_the_headline_and_three_scores_are_printed(
     found = summarize(header(task), rows)
     assert command("score", path) == 0
     scores = _scores(capsys)
-    names = [line.split()[0] for line in scores]
+    names = list(map(_name, scores))
     assert names[0] == found.headline.name
     assert len(names) == len(set(names)) == min(4, len(found.scores))
     assert set(names) <= set(found.scores)
     assert command("score", path, "--verbose") == 0
-    everything = [line.split()[0] for line in _scores(capsys)]
+    everything = list(map(_name, _scores(capsys)))
     assert scores[0].endswith("<-, all with --verbose" if len(everything) > len(scores) else "<-")
     assert everything[: len(found.scores)] == list(found.scores)
 
 
 def test_a_grounder_is_told_by_its_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command("score", made.written(tmp_path / "x.jsonl", made.rows(9), header()))
-    names = [line.split()[0] for line in _scores(capsys)]
+    names = list(map(_name, _scores(capsys)))
     assert names == ["acc@0.5", "mean_iou", "with_box", "acc@0.7"]
 
 
