@@ -246,13 +246,7 @@ OF_NO_LIST = {"refresh", "chat", "save", "push_to_hub", "imagine", "infill", "en
 
 def test_every_method_is_tested_here() -> None:
     public = {name for name, _ in inspect.getmembers(OFA, inspect.isfunction) if not name.startswith("_")}
-    assert {case.method for case in CASES.values()} == public - {
-        "refresh",
-        "chat",
-        "save",
-        "push_to_hub",
-        *PICTURE_METHODS,
-    }  # of no list
+    assert {case.method for case in CASES.values()} == public - OF_NO_LIST
 
 
 @pytest.mark.parametrize("name", CASES)
