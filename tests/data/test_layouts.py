@@ -304,6 +304,7 @@ def test_splits_are_not_mixed_unless_that_is_meant(tmp_path: Path) -> None:
         read("refcoco", path, split="test")
     with pytest.raises(OFAError, match=r"x\.jsonl:1: the row names no split, so --split val has no use here"):
         read("invig", rows(tmp_path, dialog()), split="val")
+    assert len(read("invig", rows(tmp_path, dialog()), split="all")) == 1  # all there are, split or not
 
 
 def test_what_references_need_is_said(tmp_path: Path) -> None:

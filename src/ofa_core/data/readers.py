@@ -133,7 +133,7 @@ def _of_split(records: Iterator[Record], options: ReadOptions, source: Source) -
         seen.setdefault(record.split)
         if options.split is None and len(seen) > 1:
             raise OFAError(f"{name} holds the splits {', '.join(seen)}, ...: pass --split NAME, or all for all of them")
-        if options.split is not None and not record.split:
+        if options.splits and not record.split:
             raise OFAError(f"{record.place}: the row names no split, so --split {options.split} has no use here")
         if options.wants(record.split):
             yield record
