@@ -16,6 +16,7 @@ from ..generation.scoring import decoder_prompt_ids
 from ..generation.trie import Trie
 from ..heads import caption, classification, entailment, glue, grounding, matching, ocr, oracle, questioner, vqa
 from ..heads import text as text_heads
+from ..heads.custom import custom_source, custom_target
 from ..heads.pipeline import Pipeline
 from ..heads.targets import target_ids
 from ..heads.tasks import GLUE, SUMMARY_NOISE, TASKS, TaskSpec
@@ -23,7 +24,7 @@ from ..text.dialog import Style
 from ..text.normalize import SEVERAL
 from ..vision.augment import augmented, random_crop
 from ..vision.padded import padded
-from .settings import REFERENCES
+from .settings import CUSTOM, REFERENCES
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,13 @@ def _writing(document: bool, pipeline: Pipeline, row: Row) -> list[Example]:
     return [Example(source, target_ids(pipeline, ocr.SPEC, row.record.text), square)]
 
 
+def _own(pipeline: Pipeline, row: Row) -> list[Example]:
+    """What the templates of the settings say of the row."""
+    record, size = row.record, None if row.picture is None else row.size
+    source = custom_source(pipeline, record.source, record.box, size)
+    return [Example(source, custom_target(pipeline, record.target, record.box, size), row.picture)]
+
+
 def _drawing(pipeline: Pipeline, row: Row) -> list[Example]:
     """The codes of a picture for its caption."""
     spec = TASKS["image_gen"]
@@ -266,6 +274,7 @@ LESSONS: dict[str, Lesson] = {
     "ocr_document": Lesson("ocr", partial(_writing, True), ocr.SPEC),
     "gigaword": Lesson("gigaword", _summary, text_heads.SUMMARY_SPEC),
     **{name: Lesson(name, partial(_judgement, TASKS[name]), TASKS[name]) for name in GLUE},
+    CUSTOM: Lesson("custom", _own),
     "image_text_matching": Lesson("matching", _match, matching.TEXT_SPEC),
     "answer_matching": Lesson("answer_matching", _answer_match, matching.ANSWER_SPEC),
     "guesswhat_grounding": Lesson("guesswhat", partial(_dialog, "guesswhat")),

@@ -31,6 +31,10 @@ class _Settings(BaseModel):
         return given
 
 
+#: The task of one's own, whose sources and targets are put together by templates.
+CUSTOM = "custom"
+
+
 class ReadSettings(_Settings):
     """Settings of reading rows that no file tells by itself."""
 
@@ -42,11 +46,23 @@ class ReadSettings(_Settings):
     keep_last_turn: bool = False
     #: The split of the data that is read, of several with commas between, or ``all``.
     split: str | None = None
+    #: What the model reads in a task of one's own (``custom``), with columns in braces: ``what is {thing}?``.
+    source: str | None = None
+    #: What it says there; ``{box}`` stands for the bins of a row's box, in either of them.
+    target: str | None = None
+
+    @model_validator(mode="after")
+    def _templates_have_a_use(self) -> ReadSettings:
+        task = getattr(self, "task", CUSTOM)
+        given = next((name for name in ("source", "target") if getattr(self, name) is not None), None)
+        if task != CUSTOM and given is not None:
+            raise ValueError(f"{given} is for the task {CUSTOM!r} alone, and {task!r} has its own prompt")
+        return self
 
     @property
     def read_options(self) -> ReadOptions:
         """The options with which rows are read."""
-        return ReadOptions(self.language, self.boxes, self.keep_last_turn, self.split)
+        return ReadOptions(self.language, self.boxes, self.keep_last_turn, self.split, self.source, self.target)
 
 
 class DataSettings(ReadSettings):
