@@ -19,7 +19,7 @@ def own_samples(record: Record) -> list[Sample]:
 def say(
     models: Models, pictures: Sequence[SampleImage | None], samples: Sequence[Sample], settings: Settings
 ) -> list[Row]:
-    """What the model says to each source; boxes in it stand as symbols, ``<bin_1>``."""
+    """The model's answer to each source, in which boxes stand as symbols, ``<bin_1>``."""
     pipeline = models.agent.pipeline
     sizes = [None if picture is None else picture.size for picture in pictures]
     records = [sample.record for sample in samples]

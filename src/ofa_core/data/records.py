@@ -95,7 +95,7 @@ class Record:
     areas: tuple[float, ...] = ()
     #: Groups of things, each with its name and its pixels: no one thing's box.
     crowds: tuple[tuple[Box, str, float], ...] = ()
-    #: What is read and what is said in a task of one's own, with None for the bins of ``box``.
+    #: The text that is read in a task of one's own, and the one that is said; None stands for the bins of ``box``.
     source: Pieces = ()
     target: Pieces = ()
     #: The boxes that a phrase means, of none, one or several (gRefCOCO).

@@ -20,7 +20,7 @@ BOX = "box"
 class Template:
     """A text with fields: ``what is {thing}?``; ``{{`` and ``}}`` are braces."""
 
-    #: What it is a template of: ``source`` or ``target``.
+    #: ``source`` or ``target``.
     name: str
     #: Pieces of text, each with the column behind it; None behind the last.
     parts: tuple[tuple[str, str | None], ...]

@@ -59,7 +59,12 @@ class Evaluation:
     def _score(self, model: OFAModel, step: int, benchmark: EvaluationSettings) -> float:
         ofa = OFA(model, self.tokenizer, optimize=False)  # a model in parts (FSDP2) can be used as it is only
         listed = None if benchmark.answers is None else read_answers(benchmark.answers)
-        settings = Settings(batch_size=benchmark.batch_size, limit=benchmark.limit, answers=listed)
+        settings = Settings(
+            batch_size=benchmark.batch_size,
+            limit=benchmark.limit,
+            max_new_tokens=benchmark.max_new_tokens,
+            answers=listed,
+        )
         task = TASKS[benchmark.task]
         models = Models(ofa, ofa)
         header = make_header(

@@ -46,9 +46,9 @@ class ReadSettings(_Settings):
     keep_last_turn: bool = False
     #: The split of the data that is read, of several with commas between, or ``all``.
     split: str | None = None
-    #: What the model reads in a task of one's own (``custom``), with columns in braces: ``what is {thing}?``.
+    #: The text that is read in a task of one's own (``custom``), with columns in braces: ``what is {thing}?``.
     source: str | None = None
-    #: What it says there; ``{box}`` stands for the bins of a row's box, in either of them.
+    #: The text that is said there; in either of them ``{box}`` stands for the bins of a row's box.
     target: str | None = None
 
     @model_validator(mode="after")
@@ -226,6 +226,9 @@ class EvaluationSettings(ReadSettings):
     limit: int | None = Field(default=None, gt=0)
     #: Samples that are asked at once.
     batch_size: PositiveInt = 16
+    #: No answer has more tokens than this; ``grefcoco`` says more than one box where these are more than four. None:
+    #: each task's own limit.
+    max_new_tokens: PositiveInt | None = None
     #: Further files of rows, whose scores stand beside those of the whole.
     more: tuple[Path, ...] = ()
     #: A text file of the only answers, or classes, one a line.
