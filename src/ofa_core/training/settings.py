@@ -341,6 +341,11 @@ class TrainingSettings(_Settings):
     patience: PositiveInt | None = None
     #: Steps between two lines of the log.
     log_every: PositiveInt = 10
+    #: Write what is logged, and a few samples of each evaluation with their boxes, for TensorBoard (``tensorboard`` in
+    #: ``out``; the extra ``train``).
+    tensorboard: bool = False
+    #: Tell the same to this project of Weights & Biases, where its package ``wandb`` is installed.
+    wandb: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def _one_beginning(self) -> TrainingSettings:
@@ -388,6 +393,11 @@ class TrainingSettings(_Settings):
         object.__setattr__(self, name, value)  # how what is frozen completes itself
 
     @property
+    def tells_trackers(self) -> bool:
+        """True if the run is shown outside of its directory's own files."""
+        return self.tensorboard or self.wandb is not None
+
+    @property
     def total_steps(self) -> int:
         """The number of steps.
 
@@ -433,7 +443,7 @@ class TrainingSettings(_Settings):
     def fingerprint(self) -> str:
         """Settings that must stay when a run is resumed, as JSON: all but where and how often things are written."""
         free = ("out", "device", "workers", "save_every", "log_every", "evaluate_every", "evaluation", "patience")
-        exclude: dict[str, Any] = dict.fromkeys((*free, "held_out"), True)
+        exclude: dict[str, Any] = dict.fromkeys((*free, "held_out", "tensorboard", "wandb"), True)
         exclude |= {"optimizer": {"max_skipped"}, "data": {"__all__": {"allow_outside"}}}
         exclude["recipe"] = True  # what it sets tells
         told = self.model_dump(mode="json", exclude=exclude)
