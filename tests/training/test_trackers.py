@@ -22,7 +22,6 @@ from training.made import picture, settings
 
 from ofa_core import OFAError
 from ofa_core.demo.files import write_dataset
-from ofa_core.training import trackers
 from ofa_core.training.run import make_trainer, train
 from ofa_core.training.sample_pictures import COUNT, DUE, SIDE, drawn
 from ofa_core.vision.drawing import COLOR
@@ -127,7 +126,6 @@ class FakeWandb(ModuleType):
 def test_wandb_goes_on_under_one_name_and_hears_each_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    monkeypatch.setattr(trackers, "find_spec", lambda name: object())
     changes: dict[str, Any] = {"wandb": "boxes", "evaluation": [benchmark(tmp_path)], "evaluate_every": 3}
     trainer = make_trainer(settings(tmp_path / "run", **changes))
     learn = trainer._learn
@@ -159,7 +157,8 @@ def test_wandb_goes_on_under_one_name_and_hears_each_step_once(tmp_path: Path, m
 def test_a_package_that_is_missing_is_named_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    for name in ("tensorboard", "wandb"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not there
     with pytest.raises(OFAError, match=message):
         make_trainer(settings(tmp_path / "run", **changes))
     assert not (tmp_path / "run").exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -134,10 +133,16 @@ def check_trackers(settings: TrainingSettings) -> None:
     Raises:
         OFAError: one is not.
     """
-    if settings.tensorboard and find_spec("tensorboard") is None:
-        raise OFAError("tensorboard = true needs the package tensorboard: pip install 'ofa_core[train]'")
-    if settings.wandb is not None and find_spec("wandb") is None:
-        raise OFAError(f"wandb = {settings.wandb!r} needs the package wandb: pip install wandb")
+    if settings.tensorboard:
+        try:
+            import tensorboard  # noqa: F401, which torch.utils.tensorboard needs
+        except ImportError:
+            raise OFAError("tensorboard = true needs the package tensorboard: pip install 'ofa_core[train]'") from None
+    if settings.wandb is not None:
+        try:
+            import wandb  # noqa: F401
+        except ImportError:
+            raise OFAError(f"wandb = {settings.wandb!r} needs the package wandb: pip install wandb") from None
 
 
 def make_trackers(settings: TrainingSettings) -> list[Tracker]:
