@@ -123,6 +123,9 @@ class LossSettings(_Settings):
     #: ``original`` leaves losses out behind the step ``drop_worst_after``, and beside R-drop by the first pass's loss
     #: alone; ``mean`` from that step on, by the mean of both passes and the divergence.
     drop_worst_rule: Literal["original", "mean"] = "mean"
+    #: Add the encouraging loss, which makes what is likely already still likelier: the probability from which on its
+    #: reward grows along a line, 0.75 or 0.5 to begin with. None: without it, as all published scripts of OFA train.
+    encouraging: float | None = Field(default=None, gt=0, le=1)
     #: Leave the last token, ``</s>``, out of the loss.
     ignore_eos: bool = False
     #: Leave the first tokens behind ``<s>`` out of the loss, as many as this (a decoder prompt's are never in it).
