@@ -12,8 +12,9 @@ from checkpoints_convert import convert
 from ofa_core import OFA
 from ofa_core.bench.tasks import TASKS
 from ofa_core.checkpoint.names import DEMO_CHECKPOINT
-from ofa_core.training.settings import TrainingSettings
+from ofa_core.training.settings import DataSettings, TrainingSettings
 from ofa_core.training.sources import LESSONS
+from ofa_core.utils.toml_files import read_toml
 
 
 def test_the_python_examples_run(
@@ -63,7 +64,9 @@ def test_the_table_of_methods_has_every_method() -> None:
 
 
 def test_the_recipe_of_pretraining_is_a_valid_run(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "tasks.md").read_text("utf-8"), flags=re.DOTALL)
+    own, block = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "tasks.md").read_text("utf-8"), flags=re.DOTALL)
+    (tmp_path / "own.toml").write_text(own)
+    assert [DataSettings.model_validate(table).task for table in read_toml(tmp_path / "own.toml")["data"]] == ["custom"]
     (tmp_path / "pretrain.toml").write_text(block)
     settings = TrainingSettings.from_toml(tmp_path / "pretrain.toml")
     assert [data.task for data in settings.data] == [name for name in LESSONS if name.startswith("pretrain")]

@@ -86,3 +86,17 @@ def test_the_best_model_is_the_one_whose_questions_are_likely() -> None:
     assert score_to_raise(likely) > score_to_raise(unlikely)
     found = summarize(header(), made.rows(5))
     assert score_to_raise(found) == found.headline.value
+
+
+def test_any_number_of_boxes_may_be_said_where_the_evaluation_lets_them(tmp_path: Path) -> None:
+    picture("red").save(tmp_path / "1.png")
+    row = {"image": "1.png", "text": "both", "boxes": [[8, 16, 40, 48], [0, 0, 32, 32]]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    files = {"task": "grefcoco", "path": tmp_path / "rows.jsonl", "images": tmp_path}
+    changes = {"steps": 40, "save_every": 40, "config": {"dropout": 0.0}, "optimizer": {"lr": 5e-3}}
+    train(settings(tmp_path / "run", data=[files], evaluation=[files | {"max_new_tokens": 12}], **changes))
+    (results,) = (tmp_path / "run/evaluation/grefcoco/step-40").glob("*.jsonl")
+    header, rows = iter_rows(results)
+    assert header.settings["max_new_tokens"] == 12
+    (said,) = rows
+    assert (said.output, len(said.detected)) == (said.target, 2)

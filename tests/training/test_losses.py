@@ -15,7 +15,16 @@ from ofa_core.data.examples import Example
 from ofa_core.generation.trie import Trie
 from ofa_core.text.vocabulary import EOS
 from ofa_core.training.collate import Batch, collate
-from ofa_core.training.losses import LossModule, label_smoothed_nll, smallest, soft_bin_loss, symmetric_divergence
+from ofa_core.training.losses import (
+    LossModule,
+    TokenLosses,
+    encouraging_bonus,
+    label_smoothed_nll,
+    smallest,
+    soft_bin_loss,
+    symmetric_divergence,
+    total_loss,
+)
 from ofa_core.training.settings import LossSettings
 
 TRANSFORM = ImageTransform(64)
@@ -38,6 +47,65 @@ def test_without_smoothing_it_is_cross_entropy() -> None:
     log_probs, target = random_log_probs(5, 7), torch.tensor([2, 0, 6, 1, 1])
     expected = torch.nn.functional.nll_loss(log_probs, target, reduction="none")
     assert torch.equal(label_smoothed_nll(log_probs, target, 0.0), expected)
+
+
+def reward(probability: float, log_end: float) -> float:
+    if probability <= log_end:
+        return math.log(max(1 - probability, 1e-5))
+    return math.log(1 - log_end) + (probability - log_end) / (log_end - 1)
+
+
+@pytest.mark.parametrize(("epsilon", "log_end"), [(0.0, 0.75), (0.1, 0.75), (0.1, 0.3), (0.1, 1.0)])
+def test_the_encouraging_loss_is_the_formula_and_differentiable(epsilon: float, log_end: float) -> None:
+    logits = torch.randn(4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    logits[0, 2], logits[1, 1], logits[3, 4] = 5.0, 2.5, 60.0  # sure, rather sure, and as sure as can be
+    target = torch.tensor([2, 0, 3, 4])
+    log_probs = logits.log_softmax(1)
+    found = encouraging_bonus(log_probs, target, epsilon, log_end)
+    for row, bonus in enumerate(found.tolist()):
+        rewards = [reward(float(value.exp()), log_end) for value in log_probs[row]]
+        wanted = (1 - epsilon) * rewards[int(target[row])] + epsilon / 5 * sum(rewards)
+        assert bonus == pytest.approx(wanted, rel=1e-12)
+    inside = logits[:3].clone().requires_grad_(True)
+
+    def bonus_of(given: Tensor) -> Tensor:
+        return encouraging_bonus(given.log_softmax(1), target[:3], epsilon, log_end)
+
+    assert torch.autograd.gradcheck(bonus_of, (inside,))
+    whole = logits.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(encouraging_bonus(whole.log_softmax(1), target, epsilon, log_end).sum(), whole)
+    assert bool(gradient.isfinite().all())
+
+
+def test_the_encouraging_loss_is_added_behind_what_is_dropped() -> None:
+    passes = [random_log_probs(6, 7), random_log_probs(6, 7).flip(0)]
+    target = torch.tensor([2, 0, 6, 1, 1, 3])
+    for rule in ("original", "mean"):
+        plain = LossSettings(drop_worst=0.5, drop_worst_rule=rule)
+        encouraged = plain.model_copy(update={"encouraging": 0.75})
+        for given in (passes[:1], passes):
+            before, counts = total_loss([TokenLosses.of(given, target, plain)], plain, 5, 6)
+            after, same = total_loss([TokenLosses.of(given, target, encouraged)], encouraged, 5, 6)
+            parts = TokenLosses.of(given, target, plain)
+            kept = smallest(parts.losses[0] if rule == "original" else parts.per_token(plain), 0.5)
+            wanted = sum(encouraging_bonus(one, target, 0.1, 0.75)[kept].sum() for one in given)
+            assert float(after - before) == pytest.approx(float(wanted), abs=1e-5)
+            assert torch.equal(counts, same)
+
+
+def test_the_encouraging_loss_takes_weights_as_powers_and_bears_what_is_not_allowed() -> None:
+    logits = torch.randn(3, 7, generator=torch.Generator().manual_seed(4)).requires_grad_(True)
+    allowed = torch.tensor([True, True, True, False, False, True, True])
+    log_probs = logits.masked_fill(~allowed, -torch.inf).log_softmax(1)
+    target, weights = torch.tensor([0, 1, 2]), torch.tensor([1.0, 0.5, 0.0])
+    found = TokenLosses.of([log_probs], target, LossSettings(encouraging=0.75), allowed, weights).bonus
+    assert found is not None
+    powers = (log_probs.detach().exp() ** weights[:, None]).masked_fill(~allowed, 0)
+    rewards = torch.tensor([[reward(float(value), 0.75) for value in row] for row in powers])
+    wanted = 0.9 * rewards.gather(1, target[:, None])[:, 0] + 0.1 / 7 * rewards.sum(1)
+    assert torch.allclose(found, wanted, atol=1e-5)
+    (gradient,) = torch.autograd.grad(found.sum(), logits)
+    assert bool(gradient.isfinite().all())
 
 
 def test_smoothing_goes_to_allowed_tokens_alone() -> None:

@@ -23,6 +23,7 @@ PUBLISHED = {
     "guesswhat": (3e-5, 4, ("epochs", 10)),
     "invig": (3e-5, 4, ("epochs", 10)),
     "tio": (3e-5, 4, ("epochs", 10)),
+    "custom": (3e-5, 8, ("epochs", 5)),
 }
 
 
@@ -69,7 +70,7 @@ def test_a_recipe_is_a_run_with_the_published_settings(
 
 
 def test_what_there_is_not_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(OFAError, match="there is no example 'coco'; there are caption, guesswhat, "):
+    with pytest.raises(OFAError, match="there is no example 'coco'; there are caption, custom, guesswhat, "):
         recipe_text("coco")
     assert main(["train"]) == 2
     assert capsys.readouterr().err == "ofa-core: train takes a CONFIG.toml, or --example NAME, which prints one\n"

@@ -9,16 +9,20 @@ import json
 import multiprocessing
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+import torch
 from PIL import Image
 from reference import lively_ofa, scripted
 from training.made import TOKENIZER, picture
 
 from ofa_core import OFA, OFAError, TaskSettings, Tokenizer
+from ofa_core.data.records import Format
 from ofa_core.data.rows import ShuffledRecords
+from ofa_core.heads.detection import listing_pipeline
 from ofa_core.heads.grounding import invig_codec, refcoco_codec
+from ofa_core.heads.listing import listed_regions
 from ofa_core.heads.tasks import TASKS
 from ofa_core.text import small_vocabulary_dir
 from ofa_core.training.batches import Source
@@ -58,6 +62,8 @@ def data(tmp_path: Path) -> Path:
     (tmp_path / "refcoco.tsv").write_text(f"3\t1.png\tThe red dog\t8,16,40,48\t{inline}\n")
     (tmp_path / "caption.tsv").write_text("4\t1.png\ta red dog, lying (there).\tdog\t\n")
     (tmp_path / "vqa.tsv").write_text("5\t1.png\tWhat is it\t0.5|!+cat&&0.9|!+dog\tdog&&grass\t\n")
+    for format, row in NAMED.items():
+        (tmp_path / f"{format}.jsonl").write_text(json.dumps({"image": "1.png"} | row))
     for format, cells in ROWS.items():
         (tmp_path / f"{format}.tsv").write_text("\t".join(cells).format(inline=inline) + "\n")
     return tmp_path
@@ -81,17 +87,36 @@ ROWS: dict[str, tuple[str, ...]] = {
 }
 
 
+#: A row of each format whose fields have names in every file.
+NAMED: dict[str, dict[str, Any]] = {
+    "grefcoco": {"text": "The red dogs", "boxes": [BOX, (0, 0, 32, 32)]},
+    "ref_l4": {
+        "id": 15,
+        "caption": "The red dog",
+        "bbox": [8, 16, 32, 32],
+        "ori_category_id": "o365_3",
+        "file_name": "1.png",
+    }
+    | {"width": 64, "height": 64},
+    "conversation": {"dialog": [["is it red", "yes"]], "caption": "a dog"},
+    "custom": {"thing": "the dog", "colour": "red"},
+}
+
+
 #: Lessons in which something is drawn, or that no head asks: they are tested by themselves.
 DRAWN = (
-    *("image_gen", "pretrain_text", "pretrain_image", "pretrain_detection"),
+    *("custom", "image_gen", "pretrain_text", "pretrain_image", "pretrain_detection"),
     *(name for name in LESSONS if name.startswith("tio_")),
 )
-FILES = {"guesswhat": "guesswhat.jsonl.gz", "invig": "invig.jsonl"}
+FILES = {"guesswhat": "guesswhat.jsonl.gz", "invig": "invig.jsonl"} | {name: f"{name}.jsonl" for name in NAMED}
+#: Settings that the lesson of a format needs.
+NEEDED = {"custom": {"source": "what is {thing}?", "target": "{colour}"}}
 
 
 def source_of(task: str, data: Path, ofa: OFA) -> Source:
     format = LESSONS[task].format
-    settings = DataSettings(task=task, path=data / FILES.get(format, f"{format}.tsv"), images=data)
+    path = data / FILES.get(format, f"{format}.tsv")
+    settings = DataSettings(task=task, path=path, images=data, **NEEDED.get(format, {}))
     return make_source(settings, ofa.pipeline, seed=1)
 
 
@@ -110,6 +135,10 @@ ASKED: dict[str, Any] = {
     "refcoco_caption": lambda ofa, image: [ofa.describe_region(image, BOX)],
     "caption": lambda ofa, image: [ofa.caption(image)],
     "caption_references": lambda ofa, image: [ofa.caption(image)],
+    "caption_with_punctuation": lambda ofa, image: [ofa.caption(image)],
+    "grefcoco": lambda ofa, image: [ofa.ground(image, "The red dogs")],
+    "ref_l4": lambda ofa, image: [ofa.ground(image, "The red dog")],
+    "detection": lambda ofa, image: [ofa.detect(image)],
     "vqa": lambda ofa, image: [ofa.answer(image, "What is it")],
     "guesswhat_grounding": lambda ofa, image: [ofa.ground_dialog(image, GAME)],
     "guesswhat_oracle": lambda ofa, image: [
@@ -147,6 +176,7 @@ ANSWERED: dict[str, list[str]] = {
     "refcoco_caption": [" the red dog"],
     "caption": [" a red dog lying there"],
     "caption_references": [" a red dog lying there"],
+    "caption_with_punctuation": [" a red dog, lying (there)."],
     "vqa": [" dog"],
     "guesswhat_grounding": [" region: {region}"],
     "guesswhat_oracle": [" yes", " no"],
@@ -171,9 +201,13 @@ JUDGED = {"cola": " yes", "mnli": " yes", "rte": " yes", "mrpc": " yes", "qnli":
 }
 
 
+#: Those whose targets have boxes that are tested by themselves.
+BOXES = ("refcoco_grounding", "ref_l4", "grefcoco", "detection")
+
+
 def test_every_lesson_is_tested() -> None:
     assert ASKED.keys() == LESSONS.keys() - set(DRAWN)
-    assert ANSWERED.keys() | JUDGED.keys() == ASKED.keys() - {"refcoco_grounding"}
+    assert ANSWERED.keys() | JUDGED.keys() == ASKED.keys() - set(BOXES)
 
 
 @pytest.mark.parametrize("task", ASKED)
@@ -241,9 +275,11 @@ def test_a_row_is_masked_twice_and_its_whole_text_learned(data: Path) -> None:
     assert [one.source for one in again] == [one.source for one in examples], "drawn by the row"
 
 
-def coded_ofa() -> OFA:
+def coded_ofa(max_image_size: int = 64) -> OFA:
     tokenizer = Tokenizer.from_dir(small_vocabulary_dir(), code_dict_size=8)
-    return lively_ofa(tokenizer=tokenizer, task=TaskSettings(image_size=64, max_image_size=64, code_dict_size=8))
+    return lively_ofa(
+        tokenizer=tokenizer, task=TaskSettings(image_size=64, max_image_size=max_image_size, code_dict_size=8)
+    )
 
 
 @pytest.mark.parametrize("task", ["image_gen", "pretrain_image"])
@@ -257,6 +293,23 @@ def test_codes_are_learned_at_a_pictures_positions(task: str, data: Path) -> Non
     assert batch.groups[0].codes.tolist() == [True]
     loss, _ = LossModule(ofa.model.requires_grad_(True), ofa.tokenizer.vocabulary, LossSettings())(batch)
     assert bool(loss.isfinite())
+
+
+@pytest.mark.parametrize("format", get_args(Format))
+def test_rows_of_every_format_can_be_learned_from(format: Format, data: Path) -> None:
+    ofa = coded_ofa(max_image_size=512)
+    lessons = [name for name, lesson in LESSONS.items() if lesson.format == format]
+    assert lessons, "a format without a lesson"
+    for name in lessons:
+        examples = source_of(name, data, ofa).examples(0)
+        if not examples:  # no turn of the speaker whom it is about
+            continue
+        loss_of = LossModule(ofa.model.requires_grad_(True), ofa.tokenizer.vocabulary, LossSettings())
+        loss, counts = loss_of(collate(examples, ofa.tokenizer, ofa.pipeline.transform))
+        assert bool(loss.isfinite()), name
+        assert float(counts[1]) > 0, name
+        gradients = torch.autograd.grad(loss, list(ofa.model.parameters()), allow_unused=True)
+        assert any(bool(gradient.ne(0).any()) for gradient in gradients if gradient is not None), name
 
 
 def test_codes_that_the_model_has_not_are_refused(data: Path) -> None:
@@ -273,6 +326,48 @@ def test_objects_on_a_piece_of_the_picture_are_learned_with_their_boxes(data: Pa
     assert TOKENIZER.decode(words).strip().endswith("lawn, green")
     assert list(example.image.shape) == [3, 256, 256], "twice the side that codes describe"  # type: ignore[union-attr]
     assert example.weight == 2.0
+
+
+def test_everything_in_the_whole_picture_is_learned(data: Path) -> None:
+    ofa = ofa_with()
+    (example,) = source_of("detection", data, ofa).examples(0)
+    region = refcoco_codec(ofa.pipeline).encode(BOX, (64, 64))
+    whole = refcoco_codec(ofa.pipeline).encode((0, 0, 64, 64), (64, 64))
+    ids, encode = TOKENIZER.vocabulary.bins_to_ids, TOKENIZER.encode
+    assert list(example.target) == [*ids(region), *encode(" dog"), *ids(whole), *encode(" lawn, green"), 2]
+    assert example.image is not None
+    read = listed_regions(TOKENIZER, refcoco_codec(ofa.pipeline), example.target, [0.0] * 30, (64, 64))
+    assert [one.label for one, _ in read] == ["dog", "lawn, green"], "what the head makes of it"
+    pretrained = ofa_with(name="unify_task", max_image_size=512)
+    (asked,) = source_of("detection", data, pretrained).examples(0)
+    side = listing_pipeline(pretrained.pipeline).transform.size
+    assert list(asked.image.shape) == [3, side, side]  # type: ignore[union-attr]
+
+
+def test_of_more_things_than_can_be_said_the_first_are_learned_without_an_end(data: Path) -> None:
+    things = {"image": "1.png", "boxes": [BOX] * 300, "label": ["dog"] * 300}
+    (data / "many.jsonl").write_text(json.dumps(things))
+    ofa = ofa_with()
+    (example,) = make_source(
+        DataSettings(task="detection", path=data / "many.jsonl", images=data), ofa.pipeline, 1
+    ).examples(0)
+    each = 4 + len(TOKENIZER.encode(" dog"))
+    assert len(example.target) == (ofa.model.config.max_target_positions - 1) // each * each
+    assert example.target[-1] != 2
+
+
+def test_a_phrase_may_mean_several_boxes_or_none(data: Path) -> None:
+    ofa = ofa_with()
+    (example,) = source_of("grefcoco", data, ofa).examples(0)
+    codec, ids = refcoco_codec(ofa.pipeline), TOKENIZER.vocabulary.bins_to_ids
+    both = [*codec.encode(BOX, (64, 64)), *codec.encode((0, 0, 32, 32), (64, 64))]
+    assert list(example.target) == [*ids(both), 2]
+    (data / "grefcoco.jsonl").write_text(json.dumps({"image": "1.png", "text": "The red cat", "boxes": []}))
+    (example,) = source_of("grefcoco", data, ofa).examples(0)
+    assert TOKENIZER.decode(example.target[:-1]) == " none"
+    (row,) = source_of("ref_l4", data, ofa).examples(0)
+    (same,) = source_of("refcoco_grounding", data, ofa).examples(0)
+    assert (row.source, row.target) == (same.source, same.target)
 
 
 def test_what_does_not_match_is_drawn_of_the_negatives(data: Path) -> None:

@@ -9,7 +9,7 @@ from ..generation import GenerationOptions
 from ..heads import detection, grounding
 from ..heads.listing import CORNERS
 from ..heads.pipeline import Pipeline
-from ..heads.regions import regions_said
+from ..heads.regions import NO_REGION, regions_said
 from ..heads.results import Detection, confidence
 from .results import Detected, Row, Target
 from .samples import Models, Sample, SampleImage, Settings, present, text_row
@@ -37,7 +37,7 @@ def ground_any(
         regions = regions_said(pipeline.tokenizer, codec, tokens, scores, picture.size)
         targets = tuple(Target(box=box) for box in sample.record.boxes)
         bins = [number for box in sample.record.boxes for number in codec.encode(box, picture.size)]
-        due = " ".join(f"<bin_{number}>" for number in bins)
+        due = " ".join(f"<bin_{number}>" for number in bins) or NO_REGION
         said = pipeline.tokenizer.decode(tokens).strip()
         row = _row(sample, picture, pipeline, source, regions, output=said, targets=targets, target=due)
         rows.append(row.model_copy(update={"score": confidence(scores)}))

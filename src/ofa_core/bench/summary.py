@@ -136,6 +136,7 @@ TASK_SCORES: dict[str, TaskScores] = {
     "answer_matching": _judgement(),
     "ocr": _READING,
     "text_infilling": _READING,
+    "custom": TaskScores("reading", "refcoco", "exact", ReadingSamples),
     "cola": _judgement("matthews"),
     "mnli": _ANSWER,
     "rte": _judgement(),

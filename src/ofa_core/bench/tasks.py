@@ -28,6 +28,7 @@ from .answer_tasks import (
     write_captions,
 )
 from .box_tasks import everything, find_everything, ground_any
+from .custom_task import own_samples, say
 from .question_tasks import human_questions, weigh_questions
 from .results import Row
 from .samples import Models, Sample, SampleImage, Settings, answer_row, region_row
@@ -212,6 +213,7 @@ TASKS: dict[str, Task] = {
         ),
         Task("guesswhat_question", "guesswhat", partial(human_questions, 0), partial(weigh_questions, "guesswhat")),
         Task("invig_question", "invig", partial(human_questions, 1), partial(weigh_questions, "invig")),
+        Task("custom", "custom", own_samples, say),
         *(Task(name, text.format, text.samples, text.answer, spec=text.spec) for name, text in TEXT_TASKS.items()),
     )
 }

@@ -289,6 +289,8 @@ def _check_special_options(args: argparse.Namespace, tasks: Sequence[Task]) -> N
         "--columns": lambda task: task.format in COLUMNS,
         "--language cn": lambda task: task.format == "invig",
         "--keep-last-turn": lambda task: task.format == "invig",
+        "--source": lambda task: task.format == "custom",
+        "--target": lambda task: task.format == "custom",
         "--answers": lambda task: task.takes_answers,
         "--score-answers": lambda task: task.name == "vqa",
     }
@@ -300,6 +302,8 @@ def _check_special_options(args: argparse.Namespace, tasks: Sequence[Task]) -> N
         args.columns,
         chinese,
         args.keep_last_turn or None,
+        args.source,
+        args.target,
         args.answers,
         args.score_answers or None,
     )

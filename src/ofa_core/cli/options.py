@@ -66,12 +66,16 @@ def add_read_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-last-turn", action="store_true", help="keep the last pair of dialogs that end without a question"
     )
+    parser.add_argument(
+        "--source", metavar="TEXT", help="custom: what the model reads, columns in braces: 'what is {x}?'"
+    )
+    parser.add_argument("--target", metavar="TEXT", help="custom: what it should say; {box} stands for a row's box")
     parser.add_argument("--split", metavar="NAME", help="split of the data, of several with commas between, or all")
 
 
 def read_options(args: argparse.Namespace) -> ReadOptions:
     """The options of reading that were given."""
-    return ReadOptions(args.language, args.boxes, args.keep_last_turn, args.split)
+    return ReadOptions(args.language, args.boxes, args.keep_last_turn, args.split, args.source, args.target)
 
 
 def add_allow_outside(parser: argparse.ArgumentParser) -> None:

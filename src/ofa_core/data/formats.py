@@ -46,6 +46,7 @@ LAYOUTS: Mapping[Format, tuple[Layout, ...]] = {
     "answer_matching": (plain.ANSWER_MATCH,),
     "conversation": conversation.LAYOUTS,
     "pretrain_detection": (*coco.INSTANCE_LAYOUTS, plain.THINGS),
+    "custom": (plain.OWN,),
     "gigaword": _named_columns("gigaword", "text", "summary"),
     "pretrain_text": _named_columns("pretrain_text", "text"),
     **{name: _named_columns(name, "text", "label") for name in GLUE},

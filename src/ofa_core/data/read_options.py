@@ -25,6 +25,9 @@ class ReadOptions:
     keep_last_turn: bool = False
     #: The split that is read, of several with commas between, or ``all``; None: the only one that there is.
     split: str | None = None
+    #: Templates of the source and the target of a task of one's own (``custom``), with columns in braces.
+    source: str | None = None
+    target: str | None = None
 
     def wants(self, split: str) -> bool:
         """Tell whether rows of a split are read."""

@@ -16,6 +16,7 @@ from .documents import DOCUMENTS, METADATA, document_rows
 from .formats import COLUMN_FIELDS, is_looked_at, parse_columns, parse_row
 from .read_options import USUAL, ReadOptions
 from .records import BadRow, Format, Record
+from .templates import templates_of
 
 #: The columns of OFA's tab-separated files in their usual order.
 COLUMNS: Mapping[Format, tuple[str, ...]] = {
@@ -77,6 +78,8 @@ def read_records(
     """
     if format not in get_args(Format):
         raise OFAError(f"a format of rows is {', '.join(get_args(Format))}, not {format!r}")
+    if format == "custom":
+        templates_of(options)
     names = _checked_columns(format, columns)
     rows = _rows_of(format, source, names, options)
     return _of_split(_records(rows, on_bad), options, source)

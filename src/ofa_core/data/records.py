@@ -43,7 +43,11 @@ Format = Literal[
     "pretrain_text",
     "pretrain_image",
     "pretrain_detection",
+    "custom",
 ]
+
+#: A text in pieces; None stands for the four bins of a box.
+Pieces = tuple[str | None, ...]
 
 #: The box of records in formats that have none.
 NO_BOX: Box = (0.0, 0.0, 0.0, 0.0)
@@ -91,6 +95,9 @@ class Record:
     areas: tuple[float, ...] = ()
     #: Groups of things, each with its name and its pixels: no one thing's box.
     crowds: tuple[tuple[Box, str, float], ...] = ()
+    #: The text that is read in a task of one's own, and the one that is said; None stands for the bins of ``box``.
+    source: Pieces = ()
+    target: Pieces = ()
     #: The boxes that a phrase means, of none, one or several (gRefCOCO).
     boxes: tuple[Box, ...] = ()
     #: Every object in the picture that a game might be about, its own among them; what does not fit the picture is left

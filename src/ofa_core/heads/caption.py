@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..generation import GenerationOptions
-from ..text.normalize import references_without_punctuation, without_punctuation
+from ..text.normalize import as_it_is, references_without_punctuation, without_punctuation
 from ..text.vocabulary import EOS
 from .grounding import refcoco_codec
 from .pipeline import Picture, Pipeline
@@ -14,6 +14,8 @@ from .results import Text, to_text
 from .tasks import TASKS
 
 SPEC, REGION_SPEC = TASKS["caption"], TASKS["region_caption"]
+#: Captions that are said as people write them; the original's models learn them without punctuation.
+WRITTEN_SPEC = replace(SPEC, target=replace(SPEC.target, rule=as_it_is))
 
 
 @dataclass(frozen=True)

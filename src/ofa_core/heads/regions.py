@@ -9,6 +9,9 @@ from ..text import Tokenizer
 from .box_codec import BoxCodec
 from .results import Detection, confidence
 
+#: The answer of a model that was trained to tell that nothing in the picture is meant.
+NO_REGION = "none"
+
 
 def regions_said(
     tokenizer: Tokenizer, codec: BoxCodec, tokens: Sequence[int], token_scores: Sequence[float], size: tuple[int, int]

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from ..api import OFA
 from ..bench.runner import Run, make_header, run_task
 from ..bench.samples import Models, Settings, read_answers
@@ -16,6 +18,7 @@ from ..model.ofa import OFAModel
 from ..text import Tokenizer
 from ..utils.distributed import Process
 from .held_out import HELD_OUT_LOSS, HeldOutLoss
+from .sample_pictures import sample_pictures
 from .settings import EvaluationSettings
 
 #: The directory of evaluations' results in that of a run.
@@ -32,6 +35,7 @@ class Evaluation:
         out: Path,
         process: Process,
         held_out: HeldOutLoss | None = None,
+        shows_pictures: bool = False,
     ) -> None:
         #: Benchmarks by the names of their scores.
         self.benchmarks = _named(benchmarks)
@@ -39,10 +43,13 @@ class Evaluation:
         self.out = out / DIRECTORY
         self.process = process
         self.held_out = held_out
+        self._shows_pictures = shows_pictures
+        #: Pictures of the first samples of each benchmark in the latest evaluation, where they are shown.
+        self.pictures: dict[str, list[Image.Image]] = {}
 
     def __call__(self, model: OFAModel, step: int) -> dict[str, float]:
         """The headline score of every benchmark by its task and name, the same in every process; then the loss."""
-        scores = {name: self._score(model, step, benchmark) for name, benchmark in self.benchmarks.items()}
+        scores = {name: self._score(model, step, name, benchmark) for name, benchmark in self.benchmarks.items()}
         if self.held_out is not None:
             device = next(model.parameters()).device
             scores[HELD_OUT_LOSS] = self.held_out(model, device)
@@ -56,10 +63,15 @@ class Evaluation:
                 if number.isdecimal() and int(number) > step:
                     shutil.rmtree(directory)
 
-    def _score(self, model: OFAModel, step: int, benchmark: EvaluationSettings) -> float:
+    def _score(self, model: OFAModel, step: int, name: str, benchmark: EvaluationSettings) -> float:
         ofa = OFA(model, self.tokenizer, optimize=False)  # a model in parts (FSDP2) can be used as it is only
         listed = None if benchmark.answers is None else read_answers(benchmark.answers)
-        settings = Settings(batch_size=benchmark.batch_size, limit=benchmark.limit, answers=listed)
+        settings = Settings(
+            batch_size=benchmark.batch_size,
+            limit=benchmark.limit,
+            max_new_tokens=benchmark.max_new_tokens,
+            answers=listed,
+        )
         task = TASKS[benchmark.task]
         models = Models(ofa, ofa)
         header = make_header(
@@ -73,6 +85,8 @@ class Evaluation:
         )
         run = Run(task, data_files(benchmark), models, settings, header, self.out, skip_bad=True, quiet=True)
         outcome = run_task(run, self.process)
+        if outcome is not None and self._shows_pictures:
+            self.pictures[name] = sample_pictures(task, run.data, benchmark.limit, outcome.path)
         told = self.process.broadcast_from_rank0(lambda: f"{score_to_raise(outcome.summary)!r}" if outcome else "")
         return float(told)
 

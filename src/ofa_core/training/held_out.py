@@ -38,7 +38,7 @@ class HeldOutLoss:
         process: Process,
     ) -> None:
         self.sources, self.tokenizer, self.transform = sources, tokenizer, transform
-        changes = {"label_smoothing": 0.0, "rdrop": 0.0, "drop_worst": 0.0, "per_sentence": False}
+        changes = {"label_smoothing": 0.0, "rdrop": 0.0, "drop_worst": 0.0, "encouraging": None, "per_sentence": False}
         self.settings = settings.model_copy(update=changes)
         self.answers = answers
         self.batch_size, self.process = batch_size, process

@@ -14,16 +14,31 @@ from ..data.records import BadRow, Format, Record
 from ..errors import OFAError
 from ..generation.scoring import decoder_prompt_ids
 from ..generation.trie import Trie
-from ..heads import caption, classification, entailment, glue, grounding, matching, ocr, oracle, questioner, vqa
+from ..heads import (
+    caption,
+    classification,
+    detection,
+    entailment,
+    glue,
+    grounding,
+    matching,
+    ocr,
+    oracle,
+    questioner,
+    vqa,
+)
 from ..heads import text as text_heads
+from ..heads.custom import custom_source, custom_target
 from ..heads.pipeline import Pipeline
+from ..heads.regions import NO_REGION
 from ..heads.targets import target_ids
 from ..heads.tasks import GLUE, SUMMARY_NOISE, TASKS, TaskSpec
 from ..text.dialog import Style
 from ..text.normalize import SEVERAL
+from ..text.vocabulary import EOS
 from ..vision.augment import augmented, random_crop
 from ..vision.padded import padded
-from .settings import REFERENCES
+from .settings import CUSTOM, REFERENCES
 
 
 @dataclass(frozen=True)
@@ -81,14 +96,44 @@ def _phrase(pipeline: Pipeline, row: Row) -> list[Example]:
     ]
 
 
+def _phrases(pipeline: Pipeline, row: Row) -> list[Example]:
+    """All boxes that a phrase means, one after the other, or the text that it means nothing in the picture."""
+    (source,) = grounding.caption_sources(pipeline, [row.record.text])
+    if not row.record.boxes:
+        return [Example(source, text_target(pipeline, NO_REGION), row.image)]
+    codec = grounding.refcoco_codec(pipeline)
+    bins = [number for box in row.record.boxes for number in codec.encode(box, row.size)]
+    return [Example(source, [*pipeline.tokenizer.vocabulary.bins_to_ids(bins), EOS], row.image)]
+
+
+def _things(pipeline: Pipeline, row: Row) -> list[Example]:
+    """Everything in the whole picture, each with its box and its name, in the row's order.
+
+    Of more things than the model can say the first are learned, without the end behind them.
+    """
+    pipeline = detection.listing_pipeline(pipeline)
+    (source,) = detection.listing_sources(pipeline, 1)
+    codec, longest = grounding.refcoco_codec(pipeline), pipeline.model.config.max_target_positions
+    target: list[int] = []
+    for box, name in row.record.things:
+        bins = pipeline.tokenizer.vocabulary.bins_to_ids(codec.encode(box, row.size))
+        thing = [*bins, *pipeline.tokenizer.encode(f" {name}")]
+        if len(target) + len(thing) > longest - 1:
+            break
+        target += thing
+    else:
+        target.append(EOS)
+    return [Example(source, target, pipeline.transform(row.image) if pipeline.other_side else row.image)]
+
+
 def _region_caption(pipeline: Pipeline, row: Row) -> list[Example]:
     (source,) = caption.region_sources(pipeline, [row.size], [row.record.box])
     return [Example(source, target_ids(pipeline, caption.REGION_SPEC, row.record.text), row.image)]
 
 
-def _caption(pipeline: Pipeline, row: Row) -> list[Example]:
+def _caption(spec: TaskSpec, pipeline: Pipeline, row: Row) -> list[Example]:
     (source,) = caption.caption_sources(pipeline, 1)
-    return [Example(source, target_ids(pipeline, caption.SPEC, row.record.text), row.image)]
+    return [Example(source, target_ids(pipeline, spec, row.record.text), row.image)]
 
 
 def _caption_references(pipeline: Pipeline, row: Row) -> list[Example]:
@@ -230,6 +275,13 @@ def _writing(document: bool, pipeline: Pipeline, row: Row) -> list[Example]:
     return [Example(source, target_ids(pipeline, ocr.SPEC, row.record.text), square)]
 
 
+def _own(pipeline: Pipeline, row: Row) -> list[Example]:
+    """The source and the target that the templates of the settings make of the row."""
+    record, size = row.record, None if row.picture is None else row.size
+    source = custom_source(pipeline, record.source, record.box, size)
+    return [Example(source, custom_target(pipeline, record.target, record.box, size), row.picture)]
+
+
 def _drawing(pipeline: Pipeline, row: Row) -> list[Example]:
     """The codes of a picture for its caption."""
     spec = TASKS["image_gen"]
@@ -255,7 +307,11 @@ def code_target(pipeline: Pipeline, record: Record) -> list[int]:
 LESSONS: dict[str, Lesson] = {
     "refcoco_grounding": Lesson("refcoco", _phrase, grounding.SPEC),
     "refcoco_caption": Lesson("refcoco", _region_caption, caption.REGION_SPEC),
-    "caption": Lesson("caption", _caption, caption.SPEC),
+    "grefcoco": Lesson("grefcoco", _phrases, grounding.SPEC),
+    "ref_l4": Lesson("ref_l4", _phrase, grounding.SPEC),
+    "detection": Lesson("pretrain_detection", _things),
+    "caption": Lesson("caption", partial(_caption, caption.SPEC), caption.SPEC),
+    "caption_with_punctuation": Lesson("caption", partial(_caption, caption.WRITTEN_SPEC), caption.SPEC),
     REFERENCES: Lesson("caption", _caption_references, caption.SPEC),
     "vqa": Lesson("vqa", _answer, vqa.SPEC),
     "snli_ve": Lesson("snli_ve", _entailment, entailment.CAPTION_SPEC),
@@ -266,6 +322,7 @@ LESSONS: dict[str, Lesson] = {
     "ocr_document": Lesson("ocr", partial(_writing, True), ocr.SPEC),
     "gigaword": Lesson("gigaword", _summary, text_heads.SUMMARY_SPEC),
     **{name: Lesson(name, partial(_judgement, TASKS[name]), TASKS[name]) for name in GLUE},
+    CUSTOM: Lesson("custom", _own),
     "image_text_matching": Lesson("matching", _match, matching.TEXT_SPEC),
     "answer_matching": Lesson("answer_matching", _answer_match, matching.ANSWER_SPEC),
     "guesswhat_grounding": Lesson("guesswhat", partial(_dialog, "guesswhat")),

@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from PIL import Image
 
 from ..utils.atomic_write import atomic_write_text, naming_errors
 from .plot import curve_svg
+from .trackers import Tracker
 
 LOG_FILE = "log.jsonl"
 PLOT_FILE = "loss.svg"
 
 
 class Log:
-    """``log.jsonl`` and ``loss.svg`` of the run in ``directory``."""
+    """``log.jsonl`` and ``loss.svg`` of the run in ``directory``, and the trackers that are told the same."""
 
-    def __init__(self, directory: Path, writes: bool = True) -> None:
+    def __init__(self, directory: Path, writes: bool = True, trackers: Sequence[Tracker] = ()) -> None:
         self.path = directory / LOG_FILE
         self._writes = writes
+        self._trackers = trackers if writes else ()
         if writes:
             directory.mkdir(parents=True, exist_ok=True)
 
@@ -36,6 +40,23 @@ class Log:
                 except BaseException:
                     os.ftruncate(file.fileno(), length)
                     raise
+            for tracker in self._trackers:
+                tracker.write(step, values)
+
+    def show(self, step: int, name: str, pictures: Sequence[Image.Image]) -> None:
+        """Show pictures where there are trackers."""
+        for tracker in self._trackers:
+            tracker.show(step, name, pictures)
+
+    def flush(self) -> None:
+        """Put on the disk what trackers were told; ``log.jsonl`` is there already."""
+        for tracker in self._trackers:
+            tracker.flush()
+
+    def close(self) -> None:
+        """End the trackers."""
+        for tracker in self._trackers:
+            tracker.close()
 
     def rows(self) -> list[dict[str, float | None]]:
         """The lines so far, without those that a kill or a full disk cut; what was not finite is None."""
@@ -49,6 +70,8 @@ class Log:
         if self._writes and self.path.is_file():
             kept = [row for row in self.rows() if (row["step"] or 0) <= step]
             atomic_write_text(self.path, "".join(map(_line, kept)))
+        for tracker in self._trackers:
+            tracker.begin(step)
 
     def plot(self) -> None:
         """Draw the curves of everything that was logged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,21 @@ def symmetric_divergence(first: Tensor, second: Tensor) -> Tensor:
     return (there + back).sum(1) / 2
 
 
+def encouraging_bonus(log_probs: Tensor, target: Tensor, epsilon: float, log_end: float) -> Tensor:
+    """Encouraging loss (arXiv 2110.06537) [L] of ``log_probs`` [L, V] and ``target`` [L], as the original adds it.
+
+    With b(p) = log(1 - p), which falls the faster the surer the model is, (1 - epsilon) times b of the target's
+    probability plus epsilon / V times the sum of all b. Above ``log_end`` b is its tangent there; at 1 it is b itself.
+    """
+    probs = log_probs.exp()
+    bonus = (1 - probs).clamp(min=1e-5).log()
+    if log_end < 1:
+        tangent = math.log(1 - log_end) + (probs - log_end) / (log_end - 1)
+        bonus = torch.where(probs > log_end, tangent, bonus)
+    own = bonus.gather(1, target[:, None])[:, 0]
+    return (1 - epsilon) * own + epsilon / log_probs.shape[1] * bonus.sum(1)
+
+
 def token_losses(
     log_probs: Tensor, target: Tensor, settings: LossSettings, allowed: Tensor | None, vocabulary: Vocabulary | None
 ) -> Tensor:
@@ -81,6 +97,7 @@ class TokenLosses:
     nll: Tensor  # [passes, L], without smoothing and without a gradient
     divergence: Tensor | None  # [L], between two passes
     right: Tensor  # scalar, how many targets the first pass holds likeliest
+    bonus: Tensor | None = None  # [L], the mean of the passes' encouraging losses
 
     @classmethod
     def of(
@@ -113,9 +130,10 @@ class TokenLosses:
             if weights is not None and settings.rdrop_rule == "mean":
                 divergence = divergence * weights
         right = passes[0].detach().argmax(-1).eq(target).sum()
+        bonus = _bonus(passes, target, settings, weights)
         if weights is not None:
             losses, nll = losses * weights, nll * weights
-        return cls(losses, nll, divergence, right)
+        return cls(losses, nll, divergence, right, bonus)
 
     def per_token(self, settings: LossSettings) -> Tensor:
         """[L], what a token costs: the mean of the passes, and R-drop's regulariser."""
@@ -123,6 +141,17 @@ class TokenLosses:
             return self.losses[0]
         share = settings.rdrop / 2 if settings.rdrop_rule == "original" else settings.rdrop
         return self.losses.mean(0) + share * self.divergence
+
+
+def _bonus(passes: Sequence[Tensor], target: Tensor, settings: LossSettings, weights: Tensor | None) -> Tensor | None:
+    """The encouraging loss [L] of tokens, of probabilities to the power of their ``weights`` as in the original."""
+    if settings.encouraging is None:
+        return None
+    weighed = list(passes)
+    if weights is not None:  # what is not allowed stays so, whatever the weight
+        weighed = [torch.where(one.isneginf(), one, one * weights[:, None]) for one in passes]
+    found = [encouraging_bonus(one, target, settings.label_smoothing, settings.encouraging) for one in weighed]
+    return torch.stack(found).mean(0)
 
 
 def total_loss(
@@ -141,6 +170,7 @@ def total_loss(
     """
     passes = max(len(part.losses) for part in parts)
     costs = [part.per_token(settings) for part in parts]
+    bonuses = [part.bonus for part in parts if part.bonus is not None]
     tokens = kept = sum(map(len, costs))
     nll = sum((part.nll.double().sum() for part in parts), torch.zeros((), dtype=torch.float64))
     if _drops(settings, step):
@@ -148,7 +178,8 @@ def total_loss(
         chosen = smallest(torch.cat([part.losses[0] for part in parts] if by_first else costs), settings.drop_worst)
         nll = torch.cat([part.nll for part in parts], dim=1)[:, chosen].double().sum()
         costs, kept = [torch.cat(costs)[chosen]], len(chosen)
-    loss = sum((cost.sum() for cost in costs), costs[0].new_zeros(()))
+        bonuses = [torch.cat(bonuses)[chosen]] if bonuses else []  # which has no say in what is left out
+    loss = sum((cost.sum() for cost in (*costs, *bonuses)), costs[0].new_zeros(()))
     size = sentences if settings.per_sentence else kept
     right = sum(int(part.right) for part in parts)
     counts = torch.tensor([size * passes, tokens, right, float(nll)], dtype=torch.float64, device=loss.device)

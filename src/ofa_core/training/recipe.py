@@ -35,4 +35,5 @@ ADDED = (
     "epochs",
     "lora",
     "loss.self_critical",
+    "loss.encouraging",
 )

@@ -28,12 +28,14 @@ from .optim import freeze
 from .self_critical import CaptionReward, SelfCriticalLoss
 from .settings import TrainingSettings
 from .sources import FileSource, answers_in, learned_tasks, make_source
+from .trackers import check_trackers
 from .trainer import Trainer
 
 
 def make_trainer(settings: TrainingSettings, process: Process | None = None) -> Trainer:
     """Everything a run needs, ready to :meth:`~Trainer.run`; ``process`` is this one among several."""
     process = process or Process()
+    check_trackers(settings)
     check_files(settings)
     torch.manual_seed(settings.seed)  # the same new weights on every process
     model, tokenizer = _begin(settings)
@@ -62,7 +64,7 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
     held_out = _held_out(settings, pipeline, answers, process)
     evaluate = None
     if settings.evaluation or held_out is not None:
-        evaluate = Evaluation(settings.evaluation, tokenizer, settings.out, process, held_out)
+        evaluate = Evaluation(settings.evaluation, tokenizer, settings.out, process, held_out, settings.tells_trackers)
     return Trainer(
         settings, model, tokenizer, batches, loss, evaluate=evaluate, process=process, steps_per_epoch=per_epoch
     )

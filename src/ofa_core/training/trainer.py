@@ -41,6 +41,7 @@ from .self_critical import SelfCriticalLoss
 from .settings import TrainingSettings, setting_defaults
 from .state import STATE_FILE, full_tensor, optimizer_tensors, read_state, restore_optimizer, save_state
 from .stored import BEST, LAST, store_model, stored_names
+from .trackers import make_trackers
 
 #: An evaluation of a model at a step: names of scores and their values; the first decides which is best.
 Evaluate = Callable[[OFAModel, int], dict[str, float]]
@@ -91,7 +92,7 @@ class Trainer:
         self.best = float("-inf")  # of the first score, or of its negative where lower is better
         self.best_score: tuple[str, int] | None = None  # its name, and the step that had it
         self.waited = 0  # evaluations since then
-        self.log = Log(settings.out, writes=self.process.is_rank0)
+        self.log = Log(settings.out, self.process.is_rank0, make_trackers(settings))
 
     def run(self) -> None:
         """Train from where the run stands to its last step.
@@ -100,8 +101,11 @@ class Trainer:
         """
         alone = sole_writer(self.settings.out) if self.process.is_rank0 else contextlib.nullcontext()
         with alone, stop_at_safe_points():
-            self._resume()
-            self._train()
+            try:
+                self._resume()
+                self._train()
+            finally:
+                self.log.close()
 
     def _train(self) -> None:
         settings = self.settings
@@ -255,6 +259,9 @@ class Trainer:
             self._stopping = True
             return False
         self.log.write(self.step, scores)
+        if isinstance(evaluate, Evaluation):
+            for name, pictures in evaluate.pictures.items():
+                self.log.show(self.step, name, pictures)
         self._scores = (self.step, scores)
         if scores:
             name, score = next(iter(scores.items()))
@@ -291,6 +298,7 @@ class Trainer:
             "settings": self.settings.fingerprint(),
         }
         if self.process.is_rank0:
+            self.log.flush()  # before the state, behind which nothing is told again
             save_state(self.settings.out / STATE_FILE, groups, facts)
             self.log.plot()
         self._write_model(LAST)

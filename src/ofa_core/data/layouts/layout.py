@@ -36,6 +36,8 @@ class Layout:
     never: tuple[str, ...] = ()
     #: Columns that begin with ``raw_`` are kept.
     keeps_raw: bool = False
+    #: Any column may be looked at.
+    takes_all: bool = False
 
     def reason_against(self, row: Mapping[str, Any]) -> str | None:
         """The reason why a row is not of this layout; None if it is."""
@@ -46,7 +48,7 @@ class Layout:
 
     def takes(self, column: str) -> bool:
         """Tell whether a column is looked at."""
-        return column in self.fields or (self.keeps_raw and column.startswith(RAW))
+        return self.takes_all or column in self.fields or (self.keeps_raw and column.startswith(RAW))
 
 
 def encoded_image(value: object) -> object:

@@ -28,6 +28,7 @@ from ..records import (
     was_clipped_from,
 )
 from ..task_records import best_answer, soft_answers
+from ..templates import BOX, templates_of
 from .guesswhat import answered
 from .invig import alternating, up_to_last_question
 from .layout import ImageField, Layout, picture_of
@@ -100,6 +101,12 @@ def _pairs(value: object) -> object:
     if isinstance(value, list) and value and all(isinstance(turn, str) for turn in value):
         return [value]
     return value
+
+
+class _Own(_Plain):
+    """A row of a task of one's own, whose other columns are those that its templates name."""
+
+    box: Coordinates | None = None
 
 
 class _Dialog(_Plain):
@@ -200,6 +207,33 @@ def _things(row: Mapping[str, Any], place: str, options: ReadOptions) -> list[Re
     return [replace(record, things=tuple(zip(record.boxes, data.label, strict=True)), boxes=())]
 
 
+def _own(row: Mapping[str, Any], place: str, options: ReadOptions) -> list[Record]:
+    """A source and a target with the row's columns; a picture and a box where there are some."""
+    source, target = templates_of(options)
+    with_box = source.has_box or target.has_box
+    data = parsed(_Own, row if with_box else {name: value for name, value in row.items() if name != BOX}, place)
+    record = Record(
+        data.id or id_of_place(place),
+        **_picture_or_none(data, place),
+        source=source.fill(row, place),
+        target=target.fill(row, place),
+        size=data.size,
+        split=data.split,
+        place=place,
+    )
+    if not with_box:
+        return [record]
+    if data.box is None or not record.has_picture:
+        missing = "box: a template names it, and the row has none" if data.box is None else "image: a box is on none"
+        raise BadRow(place, missing)
+    return [_with_box(record, data.box, options)]
+
+
+def _picture_or_none(data: _Plain, place: str) -> dict[str, Any]:
+    given = (data.image, data.file_name)
+    return picture_of(data.image, data.file_name, place=place, name="image") if any(given) else {"image": ""}
+
+
 def _dialog(row: Mapping[str, Any], place: str, options: ReadOptions) -> list[Record]:
     """A dialog whose first turn is the person's query, or an empty text before it."""
     data = parsed(_Dialog, row, place)
@@ -229,5 +263,6 @@ WRITING = Layout("plain rows", (_PICTURE, "text"), _caption, fields_of(_Caption)
 MATCH = Layout("plain rows", (_PICTURE, "text", "label"), _match, fields_of(_Match))
 ANSWER_MATCH = Layout("plain rows", (_PICTURE, "question", "answer", "label"), _answer_match, fields_of(_AnswerMatch))
 THINGS = Layout("plain rows", (_PICTURE, "boxes", "label"), _things, fields_of(_Things))
+OWN = Layout("rows of one's own", (), _own, fields_of(_Own), takes_all=True)
 DIALOG = Layout("plain rows", (_PICTURE, "dialog", "box"), _dialog, fields_of(_Dialog))
 GAME = Layout("plain rows", (_PICTURE, "dialog", "box"), _game, fields_of(_Dialog))
