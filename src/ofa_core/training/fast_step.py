@@ -1,14 +1,14 @@
 """The same training step, faster on a CPU: modules that compute equal gradients with less memory to pass through.
 
 While a step is made, some modules are of a subclass of what they are, in place, as in :mod:`ofa_core.inference`;
-behind it they are what they were. What changes: lookups of tokens are added to the gradient of the output projection
-row by row, instead of as two more gradients of the whole vocabulary; the encoder attends, and adds up its biases, in
-functions whose backward passes keep no mask and no bias; and convolutions of 1 × 1 are matrix products.
+behind it they are what they were. What changes: all uses of the token embedding add to one gradient
+(:mod:`.token_gradient`); the encoder attends, and adds up its biases, in functions whose backward passes keep no mask
+and no bias; and convolutions of 1 × 1 are matrix products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,14 +23,7 @@ from ..model.attention import Attention
 from ..model.encoder import Encoder
 from ..model.ofa import OFAModel
 from ..model.position_bias import Grid, LayerBias, RelativeBias, image_buckets, token_buckets
-
-
-class SparseLookup(nn.Embedding):
-    """An embedding whose gradient is the rows that were looked up."""
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """``ids`` [...] to vectors [..., D]."""
-        return F.embedding(ids, self.weight, sparse=True)
+from .token_gradient import LookupEmbedding, ProjectingModel, TokenGradient
 
 
 class PointwiseConv2d(nn.Conv2d):
@@ -161,13 +154,23 @@ def _added_up(grad: Tensor, buckets: Tensor, size: int) -> Tensor:
 
 def _replacements(model: OFAModel) -> Iterator[tuple[nn.Module, type[nn.Module], type[nn.Module]]]:
     """Modules of ``model`` that can be faster, the class that each must be of, and the one that is faster."""
-    yield model.token_embedding, nn.Embedding, SparseLookup
+    if _learns_tokens(model):
+        yield model.token_embedding, nn.Embedding, LookupEmbedding
+        yield model, OFAModel, ProjectingModel
     yield model.encoder, Encoder, BlockBiasEncoder
     for layer in model.encoder.layers:
-        yield layer.self_attn, Attention, BiasedAttention
+        yield layer.self_attn, Attention, BiasedAttention  # type: ignore[misc]
     for module in model.encoder.image_stem.modules():
         if isinstance(module, nn.Conv2d) and _is_pointwise(module):
             yield module, nn.Conv2d, PointwiseConv2d
+
+
+def _learns_tokens(model: OFAModel) -> bool:
+    """Tell whether the token embedding is trained, and only looked up and multiplied with."""
+    tokens = model.token_embedding
+    weight = tokens._parameters.get("weight")
+    plain = type(tokens) is nn.Embedding and tokens.max_norm is None and not tokens.scale_grad_by_freq
+    return plain and weight is not None and weight.requires_grad and weight.is_leaf
 
 
 def _is_pointwise(module: nn.Conv2d) -> bool:
@@ -181,21 +184,15 @@ def fast_step(model: OFAModel) -> Iterator[None]:
     Modules of other classes stay what they are, and parameters, hooks and names do so everywhere.
     """
     changed: list[tuple[nn.Module, type[nn.Module]]] = []
-    weight = model.token_embedding.weight
-    dense = weight.register_hook(_dense) if weight.requires_grad and weight.is_leaf else None
     try:
-        for module, kind, faster in _replacements(model) if model.device.type == "cpu" else ():
-            if type(module) is kind and (dense is not None or faster is not SparseLookup):
+        for module, kind, faster in list(_replacements(model)) if model.device.type == "cpu" else ():
+            if type(module) is kind:
                 module.__class__ = faster
                 changed.append((module, kind))
+                if isinstance(module, LookupEmbedding):
+                    module.token_gradient = TokenGradient(module.weight)
         yield
     finally:
         for module, kind in changed:
+            vars(module).pop("token_gradient", None)
             module.__class__ = kind
-        if dense is not None:
-            dense.remove()
-
-
-def _dense(grad: Tensor) -> Tensor:
-    """A gradient as it is without an output projection, too: of lookups alone it would be rows."""
-    return grad.to_dense() if grad.is_sparse else grad
