@@ -4,8 +4,8 @@
 
 A step learns from random pictures and texts, on random weights, with the modules and the optimizer that a run of
 ``ofa-core train`` uses; ``plain`` computes as the model's own code says, with an optimizer that makes its steps tensor
-by tensor, and the others as runs do. Variants take turns, step by step, so that a machine that is now faster and now slower is so
-for all of them; the median of each is told, with its ratio to the first variant.
+by tensor, and the others as runs do. Variants take turns, so that a machine that is now faster and now slower is so for
+all of them; the median of each is told, with its ratio to the first variant.
 """
 
 from __future__ import annotations
