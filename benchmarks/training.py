@@ -1,10 +1,11 @@
 """The time and memory of a training step: forward, backward and optimizer, each by itself.
 
-    python -m benchmarks.training --sizes base --autocast none bfloat16 --variants plain lora --json steps.json
+    python -m benchmarks.training --sizes base --autocast none bfloat16 --variants plain fast lora --json steps.json
 
 A step learns from random pictures and texts, on random weights, with the modules and the optimizer that a run of
-``ofa-core train`` uses. Variants take turns, step by step, so that a machine that is now faster and now slower is so
-for all of them; the median of each is told, with its ratio to the first variant.
+``ofa-core train`` uses; ``plain`` computes as the model's own code says, with an optimizer that makes its steps tensor
+by tensor, and the others as runs do. Variants take turns, so that a machine that is now faster and now slower is so for
+all of them; the median of each is told, with its ratio to the first variant.
 """
 
 from __future__ import annotations
@@ -30,16 +31,20 @@ from ofa_core.cli.options import positive
 from ofa_core.config import PRESETS
 from ofa_core.text.vocabulary import BOS
 from ofa_core.training.checkpointing import checkpoint_activations
+from ofa_core.training.fast_step import fast_step
 from ofa_core.training.lora import add_lora
 from ofa_core.training.optim import make_optimizer
 from ofa_core.training.settings import LoraSettings, OptimizerSettings
 from ofa_core.utils.atomic_write import atomic_write_text
+from ofa_core.utils.heap import keep_freed_memory
 
 from .machine import PeakMemory, synchronize
 
 #: Tokens of sources and of targets.
 SOURCE_TOKENS, TARGET_TOKENS = 20, 8
 PARTS = ("forward", "backward", "optimizer")
+#: Seconds that pass, and those that the process computes, which other processes of the machine change less.
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def _freeze_stem(model: OFAModel) -> None:
@@ -49,6 +54,7 @@ def _freeze_stem(model: OFAModel) -> None:
 #: Changes to a model before it is trained.
 VARIANTS: Mapping[str, Callable[[OFAModel], None]] = {
     "plain": lambda model: None,
+    "fast": lambda model: None,
     "checkpointed": checkpoint_activations,
     "frozen-stem": _freeze_stem,
     "lora": lambda model: add_lora(model, LoraSettings()),
@@ -80,12 +86,19 @@ class StepRow:
 class Stepper:
     """A model that is trained step by step on one batch."""
 
+    #: A name of :data:`CLOCKS`.
+    clock = "wall"
+
     def __init__(self, size: str, batch: int, side: int, variant: str, autocast: str, device: torch.device) -> None:
+        self.variant = variant
         torch.manual_seed(1)
         self.model = OFAModel(OFAConfig.preset(size)).to(device).train()
         self.model.encoder.image_stem.to(memory_format=torch.channels_last)  # as the trainer has it
         VARIANTS[variant](self.model)
         self.optimizer = make_optimizer(self.model, OptimizerSettings(lr=1e-5))
+        if variant == "plain":
+            for group in self.optimizer.param_groups:
+                group["fused"] = False
         vocabulary = self.model.config.vocab_size
         self.tokens = torch.randint(BOS + 4, vocabulary, (batch, SOURCE_TOKENS), device=device)
         self.target = torch.randint(BOS + 4, vocabulary, (batch, TARGET_TOKENS), device=device)
@@ -98,6 +111,15 @@ class Stepper:
         with contextlib.nullcontext() if kind is None else torch.autocast(self.device.type, kind):
             logits = self.model(self.tokens, self.target, self.pixels)
             return F.cross_entropy(logits.float().flatten(0, 1), self.target.flatten())
+
+    def turn(self) -> tuple[float, float, float]:
+        """Seconds of the parts of a step, behind one that finds no memory of its own and does not count."""
+        with contextlib.ExitStack() as stack:
+            if self.variant != "plain" and self.device.type == "cpu":  # as runs do
+                stack.enter_context(keep_freed_memory())
+                stack.enter_context(fast_step(self.model))
+            self.step()
+            return self.step()
 
     def step(self) -> tuple[float, float, float]:
         """Seconds of the parts of a step."""
@@ -114,13 +136,13 @@ class Stepper:
 
     def _now(self) -> float:
         synchronize(self.device)
-        return time.perf_counter()
+        return CLOCKS[self.clock]()
 
 
 def measure(
     size: str, batch: int, side: int, variants: Sequence[str], autocast: str, device: torch.device, steps: int
 ) -> list[StepRow]:
-    """Train all ``variants`` in turns: each takes one step that does not count, and then ``steps``."""
+    """Train all ``variants`` in turns: each takes a turn that does not count, and then ``steps``."""
     steppers = {variant: Stepper(size, batch, side, variant, autocast, device) for variant in variants}
     taken: dict[str, list[tuple[float, float, float]]] = {variant: [] for variant in variants}
     peaks: dict[str, int | None] = {}
@@ -128,7 +150,7 @@ def measure(
         for variant, stepper in steppers.items():
             memory = PeakMemory(device)
             with memory:
-                taken[variant].append(stepper.step())
+                taken[variant].append(stepper.turn())
             peaks[variant] = memory.bytes
     rows = []
     for variant, stepper in steppers.items():
@@ -156,6 +178,7 @@ def lines(rows: Sequence[StepRow]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what was asked for, and print a line for each."""
     args = _parser().parse_args(argv)
+    Stepper.clock = args.clock
     found: list[dict[str, Any]] = []
     for size in args.sizes:
         for autocast in args.autocast:
@@ -175,6 +198,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.training", description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", choices=PRESETS, default=["base"], help="sizes of models (base)")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["plain"], help="ways to train (plain)")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="cpu: the time that the process computes (wall)"
+    )
     parser.add_argument("--autocast", nargs="+", choices=("none", "bfloat16", "float16"), default=["none"])
     parser.add_argument("--apart", action="store_true", help="one variant after the other, so that memory is its own")
     parser.add_argument("--batch", type=positive, default=2, help="pictures a step (2)")

@@ -17,7 +17,8 @@ def test_variants_are_timed_in_turns_and_written(tmp_path: Path, capsys: Any, mo
     monkeypatch.setattr(Stepper, "step", lambda self: (order.append(id(self)), step(self))[1])
     arguments = ["--sizes", "tiny", "--variants", "plain", "lora", "--side", "64", "--steps", "2"]
     assert main([*arguments, "--json", str(tmp_path / "steps.json")]) == 0
-    assert order == order[:2] * 3
+    first, second = order[0], order[2]
+    assert order == [first, first, second, second] * 3  # each step that counts stands behind one that does not
     plain, lora = json.loads((tmp_path / "steps.json").read_text())
     assert (plain["variant"], lora["variant"]) == ("plain", "lora")
     assert plain["moving"] > 300 * lora["moving"] > 0
@@ -44,3 +45,18 @@ def test_ratios_are_to_the_first_row() -> None:
 
     (row,) = measure("tiny", 1, 64, ["checkpointed"], "none", torch.device("cpu"), 1)
     assert lines([row])[0].count("1.00 x") == 1
+
+
+def test_plain_steps_are_plain_and_fast_ones_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    kinds: list[tuple[str, str, bool]] = []
+    step = Stepper.step
+
+    def watched(self: Stepper) -> tuple[float, float, float]:
+        kinds.append((self.variant, type(self.model).__name__, bool(self.optimizer.param_groups[0]["fused"])))
+        return step(self)
+
+    monkeypatch.setattr(Stepper, "step", watched)
+    measure("tiny", 1, 64, ["plain", "fast"], "none", torch.device("cpu"), 1)
+    assert set(kinds) == {("plain", "OFAModel", False), ("fast", "ProjectingModel", True)}

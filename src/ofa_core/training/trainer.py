@@ -22,6 +22,7 @@ from ..errors import OFAError
 from ..model.ofa import OFAModel
 from ..text import Tokenizer
 from ..utils.distributed import Process
+from ..utils.heap import keep_freed_memory
 from ..utils.printable import printable
 from ..utils.progress import progress
 from ..utils.scratch import remove_leftovers, sole_writer
@@ -31,6 +32,7 @@ from .batches import Batches
 from .checkpointing import checkpoint_activations
 from .collate import Batch
 from .evaluation import Evaluation
+from .fast_step import fast_step
 from .held_out import HELD_OUT_LOSS
 from .log import Log
 from .losses import LossModule
@@ -100,7 +102,8 @@ class Trainer:
         A signal (:mod:`~ofa_core.utils.stopping`) ends it behind the present step, with the state on the disk.
         """
         alone = sole_writer(self.settings.out) if self.process.is_rank0 else contextlib.nullcontext()
-        with alone, stop_at_safe_points():
+        heap = keep_freed_memory() if self.device.type == "cpu" else contextlib.nullcontext()
+        with alone, stop_at_safe_points(), heap:
             try:
                 self._resume()
                 self._train()
@@ -168,7 +171,7 @@ class Trainer:
         totals = torch.zeros(7, dtype=torch.float64, device=self.device)
         for number, batch in enumerate(micro_batches):
             last = number == len(micro_batches) - 1
-            with self.parallel.gradient_sync(self.loss, last):
+            with self.parallel.gradient_sync(self.loss, last), self._faster():
                 with self._autocast():
                     loss, counts = self.loss(batch.to(self.device), self.step)
                 self.scaler.scale(loss).backward()
@@ -238,6 +241,10 @@ class Trainer:
             generator=torch.Generator(),  # of its own, so that making it changes nothing
         )
         return iter(loader)
+
+    def _faster(self) -> contextlib.AbstractContextManager[None]:
+        """Equal gradients in less time; a model in parts is computed as it is."""
+        return contextlib.nullcontext() if self.settings.shard else fast_step(self.model)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.settings.autocast is None:
