@@ -50,6 +50,7 @@ from .heads.arguments import as_list, listed, one_per_image, one_per_text, pair_
 from .heads.caption import Caption
 from .heads.chat import Chat
 from .heads.chat_styles import ChatStyle
+from .heads.confidence import Decode
 from .heads.detection import DetectionStyle
 from .heads.grounding import DIALOG_OPTIONS, Grounding
 from .heads.image_codes import Codes
@@ -379,6 +380,9 @@ class OFA:
         *,
         bins_only: bool = False,
         threshold: float = 0.0,
+        confidence: bool | None = None,
+        decode: Decode | None = None,
+        all: bool = False,
         prompt: str | None = None,
         batch_size: int = 16,
         progress: bool = False,
@@ -392,6 +396,11 @@ class OFA:
             text: the phrase, one for each picture or one for all.
             bins_only: let the model say nothing but box coordinates.
             threshold: the least score, 0 to 1, with which a box is returned.
+            confidence: tell how sure the box is and whether the thing is there, by boxes drawn from the model's own
+                distribution; None: if the model was calibrated (``ofa-core calibrate``).
+            decode: the box that is returned: ``argmax``, the most likely; ``expected``, the mean around it; ``mbr``,
+                the one with the highest expected IoU. None: ``mbr`` if the model was calibrated, else ``argmax``.
+            all: give every region that the phrase fits in ``regions``, each with its share of what the model means.
             prompt: a prompt instead of the model's own; it holds ``{caption}``.
             batch_size: samples computed at once.
             progress: whether a bar tells how far the call has come.
@@ -399,7 +408,7 @@ class OFA:
             options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
 
         Returns:
-            The box in xyxy pixels of the picture, or None in its place, with score, bins and alternatives.
+            The box in xyxy pixels of the picture, or None in its place, with score, confidence, bins and alternatives.
 
         Raises:
             OFAError: see :class:`OFA`.
@@ -410,6 +419,7 @@ class OFA:
             options=self.pipeline.options(grounding.SPEC).updated(**options),
             bins_only=bins_only,
             threshold=threshold,
+            sureness=grounding.asked_sureness(self.pipeline, confidence, decode, all),
             prompt=prompt,
         )
         return self._answers(head, single, batch_size, progress, on_error, images=images, captions=texts)
@@ -482,6 +492,8 @@ class OFA:
         *,
         style: Style = "guesswhat",
         threshold: float = 0.0,
+        confidence: bool | None = None,
+        decode: Decode | None = None,
         batch_size: int = 16,
         progress: bool = False,
         on_error: OnError = "raise",
@@ -494,6 +506,8 @@ class OFA:
             dialog: (question, answer) pairs or single turns, one dialog for each picture.
             style: ``guesswhat``, where the agent's question comes first, or ``invig``, where the person's query does.
             threshold: the least score, 0 to 1, with which a box is returned.
+            confidence: as for :meth:`ground`.
+            decode: as for :meth:`ground`.
             batch_size: samples computed at once.
             progress: whether a bar tells how far the call has come.
             on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
@@ -508,7 +522,10 @@ class OFA:
         images, single = as_list(image, self.pipeline.keep)
         dialogs = one_per_image(dialog, len(images), single, "dialogs")
         changed = DIALOG_OPTIONS.updated(**options)
-        head = partial(grounding.ground_dialog, style=style, options=changed, threshold=threshold)
+        sureness = grounding.asked_sureness(self.pipeline, confidence, decode)
+        head = partial(
+            grounding.ground_dialog, style=style, options=changed, threshold=threshold, sureness=sureness
+        )
         return self._answers(head, single, batch_size, progress, on_error, images=images, dialogs=dialogs)
 
     @overload

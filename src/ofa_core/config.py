@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 from pydantic import (
     BaseModel,
@@ -146,6 +146,28 @@ class ClassificationHeadConfig(_Frozen):
     inner_dim: int | None = Field(default=None, gt=0)
 
 
+#: Points of a line that never falls: x strictly rising, both between 0 and 1.
+Knots: TypeAlias = "tuple[tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]], ...]"
+
+
+class Calibration(_Frozen):
+    """How the expected IoU of a model's boxes, under its own distribution of boxes, turned out on data."""
+
+    #: From expected IoU to the probability that the box and the right one overlap by half; empty: not measured.
+    overlap: Knots = ()
+    #: From expected IoU to the probability that what the phrase describes is there at all; empty: not measured.
+    present: Knots = ()
+    #: The probability of being there below which there is no box.
+    least_present: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _never_falls(self) -> Calibration:
+        for name, knots in (("overlap", self.overlap), ("present", self.present)):
+            if any(a[0] >= b[0] or a[1] > b[1] for a, b in zip(knots, knots[1:], strict=False)):
+                raise ValueError(f"the points of {name} do not rise from one to the next")
+        return self
+
+
 class TaskSettings(_Frozen):
     """Settings that a checkpoint was trained with: what evaluation needs and tensors cannot tell."""
 
@@ -179,6 +201,10 @@ class TaskSettings(_Frozen):
     search: dict[str, bool | int | float] = Field(default_factory=dict)
 
 
+    #: What the confidence in a box means with this model, as ``ofa-core calibrate`` measured it; None: nobody did.
+    calibration: Calibration | None = None
+
+
 class TaskChanges(TypedDict, total=False):
     """The fields of :class:`TaskSettings`, to be given by name; what they mean stands there."""
 
@@ -197,6 +223,7 @@ class TaskChanges(TypedDict, total=False):
     prompts: dict[str, str]
     learned: tuple[str, ...]
     search: dict[str, bool | int | float]
+    calibration: Calibration | None
 
 
 class OFAConfig(_Frozen):

@@ -9,6 +9,7 @@ from ..generation.options import SearchOptions
 from ..generation.scoring import DecoderPrompt
 from ..text.dialog import Style
 from .answering import OnError
+from .confidence import Decode
 from .detection import DetectionStyle
 from .image_generation import OnRow, Rank
 from .oracle import Scoring
@@ -54,6 +55,9 @@ class GroundOptions(SearchOptions, PromptOptions, total=False):
 
     bins_only: bool
     threshold: float
+    confidence: bool | None
+    decode: Decode | None
+    all: bool
 
 
 class DetectOptions(SearchOptions, PromptOptions, total=False):
@@ -68,6 +72,8 @@ class GroundDialogOptions(SearchOptions, BatchOptions, total=False):
 
     style: Style
     threshold: float
+    confidence: bool | None
+    decode: Decode | None
 
 
 class AskOptions(SearchOptions, BatchOptions, total=False):
