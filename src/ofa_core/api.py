@@ -523,9 +523,7 @@ class OFA:
         dialogs = one_per_image(dialog, len(images), single, "dialogs")
         changed = DIALOG_OPTIONS.updated(**options)
         sureness = grounding.asked_sureness(self.pipeline, confidence, decode)
-        head = partial(
-            grounding.ground_dialog, style=style, options=changed, threshold=threshold, sureness=sureness
-        )
+        head = partial(grounding.ground_dialog, style=style, options=changed, threshold=threshold, sureness=sureness)
         return self._answers(head, single, batch_size, progress, on_error, images=images, dialogs=dialogs)
 
     @overload

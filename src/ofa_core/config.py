@@ -200,7 +200,6 @@ class TaskSettings(_Frozen):
     #: :class:`~ofa_core.GenerationOptions` names them.
     search: dict[str, bool | int | float] = Field(default_factory=dict)
 
-
     #: What the confidence in a box means with this model, as ``ofa-core calibrate`` measured it; None: nobody did.
     calibration: Calibration | None = None
 

@@ -153,9 +153,7 @@ def _draw(model: OFAModel, encoded: Encoded, chosen: Sequence[Chosen], bins: ran
         drawn = torch.cat([drawn, torch.cat([own[:, None], picked], dim=1)[..., None]], dim=-1)
     means = torch.stack(expected, dim=-1).cpu()
     boxes = drawn[:, 1:].float().cpu()
-    return [
-        BoxDraws(boxes[i], means[i] if chosen[i].box else None, mass[i]) for i in range(batch)
-    ]
+    return [BoxDraws(boxes[i], means[i] if chosen[i].box else None, mass[i]) for i in range(batch)]
 
 
 def _bin_logits(model: OFAModel, states: Tensor, bins: range) -> Tensor:

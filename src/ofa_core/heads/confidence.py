@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -120,7 +120,7 @@ def fit_monotone(values: Sequence[float], targets: Sequence[float], most: int = 
     Args:
         values: of the samples, in any order.
         targets: what each should have been, 0 to 1.
-        most: knots at most.
+        most: groups at most; the line is level between the first and the last group of those that it has to join.
 
     Returns:
         Knots (x, y), x strictly rising.
@@ -132,20 +132,31 @@ def fit_monotone(values: Sequence[float], targets: Sequence[float], most: int = 
         raise OFAError(f"{len(values)} values and {len(targets)} targets make no calibration")
     pairs = sorted(zip(values, targets, strict=True))
     edges = [round(len(pairs) * part / most) for part in range(most + 1)]
-    blocks: list[tuple[float, float, int]] = []  # mean value, mean target, samples
+    blocks: list[_Level] = []
     for start, end in zip(edges, edges[1:], strict=False):
         if start == end:
             continue
         xs, ys = zip(*pairs[start:end], strict=True)
-        blocks.append((sum(xs) / len(xs), sum(ys) / len(ys), len(xs)))
-        while len(blocks) > 1 and (blocks[-1][1] <= blocks[-2][1] or blocks[-1][0] <= blocks[-2][0]):
+        x = sum(xs) / len(xs)
+        blocks.append(_Level(x, x, sum(ys) / len(ys), len(xs)))
+        while len(blocks) > 1 and (blocks[-1].y <= blocks[-2].y or blocks[-1].first <= blocks[-2].last):
             blocks[-2:] = [_joined(*blocks[-2:])]
-    return tuple((x, y) for x, y, _ in blocks)
+    return tuple(dict.fromkeys(knot for one in blocks for knot in ((one.first, one.y), (one.last, one.y))))
 
 
-def _joined(first: tuple[float, float, int], second: tuple[float, float, int]) -> tuple[float, float, int]:
-    (x0, y0, n0), (x1, y1, n1) = first, second
-    return (x0 * n0 + x1 * n1) / (n0 + n1), (y0 * n0 + y1 * n1) / (n0 + n1), n0 + n1
+class _Level(NamedTuple):
+    """A level part of the line: its ends, its height, and the samples it rests upon."""
+
+    first: float
+    last: float
+    y: float
+    samples: int
+
+
+def _joined(left: _Level, right: _Level) -> _Level:
+    samples = left.samples + right.samples
+    y = (left.y * left.samples + right.y * right.samples) / samples
+    return _Level(left.first, max(left.last, right.last), y, samples)
 
 
 def confidence_of(expected_iou: float, calibration: Calibration | None) -> float:

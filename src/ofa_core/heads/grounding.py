@@ -66,6 +66,8 @@ class Sureness:
     decode: Decode = "argmax"
     #: True for every region that a phrase fits.
     all_regions: bool = False
+    #: False for the expected IoU itself, whatever the model's calibration makes of it, and a box in any case.
+    calibrated: bool = True
 
 
 def asked_sureness(
@@ -176,19 +178,20 @@ def _sure(
 ) -> Grounding:
     """A grounding with what the distribution of boxes tells of it."""
     task, draws = pipeline.model.config.task, searched.draws
+    calibration = task.calibration if sureness.calibrated else None
     says_absence = task.name == "tio"
     if grounding.box is None or draws.expected is None:
         return replace(grounding, present=draws.mass if says_absence and grounding.bins is None else None)
     said = [bins for beam in searched.beams if (bins := _first_bins(pipeline, beam.tokens)) is not None]
     decoded = decode_box(draws, said, sureness.decode)
     box = grounding.box if sureness.decode == "argmax" else codec.decode_within(decoded.bins, size)
-    present = present_of(decoded.expected_iou, draws.mass, task.calibration, says_absence)
-    if present is not None and task.calibration is not None and present < task.calibration.least_present:
+    present = present_of(decoded.expected_iou, draws.mass, calibration, says_absence)
+    if present is not None and calibration is not None and present < calibration.least_present:
         return replace(grounding, box=None, regions=(), present=present)
     regions = grounding.regions
     if sureness.all_regions and not regions:
         regions = tuple(_drawn_regions(codec, draws, size))
-    sure = confidence_of(decoded.expected_iou, task.calibration)
+    sure = confidence_of(decoded.expected_iou, calibration)
     return replace(grounding, box=box or grounding.box, regions=regions, confidence=sure, present=present)
 
 
@@ -222,9 +225,7 @@ def ground_dialog(
     """The box each dialog is about; see :meth:`ofa_core.OFA.ground_dialog`."""
     sources = dialog_sources(pipeline, dialogs, style)
     pictures = pipeline.open(images)
-    return _found(
-        pipeline, invig_codec(pipeline), pictures, sources, options, (), threshold, sureness, batch_size
-    )
+    return _found(pipeline, invig_codec(pipeline), pictures, sources, options, (), threshold, sureness, batch_size)
 
 
 def caption_sources(pipeline: Pipeline, captions: Sequence[str], prompt: str | None = None) -> list[list[int]]:
