@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
@@ -163,7 +164,7 @@ class Calibration(_Frozen):
     @model_validator(mode="after")
     def _never_falls(self) -> Calibration:
         for name, knots in (("overlap", self.overlap), ("present", self.present)):
-            if any(a[0] >= b[0] or a[1] > b[1] for a, b in zip(knots, knots[1:], strict=False)):
+            if any(a[0] >= b[0] or a[1] > b[1] for a, b in itertools.pairwise(knots)):
                 raise ValueError(f"the points of {name} do not rise from one to the next")
         return self
 

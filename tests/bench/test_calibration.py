@@ -24,10 +24,13 @@ def made(count: int = 200) -> Outcomes:
 
 def test_a_calibration_is_what_came_true() -> None:
     fitted = fit(made())
-    assert confidence_of(0.9, fitted) == 1 and confidence_of(0.1, fitted) == 0
-    assert along(fitted.present, 0.9) == 1 and along(fitted.present, 0.05) == 0
+    assert confidence_of(0.9, fitted) == 1
+    assert confidence_of(0.1, fitted) == 0
+    assert along(fitted.present, 0.9) == 1
+    assert along(fitted.present, 0.05) == 0
     before, after = quality(made(), None), quality(made(), fitted)
-    assert before.error > 0.2 and after.error < 0.03
+    assert before.error > 0.2
+    assert after.error < 0.03
     assert before.presence_auroc == 1
     there = [value for value in made().expected if value > 0.2]
     assert sum(along(fitted.present, value) < fitted.least_present for value in there) <= 0.05 * len(there)
@@ -49,7 +52,8 @@ def test_outcomes_do_not_depend_on_an_earlier_calibration() -> None:
     )
     ofa.model.config = ofa.model.config.model_copy(update={"task": task})
     assert outcomes(ofa.pipeline, *asked) == before
-    assert before.there == [True, False] and before.overlaps[1] == 0
+    assert before.there == [True, False]
+    assert before.overlaps[1] == 0
 
 
 def test_it_is_stored_with_its_digest(small_directory: Path, tmp_path: Path) -> None:
@@ -70,9 +74,12 @@ def test_the_command_fits_and_writes(tmp_path: Path, capsys: pytest.CaptureFixtu
     rows = str(tmp_path / "data" / "phrases.tsv")
     assert main(["calibrate", "--model", str(directory), "--data", rows]) == 0
     told = capsys.readouterr().out
-    assert "60 rows; written to" in told and "calibration error 0." in told
+    assert "60 rows; written to" in told
+    assert "calibration error 0." in told
     stored = ofa_core.load(directory).model.config.task.calibration
-    assert stored is not None and stored.overlap and not stored.present
+    assert stored is not None
+    assert stored.overlap
+    assert not stored.present
     assert main(["calibrate", "--model", str(directory), "--data", rows, "--limit", "5"]) == 2
     assert "5 samples are too few" in capsys.readouterr().err
     assert ofa_core.load(directory).model.config.task.calibration == stored

@@ -26,7 +26,7 @@ from ofa_core.heads.box_draws import (
 )
 from ofa_core.heads.confidence import (
     along,
-    ambiguity,
+    entropy_of_regions,
     clusters,
     confidence_of,
     decode_box,
@@ -138,7 +138,9 @@ def test_no_draw_is_ruled_out_at_the_ends_of_the_distribution() -> None:
 
 def test_points_are_even_in_every_dimension() -> None:
     points = even_points(64)
-    assert torch.equal(points, even_points(64)) and 0 < points.min() and points.max() < 1
+    assert torch.equal(points, even_points(64))
+    assert points.min() > 0
+    assert points.max() < 1
     for column in points.T:
         assert torch.histc(column, 64, 0, 1).tolist() == [1] * 64
     assert len({tuple((row * 2).long().tolist()) for row in points}) == 16  # all corners of the cube
@@ -175,9 +177,9 @@ def test_clusters_and_their_entropy() -> None:
     drawn = drawn_at((left, 5), (near, 1), (right, 2))
     found = clusters(drawn)
     assert [(one.bins, one.share) for one in found] == [(left, 0.75), (right, 0.25)]
-    assert ambiguity(drawn) == pytest.approx(-0.75 * math.log2(0.75) - 0.25 * math.log2(0.25))
-    assert ambiguity(drawn_at((left, 4))) == 0
-    assert ambiguity(drawn_at((left, 4), (right, 4))) == 1
+    assert entropy_of_regions(drawn) == pytest.approx(-0.75 * math.log2(0.75) - 0.25 * math.log2(0.25))
+    assert entropy_of_regions(drawn_at((left, 4))) == 0
+    assert entropy_of_regions(drawn_at((left, 4), (right, 4))) == 1
 
 
 def test_what_each_way_of_decoding_takes() -> None:
@@ -200,8 +202,10 @@ def test_a_line_that_never_falls() -> None:
     assert fit_monotone([0.5, 0.5, 0.5], [1, 0, 0]) == near((0.5, 1 / 3))
     values = [i / 100 for i in range(100)]
     knots = fit_monotone(values, [float(v > 0.5) for v in values], most=10)
-    assert len(knots) <= 20 and all(a[0] < b[0] and a[1] <= b[1] for a, b in zip(knots, knots[1:], strict=False))
-    assert along(knots, 0.0) == 0 and along(knots, 1.0) == 1
+    assert len(knots) <= 20
+    assert all(a[0] < b[0] and a[1] <= b[1] for a, b in itertools.pairwise(knots))
+    assert along(knots, 0.0) == 0
+    assert along(knots, 1.0) == 1
     with pytest.raises(OFAError, match=r"^0 values and 0 targets make no calibration$"):
         fit_monotone([], [])
 
@@ -234,7 +238,7 @@ def test_what_confidence_and_presence_mean() -> None:
     "knots", [((0.5, 0.1), (0.5, 0.2)), ((0.1, 0.5), (0.2, 0.4)), ((0.1, 1.5),), ((-0.1, 0.5),)], ids=repr
 )
 def test_a_calibration_that_is_none_is_refused(knots: tuple[tuple[float, float], ...]) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="overlap"):
         Calibration(overlap=knots)
 
 
@@ -259,8 +263,10 @@ def test_confidence_changes_nothing_else(ofa: OFA) -> None:
         same = OFA(ofa.model, ofa.tokenizer, optimize=optimize)
         plain = same.ground(picture(1), "the cat", bins_only=True)
         sure = same.ground(picture(1), "the cat", bins_only=True, confidence=True)
-        assert plain.confidence is None and plain.present is None
-        assert sure.confidence is not None and 0 < sure.confidence < 1
+        assert plain.confidence is None
+        assert plain.present is None
+        assert sure.confidence is not None
+        assert 0 < sure.confidence < 1
         assert (sure.box, sure.bins, sure.text) == (plain.box, plain.bins, plain.text)
         assert sure.token_scores == pytest.approx(plain.token_scores, rel=1e-4)
     OFA(ofa.model, ofa.tokenizer)
@@ -280,7 +286,9 @@ def test_the_best_decoding_is_never_less_sure(ofa: OFA) -> None:
         decode: ofa.ground(picture(4), "the cat", bins_only=True, confidence=True, decode=decode).confidence
         for decode in ("argmax", "expected", "mbr")
     }
-    assert sure["mbr"] is not None and sure["argmax"] is not None and sure["expected"] is not None
+    assert sure["mbr"] is not None
+    assert sure["argmax"] is not None
+    assert sure["expected"] is not None
     assert sure["mbr"] >= max(sure["argmax"], sure["expected"]) - 1e-6
 
 
@@ -295,8 +303,11 @@ def test_a_calibrated_model_is_asked_by_itself(ofa: OFA) -> None:
 def test_there_is_no_box_where_the_thing_is_not_there(ofa: OFA) -> None:
     absent = calibrated(ofa, present=[(0.0, 0.1), (1.0, 0.1)], least_present=0.5)
     found = absent.ground(picture(1), "the cat", bins_only=True)
-    assert not found and found.box is None and found.confidence is None
-    assert found.present is not None and found.present <= 0.1
+    assert not found
+    assert found.box is None
+    assert found.confidence is None
+    assert found.present is not None
+    assert found.present <= 0.1
     assert absent.ground(picture(1), "the cat", bins_only=True, confidence=False)
     there = calibrated(ofa, present=[(0.0, 0.9), (1.0, 0.9)], least_present=0.0)
     assert there.ground(picture(1), "the cat", bins_only=True)
@@ -305,11 +316,13 @@ def test_there_is_no_box_where_the_thing_is_not_there(ofa: OFA) -> None:
 def test_all_regions_have_their_shares(ofa: OFA) -> None:
     found = ofa.ground(picture(1), "the cat", bins_only=True, all=True)
     shares = [one.score for one in found.regions]
-    assert shares == sorted(shares, reverse=True) and sum(shares) <= 1 + 1e-6
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) <= 1 + 1e-6
     assert all(0.1 <= share <= 1 for share in shares)
     width, height = picture(1).size
     for one in found.regions:
-        assert 0 <= one.box[0] < one.box[2] <= width and 0 <= one.box[1] < one.box[3] <= height
+        assert 0 <= one.box[0] < one.box[2] <= width
+        assert 0 <= one.box[1] < one.box[3] <= height
 
 
 @pytest.mark.parametrize(

@@ -173,10 +173,7 @@ def corner_probabilities(logits: Tensor, before: Tensor) -> Tensor:
     """
     at = torch.arange(logits.shape[-1], device=logits.device)
     corner = before.shape[-1]
-    if corner < CORNERS // 2:
-        ruled_out = at == logits.shape[-1] - 1
-    else:
-        ruled_out = at <= before[..., corner - CORNERS // 2, None]
+    ruled_out = at == logits.shape[-1] - 1 if corner < CORNERS // 2 else at <= before[..., corner - CORNERS // 2, None]
     return logits.masked_fill(ruled_out, -torch.inf).softmax(-1)
 
 

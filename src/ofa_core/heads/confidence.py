@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -99,14 +100,14 @@ def clusters(drawn: Tensor) -> list[Cluster]:
     return sorted(found, key=lambda one: -one.share)
 
 
-def ambiguity(drawn: Tensor) -> float:
+def entropy_of_regions(drawn: Tensor) -> float:
     """The entropy in bits of what drawn boxes [K, 4] mean: 0 for one thing, 1 for two that are as likely."""
     return sum(-one.share * math.log2(one.share) for one in clusters(drawn)) + 0.0
 
 
 def along(knots: Sequence[tuple[float, float]], value: float) -> float:
     """The height at ``value`` of the line through ``knots``, level before the first and behind the last."""
-    for (x0, y0), (x1, y1) in zip(knots, knots[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(knots):
         if value < x1:
             return y0 if value <= x0 else y0 + (y1 - y0) * (value - x0) / (x1 - x0)
     return knots[-1][1]
@@ -133,7 +134,7 @@ def fit_monotone(values: Sequence[float], targets: Sequence[float], most: int = 
     pairs = sorted(zip(values, targets, strict=True))
     edges = [round(len(pairs) * part / most) for part in range(most + 1)]
     blocks: list[_Level] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         if start == end:
             continue
         xs, ys = zip(*pairs[start:end], strict=True)

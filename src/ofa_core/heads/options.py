@@ -60,6 +60,25 @@ class GroundOptions(SearchOptions, PromptOptions, total=False):
     all: bool
 
 
+class SureOptions(BatchOptions, total=False):
+    """Options of :meth:`~ofa_core.OFA.ground_caption`."""
+
+    confidence: bool | None
+    decode: Decode | None
+
+
+class ExplainOptions(PromptOptions, total=False):
+    """Options of :meth:`~ofa_core.OFA.explain`."""
+
+    gradients: bool
+
+
+class AgentOptions(TextOptions, total=False):
+    """Options of :meth:`~ofa_core.OFA.agent_turn`."""
+
+    ambiguity: bool
+
+
 class DetectOptions(SearchOptions, PromptOptions, total=False):
     """Options of :meth:`~ofa_core.OFA.detect`."""
 
