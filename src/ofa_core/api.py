@@ -770,7 +770,9 @@ class OFA:
     @overload
     def agent_turn(self, image: Picture, dialog: Dialog, **options: Unpack[AgentOptions]) -> AgentTurn: ...
     @overload
-    def agent_turn(self, image: list[Any], dialog: list[Dialog], **options: Unpack[AgentOptions]) -> list[AgentTurn]: ...
+    def agent_turn(
+        self, image: list[Any], dialog: list[Dialog], **options: Unpack[AgentOptions]
+    ) -> list[AgentTurn]: ...
     def agent_turn(
         self,
         image: Any,

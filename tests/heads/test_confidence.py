@@ -26,10 +26,10 @@ from ofa_core.heads.box_draws import (
 )
 from ofa_core.heads.confidence import (
     along,
-    entropy_of_regions,
     clusters,
     confidence_of,
     decode_box,
+    entropy_of_regions,
     fit_monotone,
     present_of,
 )
