@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def asked(pipeline: Pipeline, split: Split, count: int, decode: Decode) -> Outcomes:
-    """How the model grounds two phrases in each of ``count`` scenes: one that is there, and one that is not."""
+    """Outcomes of two phrases in each of ``count`` scenes: one that is there, and one that is not."""
     pictures, phrases, right = [], [], []
     for seed in range(count):
         scene = make_scene(seed, split)
@@ -74,7 +74,7 @@ def absent(scene: Scene, random: Random) -> str:
 
 
 def _presence(found: Outcomes, calibration: Calibration) -> str:
-    """How many phrases lose their boxes at the threshold that was fitted."""
+    """The share of phrases that lose their boxes at the threshold that was fitted."""
     lost = [along(calibration.present, value) < calibration.least_present for value in found.expected]
     absent_lost = [one for one, there in zip(lost, found.there, strict=True) if not there]
     present_lost = [one for one, there in zip(lost, found.there, strict=True) if there]

@@ -152,7 +152,7 @@ Knots: TypeAlias = "tuple[tuple[Annotated[float, Field(ge=0, le=1)], Annotated[f
 
 
 class Calibration(_Frozen):
-    """How the expected IoU of a model's boxes, under its own distribution of boxes, turned out on data."""
+    """Lines that tell how the expected IoU of a model's boxes, under its own distribution of boxes, turned out on data."""
 
     #: From expected IoU to the probability that the box and the right one overlap by half; empty: not measured.
     overlap: Knots = ()
@@ -201,7 +201,7 @@ class TaskSettings(_Frozen):
     #: :class:`~ofa_core.GenerationOptions` names them.
     search: dict[str, bool | int | float] = Field(default_factory=dict)
 
-    #: What the confidence in a box means with this model, as ``ofa-core calibrate`` measured it; None: nobody did.
+    #: The meaning of the confidence in a box with this model, as ``ofa-core calibrate`` measured it; None: nobody did.
     calibration: Calibration | None = None
 
 

@@ -31,7 +31,7 @@ LEAST_SAMPLES = 50
 
 @dataclass
 class Outcomes:
-    """How boxes turned out, one number a sample in each list."""
+    """Outcomes of boxes, one number a sample in each list."""
 
     #: The IoU to expect of each box under the model's distribution; 0 where it gave none.
     expected: list[float] = field(default_factory=list)
@@ -98,7 +98,7 @@ def fit(found: Outcomes) -> Calibration:
 
 @dataclass(frozen=True)
 class Quality:
-    """How good the confidence of a model is, on samples that it was not fitted to."""
+    """The quality of a model's confidence, on samples that it was not fitted to."""
 
     accuracy: float
     #: Acc@0.9 of the same boxes.

@@ -1,4 +1,4 @@
-"""How far stated confidences can be relied upon: calibration error, its diagram's bins, and the AUROC."""
+"""The reliability of stated confidences: calibration error, its diagram's bins, and the AUROC."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from ..model.ofa import OFAModel
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a model's encoder made of a batch, with the keys and values that all targets of it attend to."""
+    """A batch as a model's encoder has read it, with the keys and values that all targets of it attend to."""
 
     memory: Memory
     #: A cache without target positions; what decodes goes on with a :meth:`DecoderCache.branch` of it.

@@ -80,7 +80,7 @@ def bin_ids(vocabulary: Vocabulary) -> range:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What an answer says before its first box, and that box; empty where there is none."""
+    """The words of an answer before its first box, and that box; empty where there is none."""
 
     lead: tuple[int, ...] = ()
     box: tuple[int, ...] = ()  # ids

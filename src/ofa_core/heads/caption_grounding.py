@@ -10,216 +10,32 @@ from ..errors import OFAError
 from .grounding import Grounding, Sureness, ground
 from .pipeline import Picture, Pipeline
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 #: Words that stand before a noun phrase and belong to it.
-_DETERMINERS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "these",
-        "those",
-        "some",
-        "any",
-        "each",
-        "every",
-        "another",
-        "both",
-        "all",
-        "no",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "several",
-        "many",
-        "few",
-        "his",
-        "her",
-        "its",
-        "their",
-        "my",
-        "your",
-        "our",
-    ]
+_DETERMINERS = _words(
+    "a an the this that these those some any each every another both all no one two three four five six seven "
+    "eight nine ten several many few his her its their my your our"
 )
 #: Words that end a noun phrase and are no part of any: prepositions, conjunctions, pronouns, and verbs of captions.
-_BREAKS = frozenset(
-    [
-        "about",
-        "above",
-        "across",
-        "after",
-        "against",
-        "along",
-        "among",
-        "and",
-        "around",
-        "as",
-        "at",
-        "atop",
-        "away",
-        "back",
-        "be",
-        "been",
-        "before",
-        "behind",
-        "below",
-        "beneath",
-        "beside",
-        "between",
-        "beyond",
-        "but",
-        "by",
-        "can",
-        "down",
-        "during",
-        "for",
-        "from",
-        "has",
-        "have",
-        "having",
-        "he",
-        "him",
-        "i",
-        "if",
-        "in",
-        "inside",
-        "into",
-        "is",
-        "it",
-        "looks",
-        "me",
-        "near",
-        "next",
-        "not",
-        "of",
-        "off",
-        "on",
-        "onto",
-        "or",
-        "out",
-        "outside",
-        "over",
-        "past",
-        "she",
-        "sits",
-        "stands",
-        "that",
-        "there",
-        "they",
-        "them",
-        "through",
-        "to",
-        "together",
-        "toward",
-        "towards",
-        "under",
-        "underneath",
-        "up",
-        "upon",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "while",
-        "who",
-        "whose",
-        "will",
-        "with",
-        "within",
-        "without",
-        "you",
-        "are",
-        "being",
-        "holds",
-        "wears",
-        "rides",
-        "walks",
-        "runs",
-        "lies",
-        "hangs",
-        "carries",
-        "flies",
-        "plays",
-        "eats",
-        "drives",
-        "shows",
-        "says",
-        "sit",
-        "stand",
-        "hold",
-        "wear",
-        "ride",
-        "walk",
-        "run",
-        "lie",
-        "look",
-        "looking",
-        "sitting",
-        "standing",
-        "holding",
-        "wearing",
-        "riding",
-        "walking",
-        "running",
-        "lying",
-    ]
+_BREAKS = _words(
+    "about above across after against along among and around as at atop away back be been before behind below "
+    "beneath beside between beyond but by can down during for from has have having he him i if in inside into is "
+    "it looks me near next not of off on onto or out outside over past she sits stands that there they them "
+    "through to together toward towards under underneath up upon was we were what when where which while who "
+    "whose will with within without you are being holds wears rides walks runs lies hangs carries flies plays "
+    "eats drives shows says sit stand hold wear ride walk run lie look looking sitting standing holding wearing "
+    "riding walking running lying"
 )
 #: Nouns that name no thing that has a place.
-_PLACES = frozenset(
-    [
-        "left",
-        "right",
-        "top",
-        "bottom",
-        "front",
-        "back",
-        "side",
-        "middle",
-        "center",
-        "centre",
-        "edge",
-        "corner",
-        "background",
-    ]
-)
+_PLACES = _words("left right top bottom front back side middle center centre edge corner background")
 #: Things whose names end in -ing.
-_THINGS = frozenset(
-    [
-        "awning",
-        "building",
-        "ceiling",
-        "clothing",
-        "earring",
-        "evening",
-        "king",
-        "lightning",
-        "morning",
-        "painting",
-        "railing",
-        "ring",
-        "sibling",
-        "string",
-        "swing",
-        "thing",
-        "topping",
-        "wing",
-        "something",
-        "anything",
-        "everything",
-        "wedding",
-    ]
+_THINGS = _words(
+    "awning building ceiling clothing earring evening king lightning morning painting railing ring sibling string "
+    "swing thing topping wing something anything everything wedding"
 )
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
@@ -326,7 +142,7 @@ def noun_phrases(text: str) -> list[tuple[int, int]]:
 
 
 def _places(text: str, phrases: Sequence[str]) -> list[tuple[int, int]]:
-    """Where the phrases that were given stand in a caption, each behind the one before it if it can be.
+    """The places in a caption of the phrases that were given, each behind the one before it if it can be.
 
     Raises:
         OFAError: one is no text, or does not stand there.

@@ -28,7 +28,7 @@ KERNEL = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 16
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Where the decoder looked for each token of an answer."""
+    """The places where the decoder looked for each token of an answer."""
 
     #: The picture, in RGB at its own size.
     image: Image.Image
@@ -84,7 +84,7 @@ def explain(
     prompt: str | None = None,
     batch_size: int = 16,
 ) -> list[Explanation]:
-    """Where the decoder looks for the answer to each text; see :meth:`ofa_core.OFA.explain`."""
+    """The places where the decoder looks for the answer to each text; see :meth:`ofa_core.OFA.explain`."""
     pipeline = pipeline.for_task(SPEC)
     sources = caption_sources(pipeline, texts, prompt)
     targets = _targets(pipeline, answers or [None] * len(texts))

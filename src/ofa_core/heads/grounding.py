@@ -61,7 +61,7 @@ class Grounding:
 
 @dataclass(frozen=True)
 class Sureness:
-    """What is asked of the model's distribution of boxes, which costs a few short steps of the decoder."""
+    """The questions to the model's distribution of boxes, which costs a few short steps of the decoder."""
 
     decode: Decode = "argmax"
     #: True for every region that a phrase fits.
@@ -73,7 +73,7 @@ class Sureness:
 def asked_sureness(
     pipeline: Pipeline, confidence: bool | None, decode: str | None, all_regions: bool = False
 ) -> Sureness | None:
-    """What a call asks of the distribution of boxes, None where it asks nothing.
+    """Tell what a call asks of the distribution of boxes, None where it asks nothing.
 
     A model that was calibrated is asked unless ``confidence`` is False; another one, unless it is True, is only where
     something else needs it, so that its answers are the original's at the original's cost.

@@ -25,8 +25,8 @@ class AgentTurn:
     grounding: Grounding | None
     #: The whole of what the model said.
     text: str
-    #: The entropy in bits of what the dialog may mean: 0 for one region, 1 for two that are as likely. None where it was
-    #: not asked for.
+    #: The entropy in bits of what the dialog may mean: 0 for one region, 1 for two that are as likely. None where it
+    #: was not asked for.
     ambiguity: float | None = None
 
 
