@@ -152,7 +152,7 @@ Knots: TypeAlias = "tuple[tuple[Annotated[float, Field(ge=0, le=1)], Annotated[f
 
 
 class Calibration(_Frozen):
-    """Lines that tell how the expected IoU of a model's boxes, under its own distribution of boxes, turned out on data."""
+    """Lines that tell how the expected IoU of boxes, under the model's own distribution, turned out on data."""
 
     #: From expected IoU to the probability that the box and the right one overlap by half; empty: not measured.
     overlap: Knots = ()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..model.attention import Attention
 from ..model.encoder import ImageFeatures, Memory
 from ..model.kv_cache import DecoderCache, LayerCache
 from ..model.ofa import OFAModel
@@ -35,5 +36,6 @@ def encode_once(
         The encoder's states, and the cross-attention's keys and values of every layer.
     """
     memory = model.encode(tokens, images, image_mask)
-    layers = [LayerCache(cross=layer.cross_attn.keys_values(memory.states)) for layer in model.decoder.layers]
+    attentions: list[Attention] = [layer.cross_attn for layer in model.decoder.layers]  # type: ignore[misc]
+    layers = [LayerCache(cross=attention.keys_values(memory.states)) for attention in attentions]
     return Encoded(memory, DecoderCache(layers, None, model.decoder.cross_position_bias.keys(memory.positions)))

@@ -46,7 +46,7 @@ def checked_decode(decode: str | None, calibration: Calibration | None) -> Decod
         return "mbr" if calibration is not None else "argmax"
     for name in get_args(Decode):
         if name == decode:
-            return name  # type: ignore[no-any-return]
+            return name
     raise OFAError(f"decode is {', '.join(map(repr, get_args(Decode)))} or None, not {decode!r}")
 
 

@@ -135,7 +135,7 @@ def _attention(
 def _recorded(model: OFAModel, gradients: bool) -> Iterator[list[Tensor]]:
     """The weights [1, H, T, S] of the attention to the encoder's states, layer by layer as they are computed."""
     layers: list[Tensor] = []
-    modules: list[Attention] = [layer.cross_attn for layer in model.decoder.layers]
+    modules: list[Attention] = [layer.cross_attn for layer in model.decoder.layers]  # type: ignore[misc]
 
     def attend_with(module: Attention) -> None:
         def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:

@@ -49,9 +49,9 @@ def agent_turn(
     images: Sequence[Picture],
     dialogs: Sequence[Dialog],
     options: GenerationOptions = DIALOG_OPTIONS,
+    batch_size: int = 16,
     *,
     ambiguity: bool = False,
-    batch_size: int = 16,
 ) -> list[AgentTurn]:
     """A question, or a region, for each dialog; see :meth:`ofa_core.OFA.agent_turn`."""
     sources = agent_sources(pipeline, dialogs)
