@@ -27,7 +27,9 @@ BEGIN, END = "<!-- tasks: {} -->\n", "<!-- end -->\n"
 _DIALOG = ' \\n#instruction: {}\\n#context: "..."'
 #: The methods of ``OFA``, what the model reads for each (a task's name, an instruction, or words), and the result.
 METHODS: Sequence[tuple[str, str, str]] = (
-    ("ground(image, text)", "refcoco", "`Grounding`: box, score, token_scores, bins, alternatives"),
+    ("ground(image, text)", "refcoco", "`Grounding`: box, score, confidence, present, bins, regions, alternatives"),
+    ("ground_caption(image, text, phrases=None)", "refcoco", "`GroundedCaption`: a `Grounding` for each phrase"),
+    ("explain(image, text, answer=None)", "refcoco", "`Explanation`: map, peak and draw of where it looked"),
     ("detect(image, categories=None)", "detection", "`Detections`: a `Detection` (box, label, score) for each thing"),
     ("ground_dialog(image, dialog, style=)", "guesswhat_grounding", "`Grounding`"),
     ("oracle(image, box, dialog, question, style=)", "guesswhat_oracle", "`OracleAnswer`: answer, probabilities"),

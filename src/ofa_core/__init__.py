@@ -14,7 +14,9 @@ from .generation import (
 )
 from .heads.box_codec import BoxCodec
 from .heads.caption import Caption
+from .heads.caption_grounding import GroundedCaption, GroundedPhrase
 from .heads.chat import Chat, ChatTurn
+from .heads.explanation import Explanation
 from .heads.grounding import Grounding
 from .heads.image_generation import Imagined
 from .heads.matching import Match
@@ -48,7 +50,10 @@ __all__ = [
     "Detection",
     "Detections",
     "EncodedImage",
+    "Explanation",
     "GenerationOptions",
+    "GroundedCaption",
+    "GroundedPhrase",
     "Grounding",
     "Hypothesis",
     "ImageFeatures",

@@ -29,9 +29,11 @@ from .generation.options import SearchOptions
 from .generation.scoring import DecoderPrompt
 from .heads import (
     caption,
+    caption_grounding,
     classification,
     detection,
     entailment,
+    explanation,
     glue,
     grounding,
     image_codes,
@@ -48,20 +50,25 @@ from .heads import text as text_heads
 from .heads.answering import OnError, answer_all
 from .heads.arguments import as_list, listed, one_per_image, one_per_text, pair_up, text_list, unwrap
 from .heads.caption import Caption
+from .heads.caption_grounding import GroundedCaption
 from .heads.chat import Chat
 from .heads.chat_styles import ChatStyle
+from .heads.confidence import Decode
 from .heads.detection import DetectionStyle
+from .heads.explanation import Explanation
 from .heads.grounding import DIALOG_OPTIONS, Grounding
 from .heads.image_codes import Codes
 from .heads.image_generation import Imagined, OnRow, Rank
 from .heads.matching import Match
 from .heads.ocr import Reading
 from .heads.options import (
+    AgentOptions,
     AnswerOptions,
     AskOptions,
     BatchOptions,
     ClosedSetOptions,
     DetectOptions,
+    ExplainOptions,
     GenerateOptions,
     GroundDialogOptions,
     GroundOptions,
@@ -70,6 +77,7 @@ from .heads.options import (
     OracleOptions,
     PromptedTextOptions,
     ReadOptions,
+    SureOptions,
     TextOptions,
 )
 from .heads.oracle import ANSWERS, OracleAnswer, Scoring
@@ -389,6 +397,9 @@ class OFA:
         *,
         bins_only: bool = False,
         threshold: float = 0.0,
+        confidence: bool | None = None,
+        decode: Decode | None = None,
+        all: bool = False,
         prompt: str | None = None,
         batch_size: int = 16,
         progress: bool = False,
@@ -402,6 +413,11 @@ class OFA:
             text: the phrase, one for each picture or one for all.
             bins_only: let the model say nothing but box coordinates.
             threshold: the least score, 0 to 1, with which a box is returned.
+            confidence: tell how sure the box is and whether the thing is there, by boxes drawn from the model's own
+                distribution; None: if the model was calibrated (``ofa-core calibrate``).
+            decode: the box that is returned: ``argmax``, the most likely; ``expected``, the mean around it; ``mbr``,
+                the one with the highest expected IoU. None: ``mbr`` if the model was calibrated, else ``argmax``.
+            all: give every region that the phrase fits in ``regions``, each with its share of what the model means.
             prompt: a prompt instead of the model's own; it holds ``{caption}``.
             batch_size: samples computed at once.
             progress: whether a bar tells how far the call has come.
@@ -409,7 +425,7 @@ class OFA:
             options: changes to the search, see :class:`~ofa_core.GenerationOptions`.
 
         Returns:
-            The box in xyxy pixels of the picture, or None in its place, with score, bins and alternatives.
+            The box in xyxy pixels of the picture, or None in its place, with score, confidence, bins and alternatives.
 
         Raises:
             OFAError: see :class:`OFA`.
@@ -420,9 +436,101 @@ class OFA:
             options=self.pipeline.options(grounding.SPEC).updated(**options),
             bins_only=bins_only,
             threshold=threshold,
+            sureness=grounding.asked_sureness(self.pipeline, confidence, decode, all),
             prompt=prompt,
         )
         return self._answers(head, single, batch_size, progress, on_error, images=images, captions=texts)
+
+    @overload
+    def ground_caption(
+        self, image: Picture, text: str, phrases: Sequence[str] | None = None, **options: Unpack[SureOptions]
+    ) -> GroundedCaption: ...
+    @overload
+    def ground_caption(
+        self, image: list[Any], text: list[str], phrases: list[Any] | None = None, **options: Unpack[SureOptions]
+    ) -> list[GroundedCaption]: ...
+    def ground_caption(
+        self,
+        image: Any,
+        text: Any,
+        phrases: Any = None,
+        *,
+        confidence: bool | None = None,
+        decode: Decode | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """Find a box for each thing that a caption such as ``"a man with a dog on a sofa"`` names.
+
+        Args:
+            image: a picture or a list of them.
+            text: the caption, one for each picture or one for all.
+            phrases: the parts of the caption to look for, a list for each caption; None finds its noun phrases by a few
+                rules of English.
+            confidence: as for :meth:`ground`.
+            decode: as for :meth:`ground`.
+            batch_size: phrases computed at once.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
+
+        Returns:
+            The phrases in their order, each with its place in the caption and its grounding.
+
+        Raises:
+            OFAError: see :class:`OFA`; or a phrase does not stand in the caption.
+        """
+        images, texts, single = pair_up(image, text, self._keep(grounding.SPEC))
+        given = [None] * len(texts) if phrases is None else one_per_image(phrases, len(texts), single, "phrase lists")
+        head = partial(
+            caption_grounding.ground_caption, sureness=grounding.asked_sureness(self.pipeline, confidence, decode)
+        )
+        return self._answers(head, single, batch_size, progress, on_error, images=images, texts=texts, phrases=given)
+
+    @overload
+    def explain(
+        self, image: Picture, text: str, answer: str | None = None, **options: Unpack[ExplainOptions]
+    ) -> Explanation: ...
+    @overload
+    def explain(
+        self, image: list[Any], text: str | list[str], answer: Any = None, **options: Unpack[ExplainOptions]
+    ) -> list[Explanation]: ...
+    def explain(
+        self,
+        image: Any,
+        text: Any,
+        answer: Any = None,
+        *,
+        gradients: bool = False,
+        prompt: str | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """Tell where the decoder looks for the box of a phrase, or for another answer.
+
+        Args:
+            image: a picture or a list of them.
+            text: the phrase, one for each picture or one for all.
+            answer: the answer to explain, one for each phrase; None for the model's own.
+            gradients: weigh attention by how much more likely it makes the answer.
+            prompt: a prompt instead of that of :meth:`ground`; it holds ``{caption}``, in whose place the text stands.
+            batch_size: samples computed at once, where the model is asked for its answer.
+            progress: whether a bar tells how far the call has come.
+            on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
+
+        Returns:
+            A map of the attention from the answer to the picture, the mean of all layers and heads, which
+            :meth:`~ofa_core.Explanation.draw` lays over the picture.
+
+        Raises:
+            OFAError: see :class:`OFA`; or the model gives no answer.
+        """
+        images, texts, single = pair_up(image, text)
+        many = listed(answer)
+        answers = [answer] * len(texts) if many is None else one_per_image(many, len(texts), False, "answers")
+        head = partial(explanation.explain, gradients=gradients, prompt=prompt)
+        return self._answers(head, single, batch_size, progress, on_error, images=images, texts=texts, answers=answers)
 
     @overload
     def detect(
@@ -492,6 +600,8 @@ class OFA:
         *,
         style: Style = "guesswhat",
         threshold: float = 0.0,
+        confidence: bool | None = None,
+        decode: Decode | None = None,
         batch_size: int = 16,
         progress: bool = False,
         on_error: OnError = "raise",
@@ -504,6 +614,8 @@ class OFA:
             dialog: (question, answer) pairs or single turns, one dialog for each picture.
             style: ``guesswhat``, where the agent's question comes first, or ``invig``, where the person's query does.
             threshold: the least score, 0 to 1, with which a box is returned.
+            confidence: as for :meth:`ground`.
+            decode: as for :meth:`ground`.
             batch_size: samples computed at once.
             progress: whether a bar tells how far the call has come.
             on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
@@ -518,7 +630,8 @@ class OFA:
         images, single = as_list(image, self.pipeline.keep)
         dialogs = one_per_image(dialog, len(images), single, "dialogs")
         changed = DIALOG_OPTIONS.updated(**options)
-        head = partial(grounding.ground_dialog, style=style, options=changed, threshold=threshold)
+        sureness = grounding.asked_sureness(self.pipeline, confidence, decode)
+        head = partial(grounding.ground_dialog, style=style, options=changed, threshold=threshold, sureness=sureness)
         return self._answers(head, single, batch_size, progress, on_error, images=images, dialogs=dialogs)
 
     @overload
@@ -665,14 +778,17 @@ class OFA:
         return self._answers(head, single, batch_size, progress, on_error, images=images, dialogs=dialogs)
 
     @overload
-    def agent_turn(self, image: Picture, dialog: Dialog, **options: Unpack[TextOptions]) -> AgentTurn: ...
+    def agent_turn(self, image: Picture, dialog: Dialog, **options: Unpack[AgentOptions]) -> AgentTurn: ...
     @overload
-    def agent_turn(self, image: list[Any], dialog: list[Dialog], **options: Unpack[TextOptions]) -> list[AgentTurn]: ...
+    def agent_turn(
+        self, image: list[Any], dialog: list[Dialog], **options: Unpack[AgentOptions]
+    ) -> list[AgentTurn]: ...
     def agent_turn(
         self,
         image: Any,
         dialog: Any,
         *,
+        ambiguity: bool = False,
         batch_size: int = 16,
         progress: bool = False,
         on_error: OnError = "raise",
@@ -683,6 +799,7 @@ class OFA:
         Args:
             image: a picture or a list of them.
             dialog: the person's query, then (question, answer) pairs or single turns; one dialog for each picture.
+            ambiguity: tell how many regions the dialog may still mean, in bits, for one more look at the picture.
             batch_size: samples computed at once.
             progress: whether a bar tells how far the call has come.
             on_error: ``raise``, or ``skip`` for None in place of what cannot be answered.
@@ -696,7 +813,7 @@ class OFA:
         """
         images, single = as_list(image, self.pipeline.keep)
         dialogs = one_per_image(dialog, len(images), single, "dialogs")
-        head = partial(questioner.agent_turn, options=DIALOG_OPTIONS.updated(**options))
+        head = partial(questioner.agent_turn, options=DIALOG_OPTIONS.updated(**options), ambiguity=ambiguity)
         return self._answers(head, single, batch_size, progress, on_error, images=images, dialogs=dialogs)
 
     @overload

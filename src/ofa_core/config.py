@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 from pydantic import (
     BaseModel,
@@ -146,6 +147,28 @@ class ClassificationHeadConfig(_Frozen):
     inner_dim: int | None = Field(default=None, gt=0)
 
 
+#: Points of a line that never falls: x strictly rising, both between 0 and 1.
+Knots: TypeAlias = "tuple[tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]], ...]"
+
+
+class Calibration(_Frozen):
+    """Lines that tell how the expected IoU of boxes, under the model's own distribution, turned out on data."""
+
+    #: From expected IoU to the probability that the box and the right one overlap by half; empty: not measured.
+    overlap: Knots = ()
+    #: From expected IoU to the probability that what the phrase describes is there at all; empty: not measured.
+    present: Knots = ()
+    #: The probability of being there below which there is no box.
+    least_present: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _never_falls(self) -> Calibration:
+        for name, knots in (("overlap", self.overlap), ("present", self.present)):
+            if any(a[0] >= b[0] or a[1] > b[1] for a, b in itertools.pairwise(knots)):
+                raise ValueError(f"the points of {name} do not rise from one to the next")
+        return self
+
+
 class TaskSettings(_Frozen):
     """Settings that a checkpoint was trained with: what evaluation needs and tensors cannot tell."""
 
@@ -178,6 +201,9 @@ class TaskSettings(_Frozen):
     #: :class:`~ofa_core.GenerationOptions` names them.
     search: dict[str, bool | int | float] = Field(default_factory=dict)
 
+    #: The meaning of the confidence in a box with this model, as ``ofa-core calibrate`` measured it; None: nobody did.
+    calibration: Calibration | None = None
+
 
 class TaskChanges(TypedDict, total=False):
     """The fields of :class:`TaskSettings`, to be given by name; what they mean stands there."""
@@ -197,6 +223,7 @@ class TaskChanges(TypedDict, total=False):
     prompts: dict[str, str]
     learned: tuple[str, ...]
     search: dict[str, bool | int | float]
+    calibration: Calibration | None
 
 
 class OFAConfig(_Frozen):

@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import ask, bench, models, reproduce, score, shapes, train
+from . import ask, bench, calibrate, models, reproduce, score, shapes, train
 from .options import Parser, run, way_on
 
 #: Files of commands, in the order in which ``--help`` lists them.
-GROUPS = (ask, models, bench, reproduce, score, train, shapes)
+GROUPS = (ask, models, bench, reproduce, score, calibrate, train, shapes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

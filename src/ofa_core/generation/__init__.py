@@ -13,6 +13,7 @@ from ..model.encoder import ImageFeatures
 from ..model.ofa import OFAModel
 from .beam_search import beam_search
 from .checks import check_inputs
+from .encoded import Encoded
 from .logits_processors import AllowedRange, AnswerTrie, LogitsProcessor, NoRepeatNgram, Step
 from .options import GenerationOptions
 from .sampling import draws, sample
@@ -44,6 +45,7 @@ def generate(
     constraints: Sequence[LogitsProcessor] = (),
     prefix: Tensor | None = None,
     generator: torch.Generator | None = None,
+    encoded: Encoded | None = None,
 ) -> list[list[Hypothesis]]:
     """Search or draw targets for a batch of sources.
 
@@ -56,6 +58,8 @@ def generate(
         constraints: rules on the next token, see :mod:`ofa_core.generation.logits_processors`.
         prefix: [B, L] tokens that targets must begin with (without ``<s>``), padded with 1 where they are shorter.
         generator: source of randomness for ``do_sample``.
+        encoded: what :func:`~ofa_core.generation.encoded.encode_once` made of the same inputs, where one model decodes
+            more than this from it.
 
     Returns:
         For each sample its hypotheses, best first.
@@ -66,8 +70,10 @@ def generate(
     options = options or GenerationOptions()
     models = [models] if isinstance(models, OFAModel) else list(models)
     check_inputs(models, tokens, prefix)
+    if encoded is not None and len(models) > 1:
+        raise OFAError(f"encoded inputs are those of one model, not of {len(models)}")
     with answering(*models):
-        stepper = Stepper(models, tokens, images, image_mask, options, constraints, prefix)
+        stepper = Stepper(models, tokens, images, image_mask, options, constraints, prefix, encoded)
         if options.do_sample:
             return sample(stepper, options, generator)
         return beam_search(stepper, options)

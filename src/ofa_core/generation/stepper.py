@@ -19,6 +19,7 @@ from ..model.kv_cache import DecoderCache
 from ..model.ofa import OFAModel
 from ..text.vocabulary import PAD
 from . import logits_processors as rules
+from .encoded import Encoded
 from .logits_processors import LogitsProcessor, Step
 from .options import GenerationOptions
 
@@ -54,10 +55,13 @@ def processors_of(options: GenerationOptions, constraints: Sequence[LogitsProces
 class CachedDecoder:
     """Decodes with a cache that grows; samples may leave before the others."""
 
-    def __init__(self, model: OFAModel, memory: Memory, options: GenerationOptions) -> None:
+    def __init__(
+        self, model: OFAModel, memory: Memory, options: GenerationOptions, shared: DecoderCache | None = None
+    ) -> None:
         self.model, self.memory = model, memory
         self.image_codes = options.image_codes
-        self.cache = GrowingCache() if options.do_sample else DecoderCache()  # a search reorders it at every step
+        searched = DecoderCache() if shared is None else shared.branch()
+        self.cache = GrowingCache() if options.do_sample else searched  # which a search reorders at every step
 
     def logits(self, prefixes: Tensor) -> Tensor:
         """Logits [rows, V] of what follows ``prefixes`` [rows, t]."""
@@ -87,11 +91,16 @@ class Stepper:
         options: GenerationOptions,
         constraints: Sequence[LogitsProcessor],
         forced: Tensor | None,
+        encoded: Encoded | None = None,
     ) -> None:
         self.models = list(models)
         self.options = options
         self.rules = processors_of(options, constraints)
-        self.memories = [model.encode(tokens, images, image_mask) for model in models]
+        self.shared = None if encoded is None else encoded.shared
+        if encoded is None:
+            self.memories = [model.encode(tokens, images, image_mask) for model in models]
+        else:
+            self.memories = [encoded.memory]
         self.samples = torch.arange(tokens.shape[0], device=tokens.device)
         self.forced = None if forced is None else forced.to(tokens.device)
         longest = min(model.config.max_target_positions for model in models) + options.image_codes
@@ -125,7 +134,7 @@ class Stepper:
             length = self.max_length + 1
             self._decoders = [compiled_decoder(model, memory, rows, length) for model, memory in pairs]
         else:
-            self._decoders = [CachedDecoder(model, memory, self.options) for model, memory in pairs]
+            self._decoders = [CachedDecoder(model, memory, self.options, self.shared) for model, memory in pairs]
         return self._decoders
 
     def still_forced(self, number: int) -> Tensor:

@@ -115,11 +115,11 @@ class BoxCodec:
                 f"lies: set max_image_size={self.image_size} too, or a smaller image_size"
             )
 
-    def decode_within(self, bins: Sequence[int] | None, size: tuple[int, int]) -> Box | None:
+    def decode_within(self, bins: Sequence[float] | None, size: tuple[int, int]) -> Box | None:
         """Turn bins into a box within the picture, which :meth:`encode` takes.
 
         Args:
-            bins: bins of x0, y0, x1 and y1.
+            bins: bins of x0, y0, x1 and y1, or places between bins.
             size: width and height of the picture in pixels.
 
         Returns:
@@ -135,7 +135,7 @@ class BoxCodec:
         x0, y0, x1, y1 = (min(value, float(side)) for value, side in zip(box, size * 2, strict=True))
         return None if _problem((x0, y0, x1, y1), size) else (x0, y0, x1, y1)
 
-    def decode(self, bins: Sequence[int] | None, size: tuple[int, int]) -> Box | None:
+    def decode(self, bins: Sequence[float] | None, size: tuple[int, int]) -> Box | None:
         """Turn bins into a box, in float32 and in the order of operations that published scores rest upon.
 
         It may lie a rounding error outside of the picture, and is reversed where the bins are.

@@ -15,8 +15,10 @@ from ..generation.logits_processors import NEVER, Stage, Step
 from ..text.dialog import Dialog, Style, dialog_source, dialog_task, flatten_dialog
 from ..vision.boxes import Box, box_iou
 from .box_codec import BoxCodec
+from .box_draws import ALL_DRAWS, DRAWS, BoxDraws, Searched, bin_ids, first_box, search_and_draw
+from .confidence import LEAST_SHARE, Decode, checked_decode, clusters, confidence_of, decode_box, present_of
 from .listing import CORNERS
-from .pipeline import Picture, Pipeline, fill_prompt, normalize_text
+from .pipeline import EncodedImage, OpenedImage, Picture, Pipeline, PreparedImage, fill_prompt, normalize_text
 from .regions import regions_said
 from .results import Detection, confidence
 from .tasks import TASKS
@@ -32,7 +34,8 @@ class Grounding:
     """The place of something in a picture, and the model's confidence in it."""
 
     #: (x0, y0, x1, y1) in pixels of the original picture, within it and of positive area: the first of the answer's
-    #: regions; None where that was not four bins that enclose something, or the answer was not sure enough.
+    #: regions, or the box that was decoded from the distribution it comes from; None where the answer is no box, was
+    #: not sure enough, or what the text describes is not there.
     box: Box | None
     #: exp of the mean log-probability of the answer's tokens, 0 to 1.
     score: float
@@ -45,10 +48,49 @@ class Grounding:
     alternatives: tuple[Grounding, ...] = ()
     #: All regions of an answer that names several, the first one's box included; empty where it names one or none.
     regions: tuple[Detection, ...] = ()
+    #: The probability, 0 to 1, that ``box`` and the right one overlap by half, if the model was calibrated; otherwise
+    #: the IoU to expect of ``box`` under the model's own distribution of boxes. None where it was not asked for.
+    confidence: float | None = None
+    #: The probability that what the text describes is in the picture; None where nothing tells.
+    present: float | None = None
 
     def __bool__(self) -> bool:
         """True if there is a box."""
         return self.box is not None
+
+
+@dataclass(frozen=True)
+class Sureness:
+    """The questions to the model's distribution of boxes, which costs a few short steps of the decoder."""
+
+    decode: Decode = "argmax"
+    #: True for every region that a phrase fits.
+    all_regions: bool = False
+    #: False for the expected IoU itself, whatever the model's calibration makes of it, and a box in any case.
+    calibrated: bool = True
+
+
+def asked_sureness(
+    pipeline: Pipeline, confidence: bool | None, decode: str | None, all_regions: bool = False
+) -> Sureness | None:
+    """Tell what a call asks of the distribution of boxes, None where it asks nothing.
+
+    A model that was calibrated is asked unless ``confidence`` is False; another one, unless it is True, is only where
+    something else needs it, so that its answers are the original's at the original's cost.
+
+    Raises:
+        OFAError: there is no such way to choose a box, or it needs what ``confidence=False`` forgoes.
+    """
+    calibration = pipeline.model.config.task.calibration
+    needed = all_regions or decode not in (None, "argmax")
+    if confidence is False:
+        if needed:
+            raise OFAError("confidence=False draws no boxes, without which there is only decode='argmax' and one box")
+        checked_decode(decode, calibration)
+        return None
+    chosen = checked_decode(decode, calibration)
+    wanted = needed or (calibration is not None if confidence is None else confidence)
+    return Sureness(chosen, all_regions) if wanted else None
 
 
 class OrderedCorners:
@@ -83,6 +125,7 @@ def ground(
     bins_only: bool = False,
     threshold: float = 0.0,
     prompt: str | None = None,
+    sureness: Sureness | None = None,
     batch_size: int = 16,
 ) -> list[Grounding]:
     """The box of each caption in the picture at the same place; see :meth:`ofa_core.OFA.ground`."""
@@ -97,11 +140,75 @@ def ground(
         bins = range(vocabulary.bin_start, vocabulary.bin_end)
         constraints = [AllowedRange(bins.start, bins.stop), OrderedCorners(bins)]
         options = options.updated(suppress_special_tokens=True)
-    found = pipeline.run(pictures, sources, options, constraints, batch_size=batch_size)
-    return [
-        to_grounding(pipeline, codec, beams, picture.size, threshold)
-        for beams, picture in zip(found, pictures, strict=True)
-    ]
+    return _found(pipeline, codec, pictures, sources, options, constraints, threshold, sureness, batch_size)
+
+
+def _found(
+    pipeline: Pipeline,
+    codec: BoxCodec,
+    pictures: Sequence[OpenedImage | EncodedImage | PreparedImage],
+    sources: Sequence[Sequence[int]],
+    options: GenerationOptions,
+    constraints: Sequence[LogitsProcessor],
+    threshold: float,
+    sureness: Sureness | None,
+    batch_size: int,
+) -> list[Grounding]:
+    """The groundings of sources, with boxes drawn from the model's distribution where ``sureness`` asks for them."""
+    if sureness is None:
+        found = pipeline.run(pictures, sources, options, constraints, batch_size=batch_size)
+        pairs = zip(found, pictures, strict=True)
+        return [to_grounding(pipeline, codec, beams, picture.size, threshold) for beams, picture in pairs]
+    count = ALL_DRAWS if sureness.all_regions else DRAWS
+    searched = search_and_draw(pipeline, pictures, sources, options, constraints, count=count, batch_size=batch_size)
+    groundings = []
+    for one, picture in zip(searched, pictures, strict=True):
+        grounding = to_grounding(pipeline, codec, one.beams, picture.size, threshold)
+        groundings.append(_sure(pipeline, codec, grounding, one, picture.size, sureness))
+    return groundings
+
+
+def _sure(
+    pipeline: Pipeline,
+    codec: BoxCodec,
+    grounding: Grounding,
+    searched: Searched,
+    size: tuple[int, int],
+    sureness: Sureness,
+) -> Grounding:
+    """A grounding with what the distribution of boxes tells of it."""
+    task, draws = pipeline.model.config.task, searched.draws
+    calibration = task.calibration if sureness.calibrated else None
+    says_absence = task.name == "tio"
+    if grounding.box is None or draws.expected is None:
+        return replace(grounding, present=draws.mass if says_absence and grounding.bins is None else None)
+    said = [bins for beam in searched.beams if (bins := _first_bins(pipeline, beam.tokens)) is not None]
+    decoded = decode_box(draws, said, sureness.decode)
+    box = grounding.box if sureness.decode == "argmax" else codec.decode_within(decoded.bins, size)
+    present = present_of(decoded.expected_iou, draws.mass, calibration, says_absence)
+    if present is not None and calibration is not None and present < calibration.least_present:
+        return replace(grounding, box=None, regions=(), present=present)
+    regions = grounding.regions
+    if sureness.all_regions and not regions:
+        regions = tuple(_drawn_regions(codec, draws, size))
+    sure = confidence_of(decoded.expected_iou, calibration)
+    return replace(grounding, box=box or grounding.box, regions=regions, confidence=sure, present=present)
+
+
+def _first_bins(pipeline: Pipeline, tokens: Sequence[int]) -> tuple[int, ...] | None:
+    """The bins of an answer's first box, None where it encloses nothing."""
+    ids = bin_ids(pipeline.tokenizer.vocabulary)
+    return tuple(token - ids.start for token in first_box(tokens, ids).box) or None
+
+
+def _drawn_regions(codec: BoxCodec, draws: BoxDraws, size: tuple[int, int]) -> list[Detection]:
+    """Every region that a good share of the drawn boxes mean, which is its score."""
+    found = []
+    for one in clusters(draws.drawn):
+        box = codec.decode_within(one.bins, size)
+        if box is not None and one.share >= LEAST_SHARE:
+            found.append(Detection(box, "", one.share, tuple(map(round, one.bins)), ()))
+    return found
 
 
 def ground_dialog(
@@ -112,17 +219,13 @@ def ground_dialog(
     options: GenerationOptions = DIALOG_OPTIONS,
     *,
     threshold: float = 0.0,
+    sureness: Sureness | None = None,
     batch_size: int = 16,
 ) -> list[Grounding]:
     """The box each dialog is about; see :meth:`ofa_core.OFA.ground_dialog`."""
     sources = dialog_sources(pipeline, dialogs, style)
     pictures = pipeline.open(images)
-    found = pipeline.run(pictures, sources, options, batch_size=batch_size)
-    codec = invig_codec(pipeline)
-    return [
-        to_grounding(pipeline, codec, beams, picture.size, threshold)
-        for beams, picture in zip(found, pictures, strict=True)
-    ]
+    return _found(pipeline, invig_codec(pipeline), pictures, sources, options, (), threshold, sureness, batch_size)
 
 
 def caption_sources(pipeline: Pipeline, captions: Sequence[str], prompt: str | None = None) -> list[list[int]]:

@@ -9,6 +9,7 @@ from ..generation.options import SearchOptions
 from ..generation.scoring import DecoderPrompt
 from ..text.dialog import Style
 from .answering import OnError
+from .confidence import Decode
 from .detection import DetectionStyle
 from .image_generation import OnRow, Rank
 from .oracle import Scoring
@@ -54,6 +55,28 @@ class GroundOptions(SearchOptions, PromptOptions, total=False):
 
     bins_only: bool
     threshold: float
+    confidence: bool | None
+    decode: Decode | None
+    all: bool
+
+
+class SureOptions(BatchOptions, total=False):
+    """Options of :meth:`~ofa_core.OFA.ground_caption`."""
+
+    confidence: bool | None
+    decode: Decode | None
+
+
+class ExplainOptions(PromptOptions, total=False):
+    """Options of :meth:`~ofa_core.OFA.explain`."""
+
+    gradients: bool
+
+
+class AgentOptions(TextOptions, total=False):
+    """Options of :meth:`~ofa_core.OFA.agent_turn`."""
+
+    ambiguity: bool
 
 
 class DetectOptions(SearchOptions, PromptOptions, total=False):
@@ -68,6 +91,8 @@ class GroundDialogOptions(SearchOptions, BatchOptions, total=False):
 
     style: Style
     threshold: float
+    confidence: bool | None
+    decode: Decode | None
 
 
 class AskOptions(SearchOptions, BatchOptions, total=False):

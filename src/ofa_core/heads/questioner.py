@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from ..generation import GenerationOptions
 from ..text.dialog import DIALOG_TASKS, Dialog, Style, dialog_source, dialog_task, flatten_dialog
-from .grounding import DIALOG_OPTIONS, Grounding, invig_codec, to_grounding
-from .pipeline import Picture, Pipeline
+from .box_draws import ALL_DRAWS, search_and_draw
+from .confidence import entropy_of_regions
+from .grounding import DIALOG_OPTIONS, Grounding, dialog_sources, invig_codec, to_grounding
+from .pipeline import Opened, Picture, Pipeline
 from .results import Text, to_text
 
 #: Words of an agent that may name a region, before a question and before a region, and the mark of a region.
@@ -23,6 +25,9 @@ class AgentTurn:
     grounding: Grounding | None
     #: The whole of what the model said.
     text: str
+    #: The entropy in bits of what the dialog may mean: 0 for one region, 1 for two that are as likely. None where it
+    #: was not asked for.
+    ambiguity: float | None = None
 
 
 def ask(
@@ -45,20 +50,35 @@ def agent_turn(
     dialogs: Sequence[Dialog],
     options: GenerationOptions = DIALOG_OPTIONS,
     batch_size: int = 16,
+    *,
+    ambiguity: bool = False,
 ) -> list[AgentTurn]:
     """A question, or a region, for each dialog; see :meth:`ofa_core.OFA.agent_turn`."""
     sources = agent_sources(pipeline, dialogs)
     pictures = pipeline.open(images)
     found = pipeline.run(pictures, sources, options, batch_size=batch_size)
+    unsure = ambiguities(pipeline, pictures, dialogs, batch_size) if ambiguity else [None] * len(dialogs)
     turns = []
-    for beams, picture in zip(found, pictures, strict=True):
+    for beams, picture, bits in zip(found, pictures, unsure, strict=True):
         text = to_text(pipeline.tokenizer, beams).text
         if REGION in text:
             grounding = to_grounding(pipeline, invig_codec(pipeline), beams, picture.size)
-            turns.append(AgentTurn(None, grounding, text))
+            turns.append(AgentTurn(None, grounding, text, bits))
         else:
-            turns.append(AgentTurn(text.removeprefix(NOT_YET).strip(), None, text))
+            turns.append(AgentTurn(text.removeprefix(NOT_YET).strip(), None, text, bits))
     return turns
+
+
+def ambiguities(
+    pipeline: Pipeline, pictures: Sequence[Opened], dialogs: Sequence[Dialog], batch_size: int = 16
+) -> list[float]:
+    """The entropy in bits of the regions that each dialog may mean.
+
+    The boxes come from the model's distribution for the region of the dialog, whether or not it would say one already.
+    """
+    sources = dialog_sources(pipeline, dialogs, "invig")
+    found = search_and_draw(pipeline, pictures, sources, DIALOG_OPTIONS, count=ALL_DRAWS, batch_size=batch_size)
+    return [entropy_of_regions(one.draws.drawn) for one in found]
 
 
 def question_sources(pipeline: Pipeline, dialogs: Sequence[Dialog], style: Style = "guesswhat") -> list[list[int]]:
