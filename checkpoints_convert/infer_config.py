@@ -100,7 +100,7 @@ UNUSED: dict[str, Any] = {
 }
 
 #: Settings of the task that only we have. Each is an argument of the model of its name, where a model has any.
-OWN = ("prompts", "learned", "search")
+OWN = ("prompts", "learned", "search", "calibration")
 
 #: Stored task settings -> our field. A value of None means that the task leaves it at its default.
 _TASK: dict[str, str] = {
@@ -189,7 +189,7 @@ def arguments_of(config: OFAConfig) -> dict[str, Any]:
             "max_source_positions": config.max_source_positions,
             "max_target_positions": config.max_target_positions,
         }
-        | {name: value for name in OWN if (value := getattr(config.task, name))}
+        | {name: value for name in OWN if (value := config.task.model_dump(mode="json")[name])}
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from checkpoints_convert import config_from_fairseq, to_fairseq
 from checkpoints_convert.infer_config import arguments_of, task_of, task_settings
 from ofa_core import CheckpointError, OFAConfig, TaskSettings
-from ofa_core.config import PRESETS, ClassificationHeadConfig, PromptConfig
+from ofa_core.config import PRESETS, Calibration, ClassificationHeadConfig, PromptConfig
 
 CASES = forward_cases(OWN_GOLDEN)
 #: What no shape shows.
@@ -172,6 +172,7 @@ SWITCHED: dict[str, dict[str, Any]] = {
             max_target_tokens=20,
             prompts={"caption": " what is it?"},
             learned=("caption", "guesswhat_oracle"),
+            calibration=Calibration(overlap=((0.1, 0.2), (0.8, 0.9)), least_present=0.3),
             search={"num_beams": 3, "normalize_scores": False},
         )
     },

@@ -23,7 +23,10 @@ from ofa_core.utils.stopping import Stopped
 from ofa_core.vision.drawing import COLOR
 
 TEXT = "the man in white"
-KEYS = {"image", "text", "box", "score", "bins", "answer", "token_scores", "alternatives", "regions", "seconds"}
+KEYS = {"image", "text", "box", "score", "bins", "answer", "token_scores", "alternatives", "regions", "seconds"} | {
+    "confidence",
+    "present",
+}
 
 
 @pytest.fixture(autouse=True)

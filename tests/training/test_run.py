@@ -9,6 +9,7 @@ from bench.runs import write_data
 from training.made import settings
 
 from ofa_core import OFAError, load
+from ofa_core.demo.lessons import LEARNED
 from ofa_core.training.run import make_trainer, train
 
 
@@ -39,7 +40,9 @@ def test_settings_of_a_task_that_are_not_named_stay(tmp_path: Path) -> None:
     before = load(tmp_path / "run/last").model.config.task
     assert before.code_dict_size == 0
     train(begun)
-    assert load(tmp_path / "second/last").model.config.task == before.model_copy(update={"image_size": 48})
+    after = load(tmp_path / "second/last").model.config.task
+    assert after == before.model_copy(update={"image_size": 48, "learned": after.learned})
+    assert set(after.learned) == set(LEARNED)
 
 
 def test_a_model_that_could_not_be_loaded_again_is_not_trained(tmp_path: Path) -> None:

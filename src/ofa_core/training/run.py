@@ -151,11 +151,16 @@ def _begin(settings: TrainingSettings) -> tuple[OFAModel, Tokenizer]:
         if settings.lora is not None and len(changed.state_dict()) > len(model.state_dict()):
             raise OFAError("with lora the rest of the model stays as it is: config can add no adapters and no prompts")
         model = changed
+    _note_learned(model, settings)
+    # with the configuration as it will be stored: what is trained can be loaded again
+    return model.requires_grad_(True), load_tokenizer(directory, model.config)
+
+
+def _note_learned(model: OFAModel, settings: TrainingSettings) -> None:
+    """Add what the run teaches to what the model's settings say that it has learned."""
     learned = {*model.config.task.learned, *learned_tasks(settings)}
     task = model.config.task.model_copy(update={"learned": tuple(sorted(learned))})
     model.config = model.config.model_copy(update={"task": task})
-    # with the configuration as it will be stored: what is trained can be loaded again
-    return model.requires_grad_(True), load_tokenizer(directory, model.config)
 
 
 def _take_over(changed: OFAModel, model: OFAModel) -> None:
