@@ -12,6 +12,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from page_tables import filled, rewrite
+
 from checkpoints_convert.hub_settings import MODELSCOPE_TASKS
 from ofa_core.checkpoint.released import COLUMNS, TABLE, Family, Released, released
 from ofa_core.cli.models import methods_of
@@ -19,7 +21,6 @@ from ofa_core.heads.tasks import PRETRAINING
 
 ROOT = Path(__file__).parent.parent
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "models.md"
-BEGIN, END = "<!-- models: {} -->\n", "<!-- end -->\n"
 
 #: Names of models whose published figure `ofa-core reproduce` has met on the released weights.
 VERIFIED: frozenset[str] = frozenset()
@@ -161,12 +162,7 @@ TABLES = {"expected": expected_table, "all": whole_table}
 
 def with_tables(text: str) -> str:
     """A page with its tables as the package has them."""
-    for name, table in TABLES.items():
-        begin = BEGIN.format(name)
-        if begin in text:
-            before, _, rest = text.partition(begin)
-            text = before + begin + table() + END + rest.partition(END)[2]
-    return text
+    return filled("models", TABLES, text)
 
 
 def main() -> None:
@@ -178,7 +174,7 @@ def main() -> None:
         write_table(read_list(args.list))
         released.cache_clear()
     for page in (README, PAGE):
-        page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
+        rewrite(page, with_tables)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
+from page_tables import filled, rewrite
+
 from ofa_core.bench.summary import TASK_SCORES
 from ofa_core.bench.tasks import TASKS as BENCHMARKS
 from ofa_core.data.readers import COLUMNS
@@ -21,8 +23,6 @@ from ofa_core.training.sources import LESSONS
 
 ROOT = Path(__file__).parent.parent
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "tasks.md"
-#: Marks around what is written here.
-BEGIN, END = "<!-- tasks: {} -->\n", "<!-- end -->\n"
 
 _DIALOG = ' \\n#instruction: {}\\n#context: "..."'
 #: The methods of ``OFA``, what the model reads for each (a task's name, an instruction, or words), and the result.
@@ -170,18 +170,13 @@ TABLES = {
 
 def with_tables(text: str) -> str:
     """A page with its tables as the code has them."""
-    for name, table in TABLES.items():
-        begin = BEGIN.format(name)
-        if begin in text:
-            before, _, rest = text.partition(begin)
-            text = before + begin + table() + END + rest.partition(END)[2]
-    return text
+    return filled("tasks", TABLES, text)
 
 
 def main() -> None:
     """Write both pages."""
     for path in (README, PAGE):
-        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
+        rewrite(path, with_tables)
 
 
 if __name__ == "__main__":

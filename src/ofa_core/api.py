@@ -342,8 +342,8 @@ class OFA:
         state, config = self.model.state_dict(), self.model.config
         card = card or model_card(config, _parameters(self.model), load=str(directory))
         provenance = {"source": "a model in memory", "source_kind": "OFA.save", "ofa_core": __version__}
-        has_codes = self._vqgan is not None and not (isinstance(self._vqgan, StoredVQGAN) and not self._vqgan.is_there)
-        files = {VQGAN_FILE: partial(write_vqgan, state=self.vqgan.state_dict())} if has_codes else {}
+        without = self._vqgan is None or (isinstance(self._vqgan, StoredVQGAN) and not self._vqgan.is_there)
+        files = {} if without else {VQGAN_FILE: partial(write_vqgan, state=self.vqgan.state_dict())}
         save_directory(
             directory, state, config, self.tokenizer, provenance, card=card, overwrite=overwrite, files=files
         )

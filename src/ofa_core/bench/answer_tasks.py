@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 from ..data.records import BadRow, Record
 from ..errors import OFAError
@@ -14,7 +15,7 @@ from ..heads.results import Answer
 from ..text.normalize import SEVERAL
 from .published_scores import ChoiceSamples
 from .results import Row
-from .samples import Models, Sample, SampleImage, Settings, present, text_row
+from .samples import Models, Sample, SampleImage, Settings, answer_fields, present, text_rows
 from .scorers.vqa import FEWEST_PEOPLE
 
 # Captions
@@ -66,19 +67,11 @@ def write_captions(
     options = settings.options(pipeline.options(caption.SPEC))
     found = caption.caption(pipeline, present(pictures), options, batch_size=len(samples))
     sources = caption.caption_sources(pipeline, len(samples))
-    return [
-        text_row(
-            sample,
-            picture,
-            pipeline,
-            source,
-            target=sample.target,
-            output=said.text,
-            score=said.score,
-            references=sample.record.references,
-        )
-        for sample, picture, source, said in zip(samples, pictures, sources, found, strict=True)
-    ]
+    said = (
+        {"output": text.text, "score": text.score, "references": sample.record.references}
+        for sample, text in zip(samples, found, strict=True)
+    )
+    return text_rows(pipeline, pictures, samples, sources, said)
 
 
 # Questions
@@ -118,21 +111,15 @@ def answer_questions(
         batch_size=len(samples),
     )
     sources = vqa.question_sources(pipeline, questions, objects)
-    return [
-        text_row(
-            sample,
-            picture,
-            pipeline,
-            source,
-            target=sample.target,
-            output=answer.answer,
-            score=answer.score,
-            probabilities=_likeliest(answer),
-            references=sample.record.references,
-            weights={said: weight for weight, said in sample.record.weighed},
-        )
-        for sample, picture, source, answer in zip(samples, pictures, sources, found, strict=True)
-    ]
+    said = (
+        _likeliest(answer)
+        | {
+            "references": sample.record.references,
+            "weights": {text: weight for weight, text in sample.record.weighed},
+        }
+        for sample, answer in zip(samples, found, strict=True)
+    )
+    return text_rows(pipeline, pictures, samples, sources, said)
 
 
 # Classes
@@ -151,21 +138,9 @@ def classify(
     labels = settings.answers.texts if settings.answers else sorted({sample.target for sample in samples})
     found = classification.classify(pipeline, present(pictures), labels, batch_size=len(samples))
     sources = classification.class_sources(pipeline, len(samples))
-    return [
-        text_row(
-            sample,
-            picture,
-            pipeline,
-            source,
-            target=sample.target,
-            output=answer.answer,
-            score=answer.score,
-            probabilities=_likeliest(answer),
-        )
-        for sample, picture, source, answer in zip(samples, pictures, sources, found, strict=True)
-    ]
+    return text_rows(pipeline, pictures, samples, sources, map(_likeliest, found))
 
 
-def _likeliest(answer: Answer) -> dict[str, float]:
-    """The likeliest answers of a list, in their order: a row holds no thousand of them."""
-    return dict(answer.top(max(ChoiceSamples.RANKS)))
+def _likeliest(answer: Answer) -> dict[str, Any]:
+    """The fields of an answer, with the likeliest of a list in their order: a row holds no thousand of them."""
+    return answer_fields(answer) | {"probabilities": dict(answer.top(max(ChoiceSamples.RANKS)))}

@@ -8,7 +8,7 @@ from ..data.records import Record
 from ..heads.custom import OPTIONS, custom_source, piece_ids
 from ..heads.results import to_text
 from .results import Row
-from .samples import Models, Sample, SampleImage, Settings, text_row
+from .samples import Models, Sample, SampleImage, Settings, text_rows
 
 
 def own_samples(record: Record) -> list[Sample]:
@@ -27,9 +27,9 @@ def say(
         custom_source(pipeline, record.source, record.box, size) for record, size in zip(records, sizes, strict=True)
     ]
     found = pipeline.run(pictures, sources, settings.options(OPTIONS), batch_size=len(samples))
-    rows = []
-    for sample, picture, size, source, beams in zip(samples, pictures, sizes, sources, found, strict=True):
-        said, record = to_text(pipeline.tokenizer, beams), sample.record
+    told = []
+    for record, size, beams in zip(records, sizes, found, strict=True):
+        said = to_text(pipeline.tokenizer, beams)
         due = pipeline.tokenizer.decode(piece_ids(pipeline, record.target, record.box, size)).strip()
-        rows.append(text_row(sample, picture, pipeline, source, target=due, output=said.text, score=said.score))
-    return rows
+        told.append({"target": due, "output": said.text, "score": said.score})
+    return text_rows(pipeline, pictures, samples, sources, told)

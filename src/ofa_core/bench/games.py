@@ -118,11 +118,9 @@ def ratio_of(above: Floats, below: Floats) -> Score | None:
     """The sum of ``above`` [N] over that of ``below`` [N], both of the same games; None where that is nothing."""
     if not below.any():
         return None
-    sums = metrics.resampled_means(np.stack([above, below], axis=1))
-    drawn = sums[sums[:, 1] > 0]
-    tail = (1 - metrics.CONFIDENCE) / 2
-    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], (tail, 1 - tail))
-    return Score(value=float(above.sum() / below.sum()), low=float(low), high=float(high))
+    columns = {"above": above, "below": below}
+    table = metrics.Table(columns, {"ratio": metrics.ratio(*columns)}, hidden=frozenset(columns))
+    return metrics.scores_of(table)["ratio"]
 
 
 def _mean(values: Floats) -> Score | None:

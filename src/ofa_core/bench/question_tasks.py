@@ -11,7 +11,7 @@ from ..heads.questioner import question_sources
 from ..heads.results import confidence
 from ..text.dialog import Style
 from .results import Row
-from .samples import Models, Sample, SampleImage, Settings, present, text_row
+from .samples import Models, Sample, SampleImage, Settings, present, text_rows
 
 
 def human_questions(first: int, record: Record) -> list[Sample]:
@@ -36,18 +36,14 @@ def weigh_questions(
     targets = [text_target(pipeline, sample.target.strip().lower()) for sample in samples]
     opened = pipeline.open(present(pictures))
     found = token_log_probs(pipeline, opened, sources, targets, batch_size=len(samples))
-    return [
-        text_row(
-            sample,
-            picture,
-            pipeline,
-            source,
-            target=sample.target,
-            output="",
-            box=sample.record.box,
-            score=confidence(log_probs),
-            turns=sample.turns,
-            log_probs=tuple(log_probs),
-        )
-        for sample, picture, source, log_probs in zip(samples, pictures, sources, found, strict=True)
-    ]
+    said = (
+        {
+            "output": "",
+            "box": sample.record.box,
+            "score": confidence(log_probs),
+            "turns": sample.turns,
+            "log_probs": tuple(log_probs),
+        }
+        for sample, log_probs in zip(samples, found, strict=True)
+    )
+    return text_rows(pipeline, pictures, samples, sources, said)

@@ -99,6 +99,8 @@ class RunState(BaseModel):
     plan: Plan | None = None
     samples: int = 0
     bad_rows: int = 0
+    #: The answers that occur in the data, where the task's are those.
+    answers: tuple[str, ...] | None = None
 
 
 def make_header(task: Task, models: Models, settings: Settings, **named: Any) -> Header:
@@ -127,7 +129,8 @@ def run_task(run: Run, process: Process) -> Outcome | None:
     begun = RunState.model_validate_json(process.broadcast_from_rank0(lambda: _prepare(run, process).model_dump_json()))
     if begun.plan is None:
         return _finished_before(run, begun.finished) if process.is_rank0 and begun.finished else None
-    run = _with_answers(run)
+    if begun.answers is not None:
+        run = replace(run, settings=replace(run.settings, answers=AnswerList("", begun.answers)))
     start = time.perf_counter()
     file, done = open_shard(begun.plan, process.rank)
     with file, run.data.open_images() as images:
@@ -160,7 +163,7 @@ def _prepare(run: Run, process: Process) -> RunState:
     for sample in read_samples(run.task, run.data, run.settings.limit, on_bad):
         samples += 1
         listed += len(sample.record.object_boxes) >= FEWEST_OBJECTS
-    _with_answers(run)
+    answers = _answers_in_data(run)
     if samples == 0:
         raise OFAError(f"{run.data.name} holds no sample of {run.task.name}")
     if run.settings.information_gain and not listed:
@@ -170,25 +173,25 @@ def _prepare(run: Run, process: Process) -> RunState:
         )
     path = there or claim_path(run.out, header.task, header.comment, started)
     plan = make_plan(path, header, process.world_size, resume=there is not None)
-    return RunState(plan=plan, samples=samples, bad_rows=len(bad_rows))
+    return RunState(plan=plan, samples=samples, bad_rows=len(bad_rows), answers=answers)
 
 
-def _with_answers(run: Run) -> Run:
-    """The run with the answers that occur in its data, limit or not, where its task's are those.
+def _answers_in_data(run: Run) -> tuple[str, ...] | None:
+    """The answers that occur in the data, limit or not, where the task's are those and no list of them was given.
 
     Raises:
         OFAError: one of them is not in the list that was given.
     """
     if not run.task.answers_in_data:
-        return run
+        return None
     targets = sorted({sample.target for sample in read_samples(run.task, run.data, on_bad=_ignore)})
     if run.settings.answers is None:
-        return replace(run, settings=replace(run.settings, answers=AnswerList("", tuple(targets))))
+        return tuple(targets)
     known = {*run.settings.answers.texts}
     if missing := [target for target in targets if target not in known]:
         told = f"{missing[0]!r} of {run.data.name}" + (f" and {len(missing) - 1} others" if len(missing) > 1 else "")
         raise OFAError(f"{told}: not among the {len(known):,} answers of {run.settings.answers.path}")
-    return run
+    return None
 
 
 def _finished(out: Path, header: Header) -> Path | None:

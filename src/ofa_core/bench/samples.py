@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -156,18 +156,30 @@ def region_row(
 
 def answer_row(sample: Sample, picture: SampleImage, pipeline: Pipeline, source: Sequence[int], answer: Answer) -> Row:
     """The row of a sample that a text was due for."""
+    said = answer_fields(answer)
     return text_row(
-        sample,
-        picture,
-        pipeline,
-        source,
-        target=sample.target,
-        output=answer.answer,
-        box=sample.record.box,
-        score=answer.score,
-        probabilities=dict(answer.probabilities),
-        turns=sample.turns,
+        sample, picture, pipeline, source, target=sample.target, box=sample.record.box, turns=sample.turns, **said
     )
+
+
+def text_rows(
+    pipeline: Pipeline,
+    pictures: Sequence[SampleImage | None],
+    samples: Sequence[Sample],
+    sources: Sequence[Sequence[int]],
+    said: Iterable[Mapping[str, Any]],
+) -> list[Row]:
+    """The rows of a batch, one :func:`text_row` a sample; the sample's own target is due where ``said`` tells none."""
+    batch = zip(samples, pictures, sources, said, strict=True)
+    return [
+        text_row(sample, picture, pipeline, source, **({"target": sample.target} | dict(told)))
+        for sample, picture, source, told in batch
+    ]
+
+
+def answer_fields(answer: Answer) -> dict[str, Any]:
+    """The fields of a row that an answer fills: the text, its score and the probabilities of all answers."""
+    return {"output": answer.answer, "score": answer.score, "probabilities": dict(answer.probabilities)}
 
 
 def text_row(

@@ -16,7 +16,7 @@ from ..heads.results import Answer, Text, to_text
 from ..heads.targets import target_text
 from ..heads.tasks import GLUE, TASKS, TaskSpec
 from .results import Row
-from .samples import Models, Sample, SampleImage, Settings, present, text_row
+from .samples import Models, Sample, SampleImage, Settings, answer_fields, present, text_rows
 
 #: A picture, or None for text alone.
 Shown = SampleImage | None
@@ -50,19 +50,7 @@ def _closed_rows(
     sources: Sequence[Sequence[int]],
     found: Sequence[Answer],
 ) -> list[Row]:
-    return [
-        text_row(
-            sample,
-            picture,
-            pipeline,
-            source,
-            target=sample.target,
-            output=answer.answer,
-            score=answer.score,
-            probabilities=dict(answer.probabilities),
-        )
-        for sample, picture, source, answer in zip(samples, pictures, sources, found, strict=True)
-    ]
+    return text_rows(pipeline, pictures, samples, sources, map(answer_fields, found))
 
 
 def _entail(models: Models, pictures: Sequence[Shown], samples: Sequence[Sample], settings: Settings) -> list[Row]:
@@ -124,10 +112,8 @@ def _text_rows(
     said: Sequence[tuple[str, str, Text]],
 ) -> list[Row]:
     """Rows of what was due, what was said, and the whole of the result."""
-    return [
-        text_row(sample, picture, pipeline, source, target=due, output=output, score=text.score)
-        for sample, picture, source, (due, output, text) in zip(samples, pictures, sources, said, strict=True)
-    ]
+    told = ({"target": due, "output": output, "score": text.score} for due, output, text in said)
+    return text_rows(pipeline, pictures, samples, sources, told)
 
 
 def _read(models: Models, pictures: Sequence[Shown], samples: Sequence[Sample], settings: Settings) -> list[Row]:

@@ -90,19 +90,6 @@ class BoxCodec:
     def _bins(self, fractions: torch.Tensor) -> list[int]:
         return (fractions * (self.num_bins - 1)).round().long().tolist()  # half to even, as Python and torch do
 
-    def decode_all(self, bins: Sequence[int], size: tuple[int, int]) -> list[Box]:
-        """Turn the bins of an answer that names several regions into their boxes.
-
-        Args:
-            bins: all bins of the answer in their order, in fours; a rest of fewer than four is no region.
-            size: width and height of the picture in pixels.
-
-        Returns:
-            A box for each four, as :meth:`decode` gives it.
-        """
-        fours = (self.decode(bins[at : at + 4], size) for at in range(0, len(bins) - 3, 4))
-        return [box for box in fours if box is not None]
-
     def check_image_size(self) -> None:
         """Raise where a part of the resized picture has no bins.
 

@@ -18,7 +18,7 @@ from ..generation import GenerationOptions, Hypothesis, LogitsProcessor, generat
 from ..generation.encoded import Encoded, encode_once
 from ..inference.fast_model import answering
 from ..model.ofa import OFAModel
-from ..text.vocabulary import BOS, Vocabulary
+from ..text.vocabulary import BOS
 from .listing import CORNERS
 from .pipeline import Opened, Pipeline
 
@@ -61,7 +61,7 @@ def search_and_draw(
     batch_size: int = 16,
 ) -> list[Searched]:
     """As :meth:`Pipeline.run`, and boxes drawn where the best answer has its first one; encoded once for both."""
-    model, bins = pipeline.model, bin_ids(pipeline.tokenizer.vocabulary)
+    model, bins = pipeline.model, pipeline.tokenizer.vocabulary.bin_ids
     searched = []
     for _, batch in pipeline.batches(pictures, sources, batch_size):
         with torch.inference_mode(), answering(model):
@@ -71,11 +71,6 @@ def search_and_draw(
             draws = draw_boxes(model, encoded, chosen, bins, count)
         searched += [Searched(*pair) for pair in zip(beams, draws, strict=True)]
     return searched
-
-
-def bin_ids(vocabulary: Vocabulary) -> range:
-    """The ids of the bins."""
-    return range(vocabulary.bin_start, vocabulary.bin_end)
 
 
 @dataclass(frozen=True)

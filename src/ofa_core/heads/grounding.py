@@ -15,7 +15,7 @@ from ..generation.logits_processors import NEVER, Stage, Step
 from ..text.dialog import Dialog, Style, dialog_source, dialog_task, flatten_dialog
 from ..vision.boxes import Box, box_iou
 from .box_codec import BoxCodec
-from .box_draws import ALL_DRAWS, DRAWS, BoxDraws, Searched, bin_ids, first_box, search_and_draw
+from .box_draws import ALL_DRAWS, DRAWS, BoxDraws, Searched, first_box, search_and_draw
 from .confidence import LEAST_SHARE, Decode, checked_decode, clusters, confidence_of, decode_box, present_of
 from .listing import CORNERS
 from .pipeline import EncodedImage, OpenedImage, Picture, Pipeline, PreparedImage, fill_prompt, normalize_text
@@ -136,8 +136,7 @@ def ground(
     options = options or pipeline.options(SPEC)
     constraints: list[LogitsProcessor] = []
     if bins_only:
-        vocabulary = pipeline.tokenizer.vocabulary
-        bins = range(vocabulary.bin_start, vocabulary.bin_end)
+        bins = pipeline.tokenizer.vocabulary.bin_ids
         constraints = [AllowedRange(bins.start, bins.stop), OrderedCorners(bins)]
         options = options.updated(suppress_special_tokens=True)
     return _found(pipeline, codec, pictures, sources, options, constraints, threshold, sureness, batch_size)
@@ -197,7 +196,7 @@ def _sure(
 
 def _first_bins(pipeline: Pipeline, tokens: Sequence[int]) -> tuple[int, ...] | None:
     """The bins of an answer's first box, None where it encloses nothing."""
-    ids = bin_ids(pipeline.tokenizer.vocabulary)
+    ids = pipeline.tokenizer.vocabulary.bin_ids
     return tuple(token - ids.start for token in first_box(tokens, ids).box) or None
 
 

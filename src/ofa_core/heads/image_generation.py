@@ -18,13 +18,14 @@ from ..generation import AllowedRange, GenerationOptions, Hypothesis, LogitsProc
 from ..generation.logits_processors import Stage
 from ..model.encoder import ImageFeatures
 from ..model.position_bias import CODE_SIZE
-from ..text.vocabulary import BOS, EOS
+from ..text.vocabulary import EOS
 from ..utils.progress import progress as progress_bar
 from ..vision.images import ImageLike
 from ..vision.vqgan import VQGAN
 from . import caption
 from .box_codec import checked_box
 from .image_codes import Codes, codes_of_tokens, decode_codes
+from .likelihood import token_log_probs
 from .pipeline import Pipeline, fill_prompt, normalize_text
 from .tasks import TASKS
 
@@ -224,20 +225,13 @@ def _ranked(pipeline: Pipeline, text: str, drawn: Sequence[Imagined], rank: Rank
     return sorted(ranked, key=lambda one: -one.score)
 
 
-@torch.inference_mode()
 def caption_scores(pipeline: Pipeline, images: Sequence[ImageLike], text: str, batch_size: int = 16) -> list[float]:
     """Mean log-probability of the tokens of ``text`` as the model's caption of each picture."""
     pipeline = pipeline.for_task(caption.SPEC)
     ids = [*pipeline.tokenizer.encode(f" {text.strip().lower()}"), EOS]
-    sources = caption.caption_sources(pipeline, len(images))
-    scores: list[float] = []
-    for _, batch in pipeline.batches(pipeline.open(images), sources, batch_size):
-        prefix = torch.tensor([BOS, *ids[:-1]], device=pipeline.model.device).expand(len(batch.tokens), -1)
-        logits = pipeline.model(batch.tokens, prefix, batch.images, batch.image_mask)
-        target = torch.tensor(ids, device=logits.device).expand(len(batch.tokens), -1)
-        log_probs = logits.float().log_softmax(-1).gather(-1, target[..., None])
-        scores += log_probs[..., 0].mean(1).tolist()
-    return scores
+    pictures, sources = pipeline.open(images), caption.caption_sources(pipeline, len(images))
+    found = token_log_probs(pipeline, pictures, sources, [ids] * len(images), batch_size)
+    return [sum(log_probs) / len(log_probs) for log_probs in found]
 
 
 # Completing

@@ -32,7 +32,7 @@ class Listing:
     stage: Stage = "logits"
 
     def __init__(self, vocabulary: Vocabulary, labels: Sequence[Sequence[int]] | None = None) -> None:
-        self.bins = range(vocabulary.bin_start, vocabulary.bin_end)
+        self.bins = vocabulary.bin_ids
         self.words = range(4, vocabulary.mask)
         self.labels = Trie(labels) if labels is not None else None
 

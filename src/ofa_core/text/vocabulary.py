@@ -129,6 +129,11 @@ class Vocabulary:
         """One past the last bin; extra tokens begin here."""
         return self.bin_start + self.num_bins
 
+    @property
+    def bin_ids(self) -> range:
+        """The ids of the bins."""
+        return range(self.bin_start, self.bin_end)
+
     def __contains__(self, symbol: object) -> bool:
         return symbol in self._ids
 
