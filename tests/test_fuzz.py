@@ -31,8 +31,9 @@ def test_damaged_and_hostile_inputs_end_in_a_result_or_in_our_errors(module: Any
 
 
 @pytest.mark.parametrize("module", [fuzz_archives, fuzz_data, fuzz_models], ids=lambda module: module.__name__)
-def test_what_is_whole_is_read(module: Any, tmp_path: Path) -> None:
+def test_what_is_whole_is_read(module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise every mutation would end in an error, and nothing would be tried."""
+    monkeypatch.chdir(tmp_path)  # names that lead out of the present directory lead to nothing
     whole = module.prepare(tmp_path / "whole")
     if module is fuzz_models:
         module.use(whole)
