@@ -75,7 +75,7 @@ def absent(scene: Scene, random: Random) -> str:
 
 def _presence(found: Outcomes, calibration: Calibration) -> str:
     """The share of phrases that lose their boxes at the threshold that was fitted."""
-    lost = [along(calibration.present, value) < calibration.least_present for value in found.expected]
+    lost = [along(calibration.present, value) < calibration.least_present for value in found.evidence]
     absent_lost = [one for one, there in zip(lost, found.there, strict=True) if not there]
     present_lost = [one for one, there in zip(lost, found.there, strict=True) if there]
     return (

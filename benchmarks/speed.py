@@ -2,10 +2,12 @@
 
     python -m benchmarks.speed --sizes tiny base --batches 1 4 --out speed.json
 
-Every row tells the time of one call, the arithmetic it needs (counted on the plain model), how many times as long it
-took as that arithmetic would at the machine's own rates, the most memory that the process held, and, where the original
-was measured, how many times as fast it is. The rates are measured just before and after each row, since those of a
-shared machine change from minute to minute.
+Every row tells the time of one call, the arithmetic it needs and the bytes of all operands and results (counted on the
+plain model), how many times as long it took as that arithmetic, and as reading those bytes, would at the machine's own
+rates, the most memory that the process held, and, where the original was measured, how many times as fast it is. The
+rates are measured just before and after each row, since those of a shared machine change from minute to minute.
+
+With --against-ct2, a BART of the same dimensions in CTranslate2 is timed in turns with the model, without its stem.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -31,6 +35,9 @@ from ofa_core.text import small_vocabulary_dir
 
 from .machine import Limits, PeakMemory, Place, Work, count, measure_limits, times
 from .workloads import IMAGE_SIZE, IMAGE_SIZES, WORKLOADS, Inputs, make_inputs, make_model, mapped
+
+if TYPE_CHECKING:
+    from .against_ct2 import Pair
 
 LOAD = "load"
 
@@ -69,33 +76,43 @@ class Row:
     #: Floating-point operations in products and attention, and in convolutions.
     products: int | None = None
     convolutions: int | None = None
+    #: Bytes of the operands and results of all of them.
+    bytes: int | None = None
     #: Times as long as the arithmetic takes at the machine's rates, and where all of it runs at that of products.
     of_limit: float | None = None
     of_product_limit: float | None = None
+    #: Times as long as reading the bytes takes at the rate of memory.
+    of_memory_limit: float | None = None
     #: Times as fast as the original, at equal rates of products.
     of_original: float | None = None
     #: The machine's rates just before and after.
     product_rate: float | None = None
     convolution_rate: float | None = None
+    memory_rate: float | None = None
     peak_bytes: int | None = None
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
-    args = _parser().parse_args(arguments)
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    if args.against_ct2 and find_spec("ctranslate2") is None:
+        parser.error("--against-ct2 needs CTranslate2: pip install 'ofa_core[dev]'")
     if args.threads:
         torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     rows = []
     for dtype in args.dtypes:
-        print(_line(*HEADINGS))
+        print(_line(HEADINGS))
         for size in args.sizes:
-            for row in _rows(args, size, dtype, (device, STORED_DTYPES[dtype])):
-                print(_line(*_cells(row)), flush=True)
+            for row in _rows(args, size, dtype, (device, getattr(torch, dtype))):
+                print(_line(_cells(row)), flush=True)
                 rows.append(asdict(row))
+    pairs = [asdict(pair) for pair in _against_ct2(args)] if args.against_ct2 else []
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps({"machine": _machine(device), "rows": rows}, indent=1) + "\n")
+        report = {"machine": _machine(device), "rows": rows, "against_ct2": pairs}
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
     return 0
 
 
@@ -113,8 +130,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=3, help="timed calls at least, behind one that does not count")
     parser.add_argument("--seconds", type=float, default=3, help="time short calls for so long, again and again")
     parser.add_argument("--plain", action="store_true", help="the plain model, without optimisations")
+    parser.add_argument(
+        "--against-ct2",
+        action="store_true",
+        help="time a BART of equal dimensions in CTranslate2 beside it",
+    )
     parser.add_argument("--out", type=Path, help="where to write everything as JSON")
     return parser
+
+
+def _against_ct2(args: argparse.Namespace) -> Iterator[Pair]:
+    """Time each size and batch beside CTranslate2, in every type that both compute in."""
+    from .against_ct2 import HEADINGS, TYPES, WIDTHS, cells, pairs
+
+    print(_line(HEADINGS, WIDTHS))
+    for size in args.sizes:
+        for compute_type in TYPES:
+            for pair in pairs(make_model(size), size, compute_type, args):
+                print(_line(cells(pair), WIDTHS), flush=True)
+                yield pair
 
 
 def _machine(device: torch.device) -> dict[str, object]:
@@ -144,9 +178,11 @@ def _rows(args: argparse.Namespace, size: str, dtype: str, place: Place) -> Iter
                 **asdict(work),
                 of_limit=seconds / limits.seconds(work),
                 of_product_limit=seconds / Limits(limits.product, limits.product).seconds(work),
+                of_memory_limit=seconds / limits.memory_seconds(work),
                 of_original=original and original * ORIGINAL_RATE / limits.product / seconds,
                 product_rate=limits.product,
                 convolution_rate=limits.convolution,
+                memory_rate=limits.memory,
                 peak_bytes=peak,
             )  # fmt: skip
     del model, batches, work_of, inputs
@@ -190,19 +226,21 @@ def _load(size: str, place: Place, args: argparse.Namespace) -> tuple[int | None
 
 
 HEADINGS = (
-    "workload", "size", "type", "batch", "seconds", "GFLOP", "× limit", "× products", "× original", "GFLOP/s", "memory",
+    "workload", "size", "type", "batch", "seconds", "GFLOP", "GB", "× limit", "× products", "× bytes", "× original",
+    "GFLOP/s", "GB/s", "memory",
 )  # fmt: skip
-WIDTHS = (11, 6, 8, 5, 8, 8, 7, 10, 10, 8, 9)
+WIDTHS = (11, 6, 8, 5, 8, 8, 7, 7, 10, 7, 10, 8, 6, 9)
 
 
-def _line(*cells: str) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int] = WIDTHS) -> str:
     return "  ".join(
-        cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(cells, WIDTHS, strict=True))
+        cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
     )
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     work = None if row.products is None or row.convolutions is None else Work(row.products, row.convolutions)
+    ratios = (row.of_limit, row.of_product_limit, row.of_memory_limit, row.of_original)
     return (
         row.workload,
         row.size,
@@ -210,8 +248,9 @@ def _cells(row: Row) -> tuple[str, ...]:
         str(row.batch),
         f"{row.seconds:.3f}",
         "" if work is None else f"{(work.products + work.convolutions) / 1e9:.1f}",
-        *("" if ratio is None else f"{ratio:.2f}" for ratio in (row.of_limit, row.of_product_limit, row.of_original)),
-        "" if row.product_rate is None else f"{row.product_rate / 1e9:.0f}",
+        "" if row.bytes is None else f"{row.bytes / 1e9:.2f}",
+        *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
+        *("" if rate is None else f"{rate / 1e9:.0f}" for rate in (row.product_rate, row.memory_rate)),
         "" if row.peak_bytes is None else f"{row.peak_bytes / 2**30:.2f} GiB",
     )
 

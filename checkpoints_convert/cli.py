@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from ofa_core.checkpoint.names import locate
 from ofa_core.cli.options import STORED_DTYPES, Parser, add_dtype, run, way_on
 from ofa_core.config import PRESETS
@@ -109,7 +111,7 @@ def _convert(args: argparse.Namespace) -> int:
         bpe_dir=args.bpe_dir,
         weights=args.weights,
         prefix=args.strip_prefix,
-        dtype=STORED_DTYPES[args.dtype] if args.dtype else None,
+        dtype=getattr(torch, args.dtype) if args.dtype else None,
         extra_tokens=_lines(args.extra_tokens) if args.extra_tokens else (),
         arch=args.arch,
         bpe=args.bpe,

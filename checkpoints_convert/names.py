@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 from ofa_core.checkpoint.model_dir import list_names
 from ofa_core.errors import CheckpointError
@@ -104,8 +105,13 @@ class NameMap:
 
     def __init__(self, table: Mapping[str, str]) -> None:
         self.table = dict(table)
-        self._patterns = [
-            (re.compile(re.escape(source).replace(r"\{\}", r"([^.]+)")), target) for source, target in table.items()
+
+    @cached_property
+    def _patterns(self) -> list[tuple[re.Pattern[str], str]]:
+        """Compiled when the first name is asked for: loading what was converted before asks for none."""
+        return [
+            (re.compile(re.escape(source).replace(r"\{\}", r"([^.]+)")), target)
+            for source, target in self.table.items()
         ]
 
     def __call__(self, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Write what is said about released checkpoints: the package's table, README.md and docs/models.md.
+"""Write what is said about released checkpoints: the package's table, README.md and the documentation.
 
 Without arguments it writes both pages from the package's table; a test holds that nothing differs. ``--from LIST.tsv``
 first makes that table anew from a list with the columns name, family, size, task, file, url and published.
@@ -20,7 +20,8 @@ from ofa_core.cli.models import methods_of
 from ofa_core.heads.tasks import PRETRAINING
 
 ROOT = Path(__file__).parent.parent
-README, PAGE = ROOT / "README.md", ROOT / "docs" / "models.md"
+#: Pages with tables of released checkpoints.
+PAGES = tuple(ROOT / page for page in ("docs/models.md", "docs/start/real_checkpoint.md"))
 
 #: Names of models whose published figure `ofa-core reproduce` has met on the released weights.
 VERIFIED: frozenset[str] = frozenset()
@@ -128,7 +129,7 @@ def _cell(value: str | Mapping[str, float]) -> str:
 
 
 def expected_table() -> str:
-    """The released models with figures by split, as the README has them."""
+    """The released models with figures by split, beside their names."""
     lines = ["| model | trained for | published figures | |", "|---|---|---|---|"]
     for entry in released().values():
         if entry.figures:
@@ -173,7 +174,7 @@ def main() -> None:
     if args.list is not None:
         write_table(read_list(args.list))
         released.cache_clear()
-    for page in (README, PAGE):
+    for page in PAGES:
         rewrite(page, with_tables)
 
 

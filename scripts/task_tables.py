@@ -1,4 +1,4 @@
-"""Write what README.md and docs/tasks.md say about tasks from the table that the code reads.
+"""Write what README.md and the documentation say about tasks from the table that the code reads.
 
 Run it after a change of ``ofa_core.heads.tasks``; a test holds that nothing differs.
 """
@@ -22,7 +22,8 @@ from ofa_core.text.tio import BIN_CHECK, TIO_TASKS
 from ofa_core.training.sources import LESSONS
 
 ROOT = Path(__file__).parent.parent
-README, PAGE = ROOT / "README.md", ROOT / "docs" / "tasks.md"
+#: Pages with tables of tasks.
+PAGES = tuple(ROOT / page for page in ("docs/tasks.md", "docs/reference/ofa.md"))
 
 _DIALOG = ' \\n#instruction: {}\\n#context: "..."'
 #: The methods of ``OFA``, what the model reads for each (a task's name, an instruction, or words), and the result.
@@ -76,7 +77,7 @@ SAID = {
 
 
 def method_table() -> str:
-    """The README's table of methods."""
+    """Every method, with what the model reads."""
     lines = ["| method | what the model reads | result |", "|---|---|---|"]
     for method, read, result in METHODS:
         lines.append(f"| `{method}` | {_read(read)} | {result} |")
@@ -174,8 +175,8 @@ def with_tables(text: str) -> str:
 
 
 def main() -> None:
-    """Write both pages."""
-    for path in (README, PAGE):
+    """Write all pages."""
+    for path in PAGES:
         rewrite(path, with_tables)
 
 

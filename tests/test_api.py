@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from torch import Tensor
 
 import ofa_core
 from ofa_core import OFA, CheckpointError, OFAConfig, OFAError, OFAModel, Tokenizer, UnsafePickleError
+from ofa_core.checkpoint.card import model_card
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 EMBEDDING = "token_embedding.weight"
@@ -284,6 +287,56 @@ def test_an_ofa_can_be_made_from_its_parts(small_directory: Path) -> None:
     assert OFA(model, tokenizer).ground(picture, "it") == loaded.ground(picture, "it")
 
 
+def test_a_model_shows_itself_in_one_line(small_directory: Path) -> None:
+    loaded = ofa_core.load(small_directory)
+    count = sum(parameter.numel() for parameter in loaded.model.parameters())
+    assert repr(loaded) == f"<OFA 'small': {count:,} parameters, task 'ofa', float32 on cpu>"
+    other = ofa_core.load(small_directory, name="refcoco", dtype="bfloat16")
+    assert repr(other).endswith(", task 'refcoco', bfloat16 on cpu>")
+    made = OFA(loaded.model, loaded.tokenizer)
+    assert made.name is None
+    assert repr(made) == repr(loaded).replace(" 'small'", "")
+    made.name = "two\nlines"
+    assert "\n" not in repr(made)
+
+
+def test_a_model_of_a_released_size_shows_the_size(small_directory: Path) -> None:
+    loaded = ofa_core.load(small_directory)
+    loaded.model.config = OFAConfig.preset("large")
+    assert repr(loaded) == "<OFA 'small': large, task 'ofa', float32 on cpu>"
+    assert "# OFA large, task ofa" in model_card(loaded.model.config, 1).splitlines()
+    shallow = OFAConfig.preset("large", encoder_layers=2)  # as wide, and another model
+    assert "# OFA, task ofa" in model_card(shallow, 1).splitlines()
+
+
+def test_a_pickled_model_answers_alike(small_directory: Path) -> None:
+    loaded = ofa_core.load(small_directory)
+    copy = pickle.loads(pickle.dumps(loaded))
+    picture = Image.new("RGB", (50, 40), "red")
+    assert repr(copy) == repr(loaded)
+    assert copy.ground(picture, "it", num_beams=1) == loaded.ground(picture, "it", num_beams=1)
+
+
+def test_what_was_public_in_the_one_file_is_in_the_package() -> None:
+    assert (ofa_core.api.OFA, ofa_core.api.load) == (OFA, ofa_core.load)
+    assert set(ofa_core.api.__all__) == {"OFA", "load", "model_directory"}
+
+
+ASKED: dict[str, Callable[[OFA], object]] = {
+    "caption": lambda ofa: ofa.caption(Image.new("RGB", (50, 40), "red"), num_beams=1),
+    "imagine": lambda ofa: ofa.imagine("a dog"),
+    "infill": lambda ofa: ofa.infill(Image.new("RGB", (50, 40), "red")),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_warning_points_at_the_line_that_asked(name: str, small_directory: Path) -> None:
+    ofa = ofa_core.load(small_directory, name="refcoco")
+    with pytest.warns(UserWarning, match=f"not for what {name} asks") as told, contextlib.suppress(OFAError):
+        ASKED[name](ofa)  # or refuses, behind its warning, to draw without image codes
+    assert [warning.filename for warning in told] == [__file__]
+
+
 def modules_after(statement: str) -> set[str]:
     """The modules that a fresh interpreter holds after ``statement``."""
     program = f"{statement}\nimport sys; print(*sys.modules)"
@@ -292,7 +345,34 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_the_library_does_not_import_the_converter() -> None:
-    modules = modules_after("import ofa_core, ofa_core.cli")
+    modules = modules_after("import ofa_core, ofa_core.cli.main; ofa_core.OFA")
     assert "ofa_core.api" in modules
     assert not [name for name in modules if name.startswith("checkpoints_convert")]
     assert not {"fairseq", "omegaconf", "hydra", "transformers", "einops", "tiktoken"} & modules
+
+
+PICTURE = Image.new("RGB", (80, 60), (90, 140, 30))
+
+
+def test_a_model_moves_to_another_type_as_if_it_were_loaded_in_it(small_directory: Path) -> None:
+    moved, loaded = ofa_core.load(small_directory), ofa_core.load(small_directory, dtype="bfloat16")
+    first = moved.ground(PICTURE, "a dog", max_new_tokens=4)
+    assert moved.to("cpu", "bfloat16") is moved
+    assert moved.dtype == loaded.dtype == "bfloat16"
+    assert moved.device == torch.device("cpu")
+    assert moved.config is moved.model.config
+    assert moved.ground(PICTURE, "a dog", max_new_tokens=4) == loaded.ground(PICTURE, "a dog", max_new_tokens=4)
+    assert moved.ground(PICTURE, "a dog", max_new_tokens=4) != first
+    assert "bfloat16 on cpu" in repr(moved)
+    assert moved.to() is moved
+    assert moved.dtype == "bfloat16"
+
+
+def test_a_model_does_not_move_where_it_cannot_compute(small_directory: Path) -> None:
+    ofa = ofa_core.load(small_directory)
+    for wrong in ({"dtype": "int8"}, {"dtype": "float31"}, {"device": "nowhere"}):
+        with pytest.raises(OFAError):
+            ofa.to(**wrong)
+    with pytest.raises(OFAError, match=r"^int8 is chosen when a model is loaded, and stays on the CPU"):
+        ofa_core.load(small_directory, dtype="int8").to(dtype="float32")
+    assert ofa.dtype == "float32"

@@ -49,8 +49,15 @@ def test_a_preset_has_the_published_dimensions(size: str) -> None:
     config = OFAConfig.preset(size)
     dimensions = (config.embed_dim, config.ffn_dim, config.encoder_layers, config.decoder_layers, config.num_heads)
     assert (*dimensions, config.stem_depths) == PUBLISHED[size]
+    assert config.size == size
     assert (config.vocab_size, config.max_source_positions, config.max_target_positions) == (59457, 1024, 1024)
     assert (config.token_bucket_size, config.image_bucket_size, config.attn_scale_factor) == (256, 42, 2)
+
+
+def test_a_model_of_other_dimensions_is_of_no_released_size() -> None:
+    assert OFAConfig(**SMALL).size is None
+    assert OFAConfig.preset("base", encoder_layers=2).size is None  # as wide as base, and not as deep
+    assert OFAConfig.preset("base", vocab_size=60000, adapter_dim=8).size == "base"
 
 
 def test_the_tables_hold_the_published_sizes_and_stems_and_no_others() -> None:

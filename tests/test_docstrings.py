@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib
 import inspect
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
 import typing_extensions
-from reference import ROOT
+from reference import ROOT, script
 
 import checkpoints_convert
 import ofa_core
@@ -27,7 +29,8 @@ FILES = sorted(
 NO_BEGINNING = re.compile(r"(What|How|Whether|Where|Who|Whose|Which|When|Why|If|That)\b")
 #: Modules whose names people import beside the package's.
 PUBLIC_MODULES = ("ofa_core", "ofa_core.generation", "ofa_core.text", "checkpoints_convert")
-SECTIONS = ("Args:", "Returns:", "Raises:")
+SECTIONS = ("Args:", "Returns:", "Raises:", "Examples:")
+EXAMPLES = script("page_examples")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -37,6 +40,13 @@ def test_docstrings_begin_with_a_noun_or_a_verb(path: Path) -> None:
     texts = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, documented)]
     texts += re.findall(r"#: (.*)", path.read_text(encoding="utf-8"))
     assert [text.splitlines()[0] for text in texts if text and NO_BEGINNING.match(text)] == []
+
+
+def own_members(kind: type) -> dict[str, Any]:
+    """The members of a class that the project defines, in the class itself or in one that it is made of."""
+    package = kind.__module__.partition(".")[0]
+    bases = [base for base in reversed(kind.__mro__) if base.__module__.partition(".")[0] == package]
+    return {name: member for base in bases for name, member in vars(base).items()}
 
 
 def public() -> Iterator[tuple[str, Any]]:
@@ -49,7 +59,7 @@ def public() -> Iterator[tuple[str, Any]]:
                 yield f"{module_name}.{name}", value
             elif inspect.isclass(value):
                 yield f"{module_name}.{name}", value
-                for method_name, method in vars(value).items():
+                for method_name, method in own_members(value).items():
                     method = getattr(method, "__func__", method)
                     if inspect.isfunction(method) and not method_name.startswith("_") and method.__doc__:
                         yield f"{module_name}.{name}.{method_name}", method
@@ -86,6 +96,31 @@ def test_public_names_are_documented_and_typed(name: str) -> None:
         typed = set(value.__annotations__)
         assert [argument for argument in arguments(value) if argument not in typed] == []
         assert "return" in typed
+
+
+METHODS = sorted(name for name, _ in inspect.getmembers(ofa_core.OFA, inspect.isfunction) if name[0] != "_")
+
+
+@pytest.fixture(scope="module")
+def names() -> dict[str, Any]:
+    found: dict[str, Any] = EXAMPLES.names()
+    return found
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_an_example_that_runs(
+    name: str, names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = inspect.getdoc(getattr(ofa_core.OFA, name)) or ""
+    test = doctest.DocTestParser().get_doctest(text.partition("Examples:")[2], dict(names), name, None, 0)
+    assert test.examples, "it has no example"
+    flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
+    said: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the demo model learned few of the tasks
+        failed, _ = doctest.DocTestRunner(optionflags=flags).run(test, out=said.append)
+    assert failed == 0, "".join(said)
 
 
 def test_sections_stand_in_one_order() -> None:

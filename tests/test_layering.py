@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from reference import ROOT
 
+import ofa_core
+
 CORE = ROOT / "src" / "ofa_core"
 CONVERTER = ROOT / "checkpoints_convert"
 
@@ -33,9 +35,13 @@ LEVELS = {
     "data": 5,
     "bench": 6,
     "demo": 6,
+    "predict": 6,
+    "export": 6,
     "training": 6,
-    "cli": 7,
-    "__main__": 7,
+    "service": 6,
+    "web": 7,
+    "cli": 8,
+    "__main__": 8,
 }
 
 #: What the core may import besides Python's own: import name -> distribution.
@@ -56,6 +62,22 @@ OPTIONAL = {
     "tomli": ("tomli", "train", CORE / "utils" / "toml_files.py"),
     "zhconv": ("zhconv", "ocr", CORE / "text" / "normalize.py"),
     "tensorboard": ("tensorboard", "train", CORE / "training" / "trackers.py"),
+    "onnx": ("onnx", "export", CORE / "export" / "graph_files.py"),
+    "onnxscript": ("onnxscript", "export", CORE / "export" / "graph_files.py"),
+    "onnxruntime": ("onnxruntime", "export", CORE / "export" / "rounding.py"),
+}
+
+#: Packages that stand and fall with an extra: what they import, which is declared there; nobody else imports them but
+#: where a command begins.
+WITH_EXTRA = {
+    CORE / "service": {
+        "fastapi": "fastapi",
+        "starlette": "fastapi",
+        "uvicorn": "uvicorn",
+        "prometheus_client": "prometheus-client",
+        "fastapi_swagger": "fastapi-swagger",
+    },
+    CORE / "web": {"gradio": "gradio", "fastapi": "fastapi", "starlette": "fastapi"},
 }
 
 
@@ -167,7 +189,18 @@ def test_the_model_is_plain(path: Path) -> None:
 def test_the_package_itself_holds_nothing_but_public_names() -> None:
     statements = parsed(CORE / "__init__.py").body
     allowed = (ast.ImportFrom, ast.Assign)
-    assert [ast.unparse(s) for s in statements[1:] if not isinstance(s, allowed)] == []
+    for_checkers = [s for s in statements if isinstance(s, ast.If) and ast.unparse(s.test) == "TYPE_CHECKING"]
+    others = [s for s in statements[1:] if s not in for_checkers]
+    assert [ast.unparse(s) for s in others if not isinstance(s, allowed)] == []
+    assert all(isinstance(s, ast.ImportFrom) for block in for_checkers for s in block.body)
+
+
+def test_the_public_names_that_are_imported_late_are_those_that_checkers_see() -> None:
+    (block,) = (s for s in parsed(CORE / "__init__.py").body if isinstance(s, ast.If))
+    seen = {alias.name: s.module for s in block.body if isinstance(s, ast.ImportFrom) for alias in s.names}
+    assert ofa_core._names.places == seen
+    assert set(ofa_core.__all__) == {*seen, "__version__"}
+    assert set(ofa_core.__all__) <= set(dir(ofa_core))
 
 
 def test_the_library_never_imports_the_converter() -> None:
@@ -176,7 +209,11 @@ def test_the_library_never_imports_the_converter() -> None:
 
 
 #: What a file uses where the user has it, and says by name where it is asked for and missing; it is of no extra.
-WHERE_INSTALLED = {CORE / "training" / "trackers.py": {"wandb"}}
+WHERE_INSTALLED = {
+    CORE / "training" / "trackers.py": {"wandb"},
+    CORE / "heads" / "showing.py": {"supervision"},
+    CORE / "export" / "runner.py": {"onnxruntime"},  # which is copied to where the package need not be
+}
 
 
 def third_party(path: Path) -> set[str]:
@@ -192,7 +229,20 @@ def third_party(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", files(CORE, CONVERTER), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_needs_only_the_declared_dependencies(path: Path) -> None:
     optional = {name for name, (_, _, reader) in OPTIONAL.items() if reader == path}
+    optional |= {name for package, names in WITH_EXTRA.items() if package in path.parents for name in names}
     assert third_party(path) <= DEPENDENCIES.keys() | optional | WHERE_INSTALLED.get(path, set())
+
+
+def test_packages_of_an_extra_are_imported_where_they_are_begun_alone() -> None:
+    extras = project()["optional-dependencies"]
+    rooms = {package.name for package in WITH_EXTRA}
+    for module, path in MODULES.items():
+        if room_of(module) not in rooms:
+            top = [node for node in parsed(path).body if isinstance(node, ast.Import | ast.ImportFrom | ast.Try)]
+            assert not any(re.search(rf"from \.+({'|'.join(rooms)})\b", ast.unparse(node)) for node in top), module
+    declared = {name for names in WITH_EXTRA.values() for name in names.values()}
+    for extra in ("web", "dev"):
+        assert declared <= {re.split("[>=;]", requirement)[0] for requirement in extras[extra]}
 
 
 def project() -> dict[str, Any]:
@@ -204,13 +254,18 @@ def project() -> dict[str, Any]:
 
 #: What is needed to build or check, and not to run the tests.
 NOT_FOR_TESTS = {"ruff", "mypy", "types-tqdm"}
+#: What tests skip without: gradio wants a newer huggingface-hub than the lowest one, so that it is tried at its newest.
+TRIED_AT_THEIR_NEWEST = {
+    *("gradio", "fastapi", "uvicorn", "python-multipart", "prometheus-client", "fastapi-swagger"),
+    *("httpx", "playwright", "schemathesis", "ctranslate2"),
+}
 
 
 def test_the_lower_bounds_that_were_tried_are_the_declared_ones() -> None:
     extras = project()["optional-dependencies"]
     declared = [requirement.partition(";")[0] for requirement in (*project()["dependencies"], *extras["dev"])]
     floors = {tuple(requirement.strip().split(">=")) for requirement in declared}
-    floors = {(name, *floor) for name, *floor in floors if name not in NOT_FOR_TESTS}
+    floors = {(name, *floor) for name, *floor in floors if name not in NOT_FOR_TESTS | TRIED_AT_THEIR_NEWEST}
     lines = (ROOT / ".ci" / "lower-bounds.txt").read_text().splitlines()
     tried = {tuple(line.split("==")) for line in lines if not line.startswith("#")}
     assert {(name, full(floor)) for name, floor in floors} == tried

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias, TypedDict
 
 from pydantic import (
     BaseModel,
@@ -103,7 +103,7 @@ MAX_PARAMETERS = Limit(20 * 10**9, "the largest released model has 930,000,000")
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*")
     @classmethod
@@ -152,11 +152,12 @@ Knots: TypeAlias = "tuple[tuple[Annotated[float, Field(ge=0, le=1)], Annotated[f
 
 
 class Calibration(_Frozen):
-    """Lines that tell how the expected IoU of boxes, under the model's own distribution, turned out on data."""
+    """Lines that tell how a model's own distribution of boxes turned out on data."""
 
     #: From expected IoU to the probability that the box and the right one overlap by half; empty: not measured.
     overlap: Knots = ()
-    #: From expected IoU to the probability that what the phrase describes is there at all; empty: not measured.
+    #: From the highest expected IoU of a box, times the probability that the model has one to say, to the probability
+    #: that what the phrase describes is there at all; empty: not measured.
     present: Knots = ()
     #: The probability of being there below which there is no box.
     least_present: float = Field(default=0.0, ge=0, le=1)
@@ -327,6 +328,11 @@ class OFAConfig(_Frozen):
             The field's value.
         """
         return getattr(self, name) if name in type(self).model_fields else default
+
+    @property
+    def size(self) -> str | None:
+        """The released size that has these dimensions; None where they are no released model's."""
+        return next((size for size, row in PRESETS.items() if all(self.get(key) == row[key] for key in row)), None)
 
     @property
     def head_dim(self) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 #: Characters of a message; what is longer loses its middle, such as a value of half a million characters.
 MAX_MESSAGE = 1000

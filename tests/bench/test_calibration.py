@@ -19,7 +19,7 @@ from ofa_core.heads.confidence import along, confidence_of
 def made(count: int = 200) -> Outcomes:
     """Outcomes whose boxes are right where the expected IoU is above 0.4, and which are there above 0.2."""
     expected = [at / count for at in range(count)]
-    return Outcomes(expected, [0.8 if v > 0.4 else 0.1 for v in expected], [v > 0.2 for v in expected])
+    return Outcomes(expected, [0.8 if v > 0.4 else 0.1 for v in expected], [v > 0.2 for v in expected], expected)
 
 
 def test_a_calibration_is_what_came_true() -> None:
@@ -38,9 +38,18 @@ def test_a_calibration_is_what_came_true() -> None:
 
 def test_presence_needs_both_kinds() -> None:
     whole = made()
-    assert fit(Outcomes(whole.expected, whole.overlaps, [True] * 200)).present == ()
+    assert fit(Outcomes(whole.expected, whole.overlaps, [True] * 200, whole.evidence)).present == ()
     with pytest.raises(OFAError, match=r"^10 samples are too few for a calibration; at least 50 are$"):
-        fit(Outcomes(whole.expected[:10], whole.overlaps[:10], whole.there[:10]))
+        fit(Outcomes(whole.expected[:10], whole.overlaps[:10], whole.there[:10], whole.evidence[:10]))
+
+
+def test_presence_is_fitted_to_what_the_model_tells_where_it_gives_no_box() -> None:
+    """Of samples without a box those with more mass are there more often, which no expected IoU of 0 could tell."""
+    evidence = [at / 200 for at in range(200)]
+    there = [value > 0.3 for value in evidence]
+    fitted = fit(Outcomes([0.0] * 200, [0.0] * 200, there, evidence))
+    assert along(fitted.present, 0.25) < 0.1
+    assert along(fitted.present, 0.45) > 0.9
 
 
 def test_outcomes_do_not_depend_on_an_earlier_calibration() -> None:
@@ -53,6 +62,7 @@ def test_outcomes_do_not_depend_on_an_earlier_calibration() -> None:
     ofa.model.config = ofa.model.config.model_copy(update={"task": task})
     assert outcomes(ofa.pipeline, *asked) == before
     assert before.there == [True, False]
+    assert all(0 < one <= 1 for one in before.evidence)
     assert before.overlaps[1] == 0
 
 

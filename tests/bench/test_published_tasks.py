@@ -159,6 +159,38 @@ def test_a_set_without_phrases_for_nothing_has_no_score_of_them() -> None:
     assert "N-acc" not in scores
 
 
+def test_presence_is_scored_by_boxes_and_by_what_was_stated() -> None:
+    due, said = Target(box=(1.0, 1.0, 9.0, 9.0)), Detected(box=(1.0, 1.0, 9.0, 9.0), score=0.5)
+    wrong = Detected(box=(50.0, 50.0, 60.0, 60.0), score=0.5)
+    cases: list[tuple[bool, Detected | None, float]] = [
+        (True, said, 0.95), (True, wrong, 0.75), (True, None, 0.35), (False, None, 0.15), (False, said, 0.45),
+    ]  # fmt: skip
+    rows = [
+        made.row(
+            at,
+            targets=(due,) if there else (),
+            detected=() if box is None else (box,),
+            present=present,
+            confidence=None if box is None else 0.85,
+            **NO_BOX,
+        )
+        for at, (there, box, present) in enumerate(cases)
+    ]
+    summary = summarize(header("grefcoco"), rows)
+    scores = {name: score.value for name, score in summary.scores.items()}
+    assert scores["presence"] == pytest.approx(3 / 5)
+    assert (scores["no box, absent"], scores["N-acc"]) == (0.5, 0.5)
+    assert scores["no box, present"] == pytest.approx(1 / 3)
+    assert scores["presence AUROC"] == pytest.approx(5 / 6)
+    assert scores["presence ECE"] == pytest.approx((0.05 + 0.25 + 0.65 + 0.15 + 0.45) / 5)
+    assert scores["confidence ECE"] == pytest.approx(0.85 - 1 / 3)
+    assert [one.samples for one in summary.reliability["confidence"]] == [3]
+    assert [one.samples for one in summary.reliability["presence"]] == [1, 1, 1, 1, 1]
+    untold = summarize(header("grefcoco"), [made.row(0, targets=(due,), detected=(said,), **NO_BOX)])
+    assert not [name for name in untold.scores if "ECE" in name or "AUROC" in name]
+    assert untold.reliability == {}
+
+
 def test_published_scores_stand_beside_ours() -> None:
     (line,) = baseline_lines(summarize(header("guesswhat_oracle"), made.rows(5, "guesswhat_oracle")))
     assert line.startswith("accuracy 78.9: GuessWhat?! oracle")

@@ -3,10 +3,19 @@ from __future__ import annotations
 import itertools
 import random
 
+import numpy as np
 import pytest
 
 from ofa_core import OFAError
-from ofa_core.bench.reliability import auroc, calibration_error, reliability_bins
+from ofa_core.bench.metrics import Table, scores_of
+from ofa_core.bench.reliability import (
+    Ranking,
+    Stated,
+    auroc,
+    calibration_error,
+    reliability_bins,
+    with_calibration_errors,
+)
 
 
 def test_the_calibration_error_of_a_known_set() -> None:
@@ -46,3 +55,31 @@ def test_one_kind_alone_has_no_auroc() -> None:
 def test_what_has_no_calibration_error_is_refused(confidences: list[float], right: list[bool], message: str) -> None:
     with pytest.raises(OFAError, match=message):
         calibration_error(confidences, right)
+
+
+def test_a_resample_is_ranked_as_its_samples_are() -> None:
+    chance = np.random.default_rng(3)
+    values, kinds = chance.integers(0, 6, 40) / 6, chance.random(40) < 0.4
+    ranking = Ranking(values, kinds)
+    for _ in range(10):
+        places = chance.integers(0, 40, 40)
+        taken = np.bincount(places, minlength=40).astype(np.float64)
+        assert ranking.auroc(taken) == pytest.approx(auroc(values[places].tolist(), kinds[places].tolist()))
+    assert np.isnan(ranking.auroc(kinds.astype(np.float64)))
+
+
+def test_the_score_of_a_table_is_the_calibration_error() -> None:
+    chance = np.random.default_rng(4)
+    values = np.where(chance.random(200) < 0.2, np.nan, chance.random(200))
+    stated = Stated(values, chance.random(200) < np.nan_to_num(values))
+    table = with_calibration_errors(Table({"n": np.ones(200)}), {"confidence": stated})
+    counted = ~np.isnan(values)
+    expected = calibration_error(values[counted].tolist(), stated.came_true[counted].tolist())
+    found = scores_of(table)
+    assert set(found) == {"n", "confidence ECE"}
+    assert found["confidence ECE"].value == pytest.approx(expected)
+    assert found["confidence ECE"].low < found["confidence ECE"].high
+    some = scores_of(table.at(np.arange(50)))["confidence ECE"].value
+    counted[50:] = False
+    assert some == pytest.approx(calibration_error(values[counted].tolist(), stated.came_true[counted].tolist()))
+    assert sum(one.samples for one in stated.bins()) == int((~np.isnan(values)).sum())

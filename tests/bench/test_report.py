@@ -129,6 +129,26 @@ def test_plots_show_what_was_scored(tmp_path: Path) -> None:
     assert [w / full for w in widths] == pytest.approx([g.score.value for g in groups], abs=0.002)
 
 
+def test_stated_confidences_have_a_reliability_diagram(tmp_path: Path) -> None:
+    of = header("refcoco_grounding")
+    rows = [
+        row.model_copy(update={"confidence": None if at == 0 else 0.05 + 0.9 * (at % 5) / 4})
+        for at, row in enumerate(made.rows(40, "refcoco_grounding"))
+    ]
+    summary = summarize(of, rows)
+    write_report(tmp_path / "page.html", of, summary, iter(rows), made.picture)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Reliability of confidence" in text
+    assert "confidence ECE" in text
+    (plot,) = re.findall(r'<svg class="plot"[^>]*aria-label="reliability of confidence">.*?</svg>', text)
+    assert plot.count("<circle") == len(summary.reliability["confidence"]) == 5
+    for one in summary.reliability["confidence"]:
+        assert f"stated {100 * one.confidence:.1f}%, true {100 * one.accuracy:.1f}% of {one.samples}" in plot
+    assert sum(one.samples for one in summary.reliability["confidence"]) == 39
+    assert 'class="ideal"' in plot
+    assert "Reliability" not in page(tmp_path / "other.html")
+
+
 def test_an_oracle_has_its_confusion_matrix_instead_of_boxes(tmp_path: Path) -> None:
     text = page(tmp_path / "page.html", "guesswhat_oracle")
     assert 'class="confusion"' in text

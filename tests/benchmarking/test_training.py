@@ -40,6 +40,17 @@ def test_a_step_changes_what_moves() -> None:
     assert not any("image_stem" in name for name in changed)
 
 
+def test_features_that_were_kept_spare_the_stem() -> None:
+    import torch
+
+    stepper = Stepper("tiny", 2, 64, "cached", "none", torch.device("cpu"))
+    seen: list[int] = []
+    stepper.model.encoder.image_stem.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    losses = [float(stepper.loss().detach()) for _ in range(3)]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
+    assert seen == [1, 1]  # each picture by itself, once
+
+
 def test_ratios_are_to_the_first_row() -> None:
     import torch
 

@@ -81,7 +81,7 @@ def test_no_text_of_a_model_acts_on_the_terminal(
     small_directory: Path, picture: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hostile = picture.rename(picture.with_name("\x1b[2J.png"))
-    monkeypatch.setattr(api.OFA, "caption", lambda *_: ofa_core.Caption("a\x9b\u202edog", 0.5, (0.5,)))
+    monkeypatch.setattr(api.OFA, "caption", lambda *_, **__: [ofa_core.Caption("a\x9b\u202edog", 0.5, (0.5,))])
     for options in ([], ["--json"]):
         assert main(["caption", str(hostile), "--model", str(small_directory), *options]) == 0
         out = capsys.readouterr().out
@@ -93,7 +93,7 @@ def test_an_answer_that_is_no_box_is_printed_as_such(
     small_directory: Path, picture: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = ofa_core.Grounding(box=None, score=0.25, token_scores=(0.25,), bins=None, text="no idea")
-    monkeypatch.setattr(api.OFA, "ground", lambda *_, **__: answer)
+    monkeypatch.setattr(api.OFA, "ground", lambda *_, **__: [answer])
     assert ground(small_directory, picture, TEXT, "--json") == 0
     assert json.loads(capsys.readouterr().out)["box"] is None
     assert ground(small_directory, picture, TEXT, "--out", picture.with_name("out.png")) == 0
@@ -140,7 +140,7 @@ def test_the_box_is_drawn_and_the_rest_of_the_picture_stays(
 ) -> None:
     box = (60.0, 50.0, 110.0, 80.0)
     answer = ofa_core.Grounding(box=box, score=0.5, token_scores=(0.5,), bins=(1, 2, 3, 4), text="")
-    monkeypatch.setattr(api.OFA, "ground", lambda *_, **__: answer)
+    monkeypatch.setattr(api.OFA, "ground", lambda *_, **__: [answer])
     before = picture.read_bytes()
     out = picture.with_name("results") / "drawn.png"
     assert ground(small_directory, picture, TEXT, "--out", out) == 0
@@ -151,9 +151,9 @@ def test_the_box_is_drawn_and_the_rest_of_the_picture_stays(
     for x, y in ((60, 50), (110, 50), (60, 80), (110, 80), (85, 80), (60, 65)):
         assert tuple(drawn[y, x]) == COLOR, (x, y)
     changed = (original != drawn).any(-1)
-    assert not changed[52:79, 62:109].any()  # inside the box
-    assert not changed[82:].any()  # below it
-    assert not changed[:25].any()  # above its label
+    assert not changed[54:77, 64:107].any()  # inside the box
+    assert not changed[83:].any()  # below it
+    assert not changed[:20].any()  # above its label
 
 
 def test_several_pictures_are_written_into_a_directory_under_their_names(
@@ -292,7 +292,33 @@ ERRORS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
         "empty is not a model directory: it has no config.json",
     ),
     "picture missing": (nothing, ["ground", "DIR/none.png", TEXT, "--model", "MODEL"], "none.png does not exist"),
-    "picture is a directory": (nothing, ["ground", "DIR", TEXT, "--model", "MODEL"], "is a directory"),
+    "directory without pictures": (
+        an_empty_directory,
+        ["ground", "DIR/empty", TEXT, "--model", "MODEL"],
+        "empty is a directory without pictures",
+    ),
+    "pattern that fits nothing": (
+        nothing,
+        ["ground", "DIR/*.jpg", TEXT, "--model", "MODEL"],
+        "no file fits the pattern",
+    ),
+    "text forgotten": (
+        nothing,
+        ["ground", "DIR/picture.png", "DIR/picture.png", "--model", "MODEL"],
+        "picture.png', which names pictures: ofa-core ground IMAGE... TEXT ends with a text",
+    ),
+    "text forgotten, and no such picture": (
+        nothing,
+        ["answer", "DIR/picture.png", "other.JPG", "--model", "MODEL"],
+        "QUESTION is 'other.JPG', which names pictures: ofa-core answer IMAGE... QUESTION ends with a text",
+    ),
+    "mistyped command": (nothing, ["gruond", "DIR/picture.png"], "there is no command 'gruond'; nearest: ground"),
+    "option of another command": (
+        nothing,
+        ["caption", "DIR/picture.png", "--bins-only"],
+        "ofa-core caption: unrecognized arguments: --bins-only (see ofa-core caption --help)",
+    ),
+    "threshold beyond 1": (nothing, ["ground", "DIR/picture.png", TEXT, "--threshold", "2"], "--threshold"),
     "picture cut": (
         broken_picture,
         ["ground", "DIR/broken.png", TEXT, "--model", "MODEL"],
@@ -425,7 +451,7 @@ HEADS = {
     ),
     "oracle": (
         ["is it red?", "--box", "0", "0", "9", "9", "--dialog", "is it a dog?", "no"],
-        {"image", "question", "answer", "score", "probabilities", "alternatives", "seconds"},
+        {"image", "box", "question", "answer", "score", "probabilities", "alternatives", "seconds"},
     ),
 }
 

@@ -224,7 +224,7 @@ def test_the_interval_decides() -> None:
 
 def test_the_pages_have_the_table_of_released_models() -> None:
     models = script("released_models")
-    for path in (models.README, models.PAGE):
+    for path in models.PAGES:
         text = path.read_text(encoding="utf-8")
         assert models.with_tables(text) == text, f"run scripts/released_models.py: {path.name} differs"
         assert "<!-- models: " in text

@@ -11,7 +11,7 @@ from bench.made import header, row
 from ofa_core.bench.compare import compare
 from ofa_core.bench.summary import TASK_SCORES, Summary, summarize
 from ofa_core.cli.options import Parser, run
-from ofa_core.cli.score import add_commands
+from ofa_core.cli.parsers.score import add_commands
 from ofa_core.utils.printable import printable
 
 

@@ -9,8 +9,19 @@ from random import Random
 import pytest
 
 from ofa_core.demo import language
-from ofa_core.demo.language import PHRASES, caption, phrase, picture_question, question, region_caption
-from ofa_core.demo.world import COLOURS, KINDS, Scene, Thing, make_scene
+from ofa_core.demo.language import (
+    PHRASES,
+    absent_phrase,
+    all_phrase,
+    caption,
+    count_question,
+    phrase,
+    picture_question,
+    question,
+    region_caption,
+    vague_phrase,
+)
+from ofa_core.demo.world import COLOURS, KINDS, UNSEEN, Scene, Thing, make_scene
 
 SCENES = [make_scene(seed, split) for seed in range(250) for split in ("train", "test")]
 
@@ -72,6 +83,56 @@ def test_phrases_of_all_kinds_are_about_equally_likely() -> None:
     assert set(kinds) == set(PHRASES)
     assert min(kinds.values()) > 0.5 * max(kinds.values())
     assert len({words for _, _, words in filter(None, found)}) > 200
+
+
+def singular(words: str) -> str:
+    """The same phrase of one shape: `the crosses on the left` of `cross`."""
+    return re.sub(r"(shape|circle|square|triangle|star|ring)s\b|(cross)es\b", r"\1\2", words)
+
+
+def test_absent_phrases_mean_nothing_that_is_there() -> None:
+    found = [absent_phrase(scene, Random(seed)) for seed, scene in enumerate(SCENES)]
+    forms = Counter[bool]()
+    for scene, words in zip(SCENES, found, strict=True):
+        if words is not None:
+            name = re.search(rf"(?:({'|'.join(COLOURS)}) )?(shape|{'|'.join(KINDS)})", words)
+            assert name, words
+            assert meaning(scene, f"the {name[0]}") == [], words
+            assert (name[1], name[2]) not in UNSEEN, "it would be learned that these are never there"
+            forms[words == f"the {name[0]}"] += 1
+    assert min(forms.values()) > 100
+
+
+def test_phrases_of_several_shapes_mean_all_of_them() -> None:
+    found = [(scene, all_phrase(scene, Random(seed))) for seed, scene in enumerate(SCENES)]
+    several = [(scene, *one) for scene, one in found if one is not None]
+    assert len(several) > 400
+    for scene, words, things in several:
+        assert len(things) > 1
+        assert singular(words) != words
+        assert meaning(scene, singular(words)) == things, words
+
+
+def test_vague_phrases_fit_several_shapes() -> None:
+    found = [(scene, vague_phrase(scene, Random(seed))) for seed, scene in enumerate(SCENES)]
+    vague = [(scene, *one) for scene, one in found if one is not None]
+    assert len(vague) > 200
+    for scene, words, things in vague:
+        assert len(things) > 1
+        assert meaning(scene, words) == things
+    assert any(one is None for _, one in found)
+
+
+def test_numbers_of_shapes_are_right() -> None:
+    numbers = Counter[str]()
+    for seed, scene in enumerate(SCENES):
+        words, number = count_question(scene, Random(seed))
+        match = re.fullmatch(r"how many (.+) are there\?", words)
+        assert match
+        count = len(meaning(scene, f"the {singular(match[1])}"))
+        assert number == ("no", "one", "two", "three", "four", "five", "six")[count]
+        numbers[number] += 1
+    assert set(numbers) >= {"no", "one", "two", "three", "four", "five", "six"}
 
 
 def test_there_may_be_no_phrase_of_a_kind() -> None:

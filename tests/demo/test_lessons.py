@@ -10,9 +10,17 @@ import pytest
 from reference import lively_ofa, scripted
 
 from ofa_core import OFA, BoxCodec, OFAError, TaskSettings
-from ofa_core.demo.language import CLAIMS, phrase, picture_question
+from ofa_core.demo.language import (
+    CLAIMS,
+    absent_phrase,
+    all_phrase,
+    count_question,
+    phrase,
+    picture_question,
+    vague_phrase,
+)
 from ofa_core.demo.lessons import LESSONS, NAMED, Lessons
-from ofa_core.demo.world import Scene, draw, make_scene
+from ofa_core.demo.world import COLOURS, KINDS, Scene, draw, make_scene
 from ofa_core.heads.grounding import invig_codec
 from ofa_core.text.vocabulary import BOS, EOS
 
@@ -27,16 +35,16 @@ def test_every_lesson_gives_a_source_and_a_target(name: str) -> None:
     given = [LESSONS[name](PIPELINE, make_scene(seed), Random(seed)) for seed in range(40)]
     taught = [lesson for lesson in given if lesson is not None]
     assert len(taught) > 15
-    assert len({tuple(target) for _, target in taught}) > 1
+    assert (len({tuple(target) for _, target in taught}) > 1) != (name == "absent")
     for source, target in taught:
         assert source[0] == BOS
         assert source[-1] == target[-1] == EOS
         assert EOS not in target[:-1]
 
 
-@pytest.mark.parametrize("name", ["ground", "closed_grounding", "open_grounding", "agent"])
+@pytest.mark.parametrize("name", ["ground", "vague", "closed_grounding", "open_grounding", "agent"])
 def test_boxes_in_targets_are_boxes_of_the_scene(name: str) -> None:
-    codec = REFCOCO if name == "ground" else BoxCodec("invig")
+    codec = REFCOCO if name in ("ground", "vague") else BoxCodec("invig")
     seen = 0
     for seed in range(30):
         scene = make_scene(seed)
@@ -65,6 +73,12 @@ Ask = Callable[[OFA, Scene, Random, list[int]], object]
 ASKED: dict[str, Ask] = {
     "ground": lambda ofa, scene, random, _: ofa.ground(draw(scene), (phrase(scene, random) or ("", "", ""))[2]),
     "named": lambda ofa, scene, random, _: ofa.ground(draw(scene), (phrase(scene, random, NAMED) or ("", "", ""))[2]),
+    "vague": lambda ofa, scene, random, _: ofa.ground(draw(scene), (vague_phrase(scene, random) or ("", []))[0]),
+    "several": lambda ofa, scene, random, _: ofa.ground(draw(scene), (all_phrase(scene, random) or ("", []))[0]),
+    "absent": lambda ofa, scene, random, _: ofa.ground(draw(scene), absent_phrase(scene, random) or ""),
+    "check": lambda ofa, scene, _, source: ofa.is_present(draw(scene), phrase_in(source)),
+    "listing": lambda ofa, scene, *_: ofa.detect(draw(scene)),
+    "counting": lambda ofa, scene, random, _: ofa.answer(draw(scene), count_question(scene, random)[0]),
     "region": lambda ofa, scene, random, _: ofa.describe_region(draw(scene), random.choice(scene.things).box),
     "caption": lambda ofa, scene, random, _: ofa.caption(draw(scene)),
     "answer": lambda ofa, scene, random, _: ofa.answer(draw(scene), picture_question(scene, random)[0]),
@@ -97,8 +111,15 @@ def ofa_codec(ofa: OFA) -> BoxCodec:
     return invig_codec(ofa.pipeline)
 
 
-def test_only_the_listing_has_no_head() -> None:
-    assert set(LESSONS) - set(ASKED) == {"listing"}
+def phrase_in(source: list[int]) -> str:
+    """The phrase of a look whether something is there."""
+    context = re.search(r'#context: "(.*)"', TOKENIZER.decode(source))
+    assert context
+    return context[1]
+
+
+def test_every_lesson_has_a_head() -> None:
+    assert set(LESSONS) == set(ASKED)
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -138,9 +159,36 @@ def test_listings_name_every_shape_with_its_box() -> None:
     _, target = LESSONS["listing"](PIPELINE, scene, Random(0)) or ([], [])
     words = TOKENIZER.decode(target)
     ordered = sorted(scene.things, key=lambda thing: thing.box[0])
-    assert re.findall(r"[a-z]+ [a-z]+(?= ?<bin)", words) == [thing.name for thing in ordered]
+    assert re.findall(r"(?<=>) ?([a-z]+ [a-z]+)", words) == [thing.name for thing in ordered]
     bins = [number for token in target if (number := TOKENIZER.vocabulary.bin_of(token)) is not None]
     assert bins == [number for thing in ordered for number in REFCOCO.encode(thing.box, scene.size)]
+
+
+def test_several_shapes_stand_from_left_to_right_and_absent_ones_are_said_to_be_none() -> None:
+    compared = 0
+    for seed in range(20):
+        scene = make_scene(seed)
+        _, target = LESSONS["several"](PIPELINE, scene, Random(seed)) or ([], [])
+        _, things = all_phrase(scene, Random(seed)) or ("", [])
+        right = [REFCOCO.encode(t.box, scene.size) for t in sorted(things, key=lambda thing: thing.box[0])]
+        assert TOKENIZER.bins(target) == ([number for box in right for number in box] or None)
+        compared += bool(right)
+        _, target = LESSONS["absent"](PIPELINE, scene, Random(seed)) or ([], TOKENIZER.encode(" none"))
+        assert TOKENIZER.decode(target).strip() == "none"
+    assert compared > 10
+
+
+def test_a_look_whether_something_is_there_is_answered_truly() -> None:
+    answers = []
+    for seed in range(40):
+        scene = make_scene(seed)
+        source, target = LESSONS["check"](PIPELINE, scene, Random(seed)) or ([], [])
+        if source:
+            answers.append(TOKENIZER.decode(target).strip())
+            named = re.fullmatch(rf"the ((?:{'|'.join(COLOURS)}) (?:{'|'.join(KINDS)}))", phrase_in(source))
+            if named:
+                assert (answers[-1] == "yes") == any(thing.name == named[1] for thing in scene.things)
+    assert 10 < answers.count("yes") < len(answers) - 10
 
 
 def test_rows_are_the_same_whenever_they_are_asked_for() -> None:
@@ -171,7 +219,7 @@ def test_loss_weights_weigh_what_a_lesson_teaches() -> None:
 
 
 def test_an_unknown_lesson_is_an_error() -> None:
-    with pytest.raises(OFAError, match="there is no lesson 'grond'; there are ground, named, listing"):
+    with pytest.raises(OFAError, match="there is no lesson 'grond'; there are ground, named, vague"):
         Lessons(PIPELINE, {"grond": 1})
     with pytest.raises(OFAError, match="there is no lesson 'clam'"):
         Lessons(PIPELINE, {"ground": 1}, loss_weights={"clam": 2})

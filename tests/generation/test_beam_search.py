@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import torch
-from reference import SCORE_TOLERANCE, generation_model, golden_cases, reference_images, tiny_model
+from reference import SCORE_TOLERANCE, generation_model, golden_cases, options_of, reference_images, tiny_model
 from torch import Tensor
 
 from ofa_core import AllowedRange, AnswerTrie, DecoderCache, GenerationOptions, Hypothesis, OFAError, OFAModel, generate
@@ -22,29 +22,7 @@ BOS, PAD, EOS, UNK = range(4)
 
 CASES = {case["name"]: case for case in golden_cases("generate.json")}
 
-#: The reference's settings by our names.
-SETTINGS = {
-    "beam": "num_beams",
-    "max_len_b": "max_new_tokens",
-    "max_len_a": "max_new_tokens_per_source_token",
-    "min_len": "min_new_tokens",
-    "lenpen": "length_penalty",
-    "unkpen": "unk_penalty",
-    "temperature": "temperature",
-    "no_repeat_ngram_size": "no_repeat_ngram_size",
-    "zero_shot": "constrain_after_softmax",
-    "gen_code": "image_codes",
-    "diverse_beam_groups": "num_beam_groups",
-    "diverse_beam_strength": "diversity_penalty",
-}
-
 Found = list[list[Hypothesis]]
-
-
-def options_of(settings: Mapping[str, Any]) -> GenerationOptions:
-    settings = {name: value for name, value in settings.items() if name != "constraint_range"}
-    normalize = not settings.pop("unnormalized", False)
-    return GenerationOptions(normalize_scores=normalize, **{SETTINGS[name]: value for name, value in settings.items()})
 
 
 def search(

@@ -16,6 +16,7 @@ from ofa_core.generation.logits_processors import (
     Step,
     SuppressSpecialTokens,
     UnkPenalty,
+    allowed_ids,
 )
 from ofa_core.generation.stepper import processors_of
 
@@ -248,3 +249,53 @@ def test_the_length_grows_with_the_source_up_to_the_models_limit(
 ) -> None:
     options = GenerationOptions(max_new_tokens=new, max_new_tokens_per_source_token=per_source)
     assert options.max_length(source, limit) == expected
+
+
+# The ids that are left, told beforehand
+
+
+class Wider(AllowedRange):
+    """A user's own, which leaves more than its parent."""
+
+    def __call__(self, scores: Tensor, step: Step) -> Tensor:
+        return scores
+
+
+LATER: list[LogitsProcessor] = [NeverInvalid(), NoRepeatNgram(2)]
+
+
+@pytest.mark.parametrize(
+    ("rules", "at", "expected"),
+    [
+        ([AllowedRange(5, 6)], step(two_beams()), [0, 1, 2, 3, 5]),
+        ([*LATER, AllowedRange(9, 99)], step(two_beams(5)), [0, 1, 2, 3, 9]),
+        ([AllowedRange(5, 6), Wider(4, 9)], step(two_beams()), [0, 1, 2, 3, 5]),
+        ([AnswerTrie(ANSWERS)], step(two_beams()), [5, 7]),
+        ([AnswerTrie(ANSWERS)], step([[[BOS, 5], [BOS, 7]]]), [EOS, 6]),
+        ([AnswerTrie(ANSWERS)], step([[[BOS, 4, 5]]], forced=[[4]]), [EOS, 6]),
+        ([AnswerTrie([[99], [5]])], step(two_beams()), [5]),
+    ],
+    ids=["range", "behind the softmax", "first", "trie", "beams", "behind a prefix", "no ids"],
+)
+def test_ids_that_are_left_are_those_that_the_rule_leaves(
+    rules: list[LogitsProcessor], at: Step, expected: list[int]
+) -> None:
+    found = allowed_ids(rules, at, VOCABULARY)
+    assert found is not None
+    assert found.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("rules", "at"),
+    [
+        (LATER, step(two_beams())),
+        ([Wider(5, 6)], step(two_beams())),
+        ([Wider(4, 9), AllowedRange(5, 6)], step(two_beams())),
+        ([AllowedRange(4, 9)], step(two_beams())),
+        ([AnswerTrie(ANSWERS)], step([[[BOS]], [[BOS]]], forced=[[4], [PAD]])),
+        ([AnswerTrie([[99]])], step(two_beams())),
+    ],
+    ids=["none", "own", "own first", "most", "prefix lasts", "nothing"],
+)
+def test_all_logits_are_needed_where_rules_tell_nothing(rules: list[LogitsProcessor], at: Step) -> None:
+    assert allowed_ids(rules, at, VOCABULARY) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,7 @@ CASES = {
     "ask invig": Case("ask", {"dialog": TURNS}, {"style": "invig", **SHORT}),
     "agent_turn": Case("agent_turn", {"dialog": TURNS}, SHORT),
     "agent_turn ambiguity": Case("agent_turn", {"dialog": TURNS}, {"ambiguity": True, **SHORT}),
+    "agent_turn decided": Case("agent_turn", {"dialog": TURNS}, {"ask_above": 1.0, **SHORT}),
     "caption": Case("caption", {}, SHORT),
     "describe_region": Case("describe_region", {"box": BOXES}, SHORT),
     "answer": Case("answer", {"question": TEXTS}, LONG),
@@ -249,7 +251,7 @@ def call(ofa: OFA, case: Case, image: Any, index: int | None = None, **more: Any
 
 
 #: Methods that take no list, and those that need a network of image codes: see test_image_generation.py.
-OF_NO_LIST = {"refresh", "chat", "save", "push_to_hub", "imagine", "infill", "encode_image", "decode_codes"}
+OF_NO_LIST = {"to", "refresh", "chat", "save", "push_to_hub", "imagine", "infill", "encode_image", "decode_codes"}
 
 
 def test_every_method_is_tested_here() -> None:
@@ -356,15 +358,71 @@ def test_one_box_or_dialog_or_caption_does_not_go_with_many_pictures(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_generators_and_arrays_are_lists(ofa: OFA, images: list[Any], name: str) -> None:
+def test_iterators_give_the_answers_of_lists(ofa: OFA, images: list[Any], name: str) -> None:
     case = CASES[name]
     expected = call(ofa, case, images)
     arguments: dict[str, Any] = {what: iter(values) for what, values in case.each.items()}
     given = {"image": (image for image in images)} if case.image else {}
     found = getattr(ofa, case.method)(**given, **arguments, **case.same)
+    assert isinstance(found, Iterator)
+    found = list(found)
     if name == "look":  # a picture of a generator is not kept
         found, expected = [one.features for one in found], [one.features for one in expected]
     assert_same(found, expected)
+
+
+def test_an_iterator_is_read_a_batch_ahead(ofa: OFA, images: list[Any]) -> None:
+    read = []
+
+    def pictures() -> Iterator[Any]:
+        for number in range(10_000):
+            read.append(number)
+            yield images[number % len(images)]
+
+    found = ofa.ground(pictures(), "a dog", batch_size=2, num_beams=1)
+    assert read == []
+    first, second, third = (next(found) for _ in range(3))
+    assert read == [0, 1, 2, 3]
+    expected = ofa.ground(images, "a dog", num_beams=1)
+    assert_same([first, second, third], expected)
+
+
+def test_lists_and_iterators_go_along(ofa: OFA, images: list[Any]) -> None:
+    expected = ofa.ground(images, TEXTS, num_beams=1)
+    assert_same(list(ofa.ground(iter(images), TEXTS, batch_size=2, num_beams=1)), expected)
+    assert_same(list(ofa.ground(images, iter(TEXTS), batch_size=2, num_beams=1)), expected)
+    assert_same(list(ofa.ground(images[0], iter(TEXTS), num_beams=1)), ofa.ground(images[0], TEXTS, num_beams=1))
+    with pytest.raises(OFAError, match=r"^text ended after 2 samples, and image goes on: they do not pair up$"):
+        list(ofa.ground(iter(images), TEXTS[:2], num_beams=1))
+    with pytest.raises(OFAError, match=r"^an empty iterator was given: at least one sample is needed$"):
+        list(ofa.ground(iter([]), "a dog"))
+    with pytest.raises(OFAError, match=r"^batch_size must be at least 1, not 0$"):
+        ofa.ground(iter(images), "a dog", batch_size=0)
+
+
+def test_an_open_file_is_a_picture(ofa: OFA) -> None:
+    file = io.BytesIO()
+    picture(1).save(file, "PNG")
+    assert_same(ofa.caption(file, **SHORT), ofa.caption(picture(1), **SHORT))
+
+
+def test_an_iterator_goes_on_behind_what_is_skipped(
+    ofa: OFA, images: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = [images[0], b"no picture", images[1], b"none", images[2]]
+    with pytest.warns(UserWarning, match="was skipped") as told:
+        found = list(ofa.ground(iter(mixed), "a dog", batch_size=2, num_beams=1, on_error="skip", progress=True))
+    assert [one is None for one in found] == [False, True, False, True, False]
+    assert [str(one.message)[:20] for one in told if "skipped" in str(one.message)] == [
+        "sample 1 was skipped",
+        "sample 3 was skipped",
+    ]
+    assert "5sample" in capsys.readouterr().err.replace(" ", "")
+    with (
+        pytest.warns(UserWarning, match="was skipped"),
+        pytest.raises(OFAError, match=r"^none of 3 samples could be answered: "),
+    ):
+        list(ofa.ground(iter([b"none"] * 3), "a dog", batch_size=2, on_error="skip"))
 
 
 def test_arrays_hold_texts_answers_and_boxes(ofa: OFA, images: list[Any]) -> None:
@@ -435,7 +493,11 @@ def test_pictures_are_read_when_their_turn_comes(
     monkeypatch.setattr(ofa.pipeline.transform, "open", lambda image: (events.append("read"), read(image))[1])
     monkeypatch.setattr(ofa.model, "encode", lambda *args, **more: (events.append("run"), encode(*args, **more))[1])
     ofa.caption(paths, batch_size=2, **SHORT)
-    assert events == ["read", "read", "run"] * 3
+    assert events.count("read") == 6
+    runs = [place for place, event in enumerate(events) if event == "run"]
+    assert len(runs) == 3
+    for done, place in enumerate(runs):  # a batch is there before it runs, and at most the next one beside it
+        assert 2 * (done + 1) <= events[:place].count("read") <= 2 * (done + 2)
 
 
 def test_a_picture_is_read_once_though_its_size_is_needed(

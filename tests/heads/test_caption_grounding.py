@@ -4,7 +4,7 @@ import pytest
 from reference import lively_ofa, picture
 
 from ofa_core import OFA, OFAError
-from ofa_core.heads.caption_grounding import noun_phrases
+from ofa_core.heads.caption_grounding import definite, noun_phrases
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,21 @@ def test_noun_phrases_are_found(text: str, phrases: list[str]) -> None:
     assert [text[start:end] for start, end in noun_phrases(text)] == phrases
 
 
+@pytest.mark.parametrize(
+    ("phrase", "asked"),
+    [
+        ("a red circle", "the red circle"),
+        ("An  orange ring", "the orange ring"),
+        ("the dog", "the dog"),
+        ("two children", "two children"),
+        ("another dog", "another dog"),
+        ("ants", "ants"),
+    ],
+)
+def test_what_a_caption_introduces_is_looked_for_as_known(phrase: str, asked: str) -> None:
+    assert definite(phrase) == asked
+
+
 @pytest.fixture(scope="module")
 def ofa() -> OFA:
     return lively_ofa()
@@ -38,7 +53,7 @@ def test_each_phrase_has_the_box_that_it_has_alone(ofa: OFA) -> None:
     assert [one.phrase for one in found.phrases] == ["a man", "a dog"]
     for one in found.phrases:
         assert found.text[one.start : one.end] == one.phrase
-        alone = ofa.ground(picture(1), one.phrase, confidence=True)
+        alone = ofa.ground(picture(1), definite(one.phrase), confidence=True)
         assert one.grounding.bins == alone.bins
         assert one.grounding.box == (None if alone.box is None else pytest.approx(alone.box))
 

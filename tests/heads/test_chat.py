@@ -307,3 +307,43 @@ def test_wrong_use_is_refused(name: str, ofa: OFA) -> None:
 def test_an_unknown_style_is_refused(ofa: OFA) -> None:
     with pytest.raises(OFAError, match="a style of a conversation is invig, tio, "):
         ofa.chat(picture(0), style="chess")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("style", CHAT_STYLES)
+def test_a_conversation_goes_on_elsewhere_as_it_would_have_here(ofa: OFA, style: Any) -> None:
+    image = picture(5)
+    chat = ofa.chat(image, style=style, max_new_tokens=6)
+    chat.say("the dog")
+    resumed = ofa.chat(image, style=style, max_new_tokens=6).resume(chat.context)
+    assert resumed.say("the left one") == chat.say("the left one")
+    assert resumed.context == chat.context
+    assert resumed.ground() == chat.ground()
+    resumed.undo()
+    resumed.undo()
+    assert resumed.history == []
+
+
+@pytest.mark.parametrize("style", CHAT_STYLES)
+def test_an_oracle_goes_on_elsewhere_as_it_would_have_here(ofa: OFA, style: Any) -> None:
+    image, box = picture(6), (3, 4, 40, 50)
+    agent = ofa.chat(image, style=style, max_new_tokens=6)
+    agent.say("the dog")
+    oracle = agent.as_oracle(box)
+    oracle.say("is it red?")
+    resumed = ofa.chat(image, style=style, max_new_tokens=6).resume(oracle.context, box=box, opening=oracle.opening)
+    assert resumed.say("is it a dog?") == oracle.say("is it a dog?")
+    assert (resumed.context, resumed.opening, resumed.box) == (oracle.context, oracle.opening, oracle.box)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"context": ["ab"]}, "round 0 of the history is 'ab'"),
+        ({"context": [("a", "b"), ("a", None)]}, "round 1 of the history"),
+        ({"context": [], "opening": "the dog"}, "opens no dialog"),
+        ({"context": [], "box": (5, 5, 5, 9)}, "box"),
+    ],
+)
+def test_what_cannot_be_gone_on_with_is_refused(ofa: OFA, arguments: Any, reason: str) -> None:
+    with pytest.raises(OFAError, match=reason):
+        ofa.chat(picture(5)).resume(**arguments)

@@ -92,7 +92,7 @@ def test_a_thousand_labels_of_several_tokens(ofa: OFA) -> None:
     assert first.probabilities != second.probabilities
     backwards = ofa.classify(picture(0), labels[::-1])
     assert list(backwards.probabilities) == labels[::-1]
-    assert_same({label: backwards.probabilities[label] for label in labels}, first.probabilities)
+    assert_same({label: backwards.probabilities[label] for label in labels}, dict(first.probabilities))
 
 
 def test_one_label_is_certain(ofa: OFA) -> None:

@@ -30,8 +30,10 @@ from ofa_core.heads.confidence import (
     confidence_of,
     decode_box,
     entropy_of_regions,
+    evidence_of_presence,
     fit_monotone,
     present_of,
+    reaching,
 )
 from ofa_core.text.vocabulary import BOS
 from ofa_core.vision.boxes import box_iou
@@ -229,9 +231,18 @@ def test_what_confidence_and_presence_mean() -> None:
     assert confidence_of(0.5, None) == 0.5
     assert confidence_of(0.5, fitted) == pytest.approx(0.5)
     assert confidence_of(0.1, fitted) == pytest.approx(0.1)
-    assert present_of(0.4, 0.8, fitted, False) == pytest.approx(0.4)
+    assert present_of(0.4, 0.8, fitted, False) == pytest.approx(0.5)
     assert present_of(0.4, 0.8, None, False) is None
     assert present_of(0.4, 0.8, None, True) == 0.8
+    assert present_of(0.4, 0.8, None, False, 0.3) == 0.3
+    assert present_of(0.4, 0.8, None, True, 0.3) == pytest.approx(0.55)
+    assert present_of(0.4, 0.8, fitted, True, 0.3) == pytest.approx(0.4)
+
+
+def test_evidence_of_presence_is_mass_and_agreement() -> None:
+    drawn = drawn_at(((0, 0, 10, 10), 3), ((50, 50, 60, 60), 1))
+    assert evidence_of_presence(BoxDraws(drawn, None, 0.8)) == pytest.approx(0.8 * 0.75)
+    assert evidence_of_presence(BoxDraws(drawn[:3], None, 1.0)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -313,6 +324,37 @@ def test_there_is_no_box_where_the_thing_is_not_there(ofa: OFA) -> None:
     assert there.ground(picture(1), "the cat", bins_only=True)
 
 
+def test_a_model_is_asked_whether_the_thing_is_there_where_it_is_to_be(ofa: OFA) -> None:
+    yes = ofa.is_present(picture(1), "the cat").yes
+    checked = ofa.ground(picture(1), "the cat", bins_only=True, presence="check")
+    assert checked.present == pytest.approx(yes, abs=1e-5)
+    assert bool(checked) == (yes >= 0.5)
+    both = calibrated(ofa, present=[(0.0, 0.4), (1.0, 0.4)], least_present=0.0)
+    told = both.ground(picture(1), "the cat", bins_only=True, presence="check")
+    assert told.present == pytest.approx((yes + 0.4) / 2, abs=1e-5)
+    assert told
+
+
+def learned(ofa: OFA, *tasks: str, name: str = "ofa") -> OFA:
+    """The same model as one that has learned other tasks."""
+    task = ofa.model.config.task.model_copy(update={"name": name, "learned": tasks})
+    model = OFAModel(ofa.model.config.model_copy(update={"task": task})).eval().requires_grad_(False)
+    model.load_state_dict(ofa.model.state_dict())
+    return OFA(model, ofa.tokenizer)
+
+
+@pytest.mark.parametrize(("name", "tasks"), [("ofa", ("grefcoco",)), ("grefcoco", ()), ("tio", ())], ids=str)
+def test_a_model_that_says_what_is_not_there_tells_presence(ofa: OFA, name: str, tasks: tuple[str, ...]) -> None:
+    found = learned(ofa, *tasks, name=name).ground(picture(1), "the cat", bins_only=True, confidence=True)
+    source = [BOS, *ofa.tokenizer.encode(' which region does the text " the cat " describe?'), 2]
+    with torch.inference_mode():
+        memory = ofa.model.encode(torch.tensor([source]), ofa.pipeline.transform(picture(1))[None])
+        first = ofa.model.decode(memory, torch.tensor([[BOS]]))[0, -1].softmax(-1)
+    bins = ofa.tokenizer.vocabulary.bin_ids
+    assert found.present == pytest.approx(float(first[bins.start : bins.stop].sum()), abs=1e-4)
+    assert ofa.ground(picture(1), "the cat", bins_only=True, confidence=True).present is None
+
+
 def test_all_regions_have_their_shares(ofa: OFA) -> None:
     found = ofa.ground(picture(1), "the cat", bins_only=True, all=True)
     shares = [one.score for one in found.regions]
@@ -332,12 +374,20 @@ def test_all_regions_have_their_shares(ofa: OFA) -> None:
         ({"decode": "best", "confidence": False}, "^confidence=False draws no boxes"),
         ({"decode": "mbr", "confidence": False}, "^confidence=False draws no boxes"),
         ({"all": True, "confidence": False}, "^confidence=False draws no boxes"),
+        ({"presence": "check", "confidence": False}, "^confidence=False draws no boxes"),
+        ({"presence": "yes"}, r"^presence is 'check' or None, not 'yes'$"),
     ],
     ids=repr,
 )
 def test_what_cannot_be_asked_together_is_refused(ofa: OFA, options: dict[str, object], message: str) -> None:
     with pytest.raises(OFAError, match=message):
         ofa.ground(picture(1), "the cat", **options)  # type: ignore[call-overload]
+
+
+def test_a_model_that_never_learned_to_tell_is_not_asked(ofa: OFA) -> None:
+    with pytest.raises(OFAError, match=r"^presence='check' asks what this model has not learned \(bin_check\)"):
+        learned(ofa, name="refcoco").ground(picture(1), "the cat", presence="check")
+    assert learned(ofa, "bin_check", name="refcoco").ground(picture(1), "the cat", presence="check").present is not None
 
 
 def test_a_dialogs_box_has_a_confidence(ofa: OFA) -> None:
@@ -350,3 +400,11 @@ def test_a_calibration_is_stored_with_the_model(ofa: OFA, tmp_path: object) -> N
     directory = f"{tmp_path}/model"
     other.save(directory)
     assert ofa_core.load(directory).model.config.task == other.model.config.task
+
+
+def test_the_value_at_which_a_line_reaches_a_height() -> None:
+    knots = ((0.2, 0.1), (0.4, 0.1), (0.6, 0.9))
+    for height, value in ((0.05, 0.0), (0.1, 0.0), (0.5, 0.5), (0.9, 0.6)):
+        assert reaching(knots, height) == pytest.approx(value)
+        assert along(knots, reaching(knots, height)) >= height - 1e-12
+    assert reaching(knots, 0.95) == math.inf

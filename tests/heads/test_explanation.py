@@ -126,13 +126,22 @@ def test_the_map_lies_in_the_pictures_pixels() -> None:
 
 
 def test_the_drawing_is_red_where_it_looked() -> None:
-    patches = torch.zeros(1, 4, 4)
-    patches[0, 1, 2] = 1
+    patches = torch.zeros(1, 4, 8)
+    patches[0, 1, 6] = 1
     drawn = made(patches).draw()
     assert drawn.size == (80, 40)
-    red, green, _ = drawn.getpixel((50, 15))  # type: ignore[misc]
+    red, green, _ = drawn.getpixel((65, 15))  # type: ignore[misc]
     assert red > 200 > green
     assert drawn.getpixel((2, 38)) == (255, 255, 255)
+
+
+def test_a_box_is_explained_by_its_four_bins(ofa: OFA) -> None:
+    box = "<bin_100> <bin_250> <bin_500> <bin_998>"
+    assert [ofa.explain(picture(1), "the cats", answer).decisive for answer in (box, f"{box} {box}", "a red dog")] == [
+        4,
+        4,
+        3,
+    ]
 
 
 @pytest.mark.parametrize("answer", ["", "  ", 3])

@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 from reference import assert_same, picture, scripted
 
-from ofa_core import OFA, AgentTurn, Grounding, OFAError
+from ofa_core import OFA, AgentTurn, Grounding, Hypothesis, OFAError
+from ofa_core.bench.samples import Settings
+from ofa_core.heads import box_draws, questioner
+from ofa_core.heads.pipeline import Pipeline
 
 BOS, PAD, EOS, UNK = range(4)
 
@@ -132,3 +135,92 @@ def test_every_picture_of_a_list_has_a_turn_of_its_own_size(ofa: OFA, monkeypatc
 def test_a_search_that_finds_nothing_asks_nothing(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch)
     assert ofa.agent_turn([picture(0)], [["it"]]) == [AgentTurn("", None, "")]
+
+
+# Turns that ambiguity decides
+
+GUESS, QUESTION = " sure. region:", " not yet. which one is it?"
+
+
+def test_the_look_for_ambiguity_says_no_more_than_the_turn(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest: list[int] = []
+    search = box_draws.search_and_draw
+
+    def watched(*arguments: Any, **more: Any) -> Any:
+        longest.append(arguments[3].max_new_tokens)
+        return search(*arguments, **more)
+
+    monkeypatch.setattr(questioner, "search_and_draw", watched)
+    turn = ofa.agent_turn(picture(0), ["it"], ambiguity=True, max_new_tokens=6)
+    assert longest == [6]
+    assert turn.ambiguity is not None
+    assert turn.ambiguity >= 0
+
+
+def deciding(monkeypatch: pytest.MonkeyPatch, ofa: OFA, turn: str, bits: float, question: str = "is it red?") -> None:
+    """Let the agent say ``turn``, a dialog mean ``bits``, and the model ask ``question`` or find bins 100 to 500."""
+    said_of = {
+        "can you specify": said(ofa, turn, *((1, 2, 30, 40) if "region" in turn else ())),
+        "ask a question": said(ofa, f" {question}"),
+        "which region": said(ofa, " region:", 100, 100, 500, 500),
+    }
+
+    def run(self: Pipeline, pictures: Any, sources: Any, options: Any, *_: Any, **__: Any) -> list[list[Hypothesis]]:
+        texts = [self.source_text(source) for source in sources]
+        answers = [next(tokens for words, tokens in said_of.items() if words in text) for text in texts]
+        return [[Hypothesis(tokens, -0.1, [-0.1] * len(tokens))] for tokens in answers]
+
+    monkeypatch.setattr(Pipeline, "run", run)
+    monkeypatch.setattr(questioner, "ambiguities", lambda pipeline, pictures, dialogs, *limits: [bits] * len(dialogs))
+
+
+@pytest.mark.parametrize(
+    ("turn", "bits", "question", "bins_said"),
+    [
+        (GUESS, 0.9, "is it red?", None),  # guessed at what is ambiguous
+        (GUESS, 0.2, None, (1, 2, 30, 40)),
+        (QUESTION, 0.9, "which one is it?", None),
+        (QUESTION, 0.2, None, (100, 100, 500, 500)),  # asked for nothing
+        (QUESTION, 0.5, None, (100, 100, 500, 500)),
+    ],
+)
+def test_ambiguity_decides_whether_it_asks(
+    ofa: OFA, monkeypatch: pytest.MonkeyPatch, turn: str, bits: float, question: str | None, bins_said: Any
+) -> None:
+    deciding(monkeypatch, ofa, turn, bits)
+    (found,) = ofa.agent_turn([picture(0)], [["the cup"]], ask_above=0.5)
+    assert (found.question, found.ambiguity) == (question, bits)
+    assert (found.grounding and found.grounding.bins) == bins_said
+    assert (found.question is None) != (found.grounding is None)
+    chat = ofa.chat(picture(0), ask_above=0.5)
+    reply = chat.say("the cup")
+    assert (reply.done, reply.ambiguity) == (question is None, bits)
+    assert reply.text == (question or "sure.")
+    assert (reply.regions[0].bins if reply.regions else None) == bins_said
+
+
+def test_a_question_is_not_asked_twice(ofa: OFA, monkeypatch: pytest.MonkeyPatch) -> None:
+    deciding(monkeypatch, ofa, GUESS, 2.0)
+    (found,) = ofa.agent_turn([picture(0)], [["the cup", "is it red?", "no"]], ask_above=0.5)
+    assert found.grounding is not None
+
+
+@pytest.mark.parametrize("bits", [-1.0, float("nan")])
+def test_bits_are_not_negative(ofa: OFA, bits: float) -> None:
+    message = f"^ask_above is a number of bits, 0 or more, not {bits}$"
+    with pytest.raises(OFAError, match=message):
+        ofa.agent_turn(picture(0), ["it"], ask_above=bits)
+    with pytest.raises(OFAError, match=message):
+        ofa.chat(picture(0), ask_above=bits)
+
+
+def test_other_styles_have_rules_of_their_own(ofa: OFA) -> None:
+    with pytest.raises(
+        OFAError, match=r"^ask_above is for style invig; in tio other rules tell whether the model asks$"
+    ):
+        ofa.chat(picture(0), style="tio", ask_above=0.5)
+
+
+def test_settings_that_were_not_asked_for_are_not_told() -> None:
+    assert not {"confidence", "ask_above"} & Settings().told().keys()
+    assert Settings(confidence=True, ask_above=0.0).told()["ask_above"] == 0.0

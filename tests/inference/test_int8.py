@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from inference.models import answers, batch, faster, plain_model
+from inference.models import answers, batch, faster, images, plain_model
 from reference import lively_ofa, picture
 from torch import Tensor, nn
 
@@ -17,16 +17,16 @@ from ofa_core import OFA, OFAError
 from ofa_core.cli.main import main
 from ofa_core.demo.language import name_phrases
 from ofa_core.demo.world import draw, make_scene
-from ofa_core.inference import int8
-from ofa_core.inference.fast_model import FastLinear
+from ofa_core.inference import int8, onednn
+from ofa_core.inference.fast_model import FastLinear, Int8OFAModel, answering, plain
 from ofa_core.inference.int8 import Int8Linear, check_int8
 from ofa_core.inference.weight_cache import WeightCache
 from ofa_core.vision.boxes import box_iou
 
 
-def rounded(plain: nn.Linear, x: Tensor, *, gelu: bool = False) -> Tensor:
+def rounded(exact: nn.Linear, x: Tensor, *, gelu: bool = False) -> Tensor:
     """What a layer gives once its weights are rounded, as within a call of its model."""
-    layer, cache = copy.deepcopy(plain), WeightCache()
+    layer, cache = copy.deepcopy(exact), WeightCache()
     layer.__class__ = Int8Linear
     layer.attach(cache)
     with torch.inference_mode(), cache.checked_call():
@@ -51,11 +51,11 @@ def test_a_product_is_off_by_a_rounding(
 ) -> None:
     monkeypatch.setattr(int8, "_has_int8_products", lambda: vnni)
     torch.manual_seed(0)
-    plain = nn.Linear(16, 24)
+    layer = nn.Linear(16, 24)
     x = torch.randn(shape) + shift
-    expected, found = plain(x), rounded(plain, x)
+    expected, found = layer(x), rounded(layer, x)
     step = (max(float(x.max()), 0) - min(float(x.min()), 0)) / (255 if vnni else 127)
-    weights = plain.weight.abs()
+    weights = layer.weight.abs()
     bound = 16 * (step / 2 * weights.max() + x.abs().max() * weights.max() / 254 * 1.1)
     assert found.shape == expected.shape
     assert float((found - expected).abs().max()) < bound
@@ -77,6 +77,139 @@ def test_zeros_stay_zeros_and_rows_of_any_size_have_a_scale_of_their_own() -> No
     found = rounded(layer, torch.tensor([[1.0, 2.0]]))
     torch.testing.assert_close(found, torch.tensor([[0.0, 0.005, 0.0]]), atol=8, rtol=0)
     assert float(found[0, 1]) == pytest.approx(0.005, rel=0.02)
+
+
+@pytest.mark.parametrize("vnni", [True, False])
+@torch.inference_mode()
+def test_no_number_goes_round_the_end(monkeypatch: pytest.MonkeyPatch, vnni: bool) -> None:
+    monkeypatch.setattr(int8, "_has_int8_products", lambda: vnni)
+    torch.manual_seed(0)
+    limits = [(-1.0, 1.0), (-0.17, 4.0), (0.5, 2.0), (-3.0, -1.0), (-1e30, 1e30), (-1e-30, 2e-30), (0.0, 0.0)]
+    for low, high in limits + [(-float(torch.rand(())), float(torch.rand(()))) for _ in range(300)]:
+        x = torch.tensor([low, high, *torch.linspace(low, high, 61).tolist()])
+        numbers, scale, zero = int8._round(x)
+        assert 0 <= zero <= 255
+        assert numbers.dtype == torch.uint8
+        assert float((scale * (numbers.double() - zero) - x.double()).abs().max()) <= scale * 0.5001
+
+
+@torch.inference_mode()
+def test_a_large_weight_is_rounded_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = linear(torch.randn(24, 16), torch.randn(24)), torch.randn(5, 16)
+    whole = rounded(layer, x)
+    monkeypatch.setattr(int8, "ROWS_AT_ONCE", 5)
+    assert torch.equal(rounded(layer, x), whole)
+
+
+@pytest.fixture(params=[True, False], ids=["bfloat16", "float32"])
+def short(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """True where attention and stem compute in bfloat16; whether or not this CPU is fast at it."""
+    if request.param and not onednn.available(torch.bfloat16):
+        pytest.skip("this CPU computes nothing in bfloat16")
+    monkeypatch.setattr(onednn, "computes_bfloat16", lambda: request.param)
+    return bool(request.param)
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+def test_states_and_logits_are_nearly_those_of_float32(short: bool) -> None:
+    model = plain_model()
+    found, expected = answers(faster(model, int8=True)), answers(model)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == torch.float32
+        assert 0 < relative(one, other) < (0.06 if short else 0.05)
+
+
+def test_pictures_are_seen_nearly_as_in_float32(short: bool) -> None:
+    model, pixels = plain_model(), images(2)
+    with torch.inference_mode():
+        found, expected = (one.image_features(pixels).patches for one in (faster(model, int8=True), faster(model)))
+    assert found.dtype == torch.float32
+    assert 0 < relative(found, expected) < 0.03 if short else torch.equal(found, expected)
+
+
+def test_a_hook_in_the_stem_sees_what_it_would_in_float32(short: bool) -> None:
+    seen: list[Tensor] = []
+    fast, pixels = faster(plain_model(), int8=True), images(1)
+    with torch.inference_mode():
+        fast.image_features(pixels)
+        fast.encoder.image_stem.stages[1][0].conv2.register_forward_hook(lambda *call: seen.append(call[2]))
+        found = fast.image_features(pixels).patches
+        expected = plain_model().image_features(pixels).patches
+    assert [one.dtype for one in seen] == [torch.float32]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["self_attn", "cross_attn"])
+def test_queries_keys_and_values_are_one_product(short: bool, name: str) -> None:
+    model = plain_model()
+    fast = faster(model, int8=True)
+    exact, attention = (one.decoder.layers[0].get_submodule(name) for one in (model, fast))
+    x = torch.randn(2, 7, 64)
+    with torch.inference_mode(), answering(fast):
+        keys, values = attention.keys_values(x)
+        queries = attention.queries(x)
+        assert relative(queries, exact.queries(x)) < 0.02
+        for found, expected in zip((keys, values), exact.keys_values(x), strict=True):
+            assert found.dtype == (torch.bfloat16 if short and name == "cross_attn" else torch.float32)
+            assert name == "self_attn" or found.is_contiguous()
+            assert relative(found.float(), expected) < 0.02
+        other = torch.randn(2, 7, 64)
+        attention.keys_values(x)
+        assert relative(attention.queries(other), exact.queries(other)) < 0.02  # those of what is asked for
+
+
+def test_hooks_and_replaced_projections_count() -> None:
+    model = plain_model()
+    fast = faster(model, int8=True)
+    seen: list[str] = []
+    for name in ("q_proj", "k_proj", "v_proj"):
+        for attention in (fast.encoder.layers[0].self_attn, fast.decoder.layers[0].cross_attn):
+            attention.get_submodule(name).register_forward_hook(lambda *_, name=name: seen.append(name))
+    found, expected = answers(fast), answers(model)
+    assert sorted(seen) == sorted(["q_proj", "k_proj", "v_proj"] * 2)
+    assert relative(found[1], expected[1]) < 0.06
+    before = found[1]
+    for changed in (model, fast):
+        changed.decoder.layers[0].cross_attn.v_proj = nn.Linear(64, 64, bias=False)
+        torch.manual_seed(0)
+        nn.init.normal_(changed.decoder.layers[0].cross_attn.v_proj.weight)
+    assert relative(answers(fast)[1], answers(model)[1]) < 0.06
+    assert relative(answers(fast)[1], before) > 0.2
+
+
+def test_it_can_be_made_plain_again_and_then_holds_nothing() -> None:
+    model = plain_model()
+    fast = faster(model, int8=True)
+    answers(fast)
+    plain(fast)
+    for before, after in zip(model.modules(), fast.modules(), strict=True):
+        assert type(before) is type(after)
+        assert vars(before).keys() == vars(after).keys()
+    assert torch.equal(answers(fast)[1], answers(model)[1])
+
+
+def test_it_follows_when_the_embedding_changes() -> None:
+    model = plain_model()
+    fast = faster(model, int8=True)
+    assert isinstance(fast, Int8OFAModel)
+    states = torch.randn(3, 64)
+    with torch.inference_mode():
+        before = fast.logits(states)
+        assert 0 < relative(before, model.logits(states)) < 0.02
+        fast.token_embedding.weight.data *= 2
+        torch.testing.assert_close(fast.logits(states), 2 * before)
+
+
+def test_explaining_looks_at_the_attention_of_int8() -> None:
+    ofa = ofa_core.load("demo", dtype=torch.int8)
+    exact = ofa_core.load("demo")
+    scene = make_scene(0, "test")
+    asked = draw(scene), name_phrases(scene, scene.things[0])[0]
+    found, expected = (one.explain(*asked, answer="<bin_10>") for one in (ofa, exact))
+    assert relative(found.patches, expected.patches) < 0.2
 
 
 def test_it_follows_when_weights_change() -> None:

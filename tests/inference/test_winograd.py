@@ -31,7 +31,8 @@ def test_the_transforms_are_a_convolution_in_exact_arithmetic() -> None:
     products = (winograd._OF_PATCH @ patch.flatten()) * (winograd._OF_KERNEL @ kernel.flatten())
     expected = F.conv2d(patch[None, None], kernel[None, None])[0, 0]
     torch.testing.assert_close((winograd._BACK @ products).view(4, 4), expected, atol=1e-12, rtol=0)
-    torch.testing.assert_close(winograd._BACK @ winograd._ONE, torch.ones(16, dtype=torch.float64))
+    biased = winograd._BACK_AND_BIAS.double() @ torch.cat([products, torch.full((1,), 7.0)])
+    torch.testing.assert_close(biased.view(4, 4), expected + 7, atol=1e-4, rtol=0)
 
 
 @needs_onednn
@@ -61,10 +62,10 @@ def test_rounding_errors_are_like_those_of_a_direct_one() -> None:
 @needs_onednn
 @torch.inference_mode()
 def test_large_batches_go_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    weight, bias = layer(8, 8)
-    convolution, x = WinogradConvolution(weight, bias), torch.randn(5, 8, 8, 6)
+    weight, bias = layer(128, 128)  # as many channels as it is used for
+    convolution, x = WinogradConvolution(weight, bias), torch.randn(5, 128, 16, 14)
     whole = convolution(x)
-    monkeypatch.setattr(winograd, "TILES_AT_ONCE", 9)  # two pictures of 4 tiles
+    monkeypatch.setattr(winograd, "TILES_AT_ONCE", 33)  # two pictures of 16 tiles
     torch.testing.assert_close(convolution(x), whole, atol=1e-6, rtol=0)
 
 

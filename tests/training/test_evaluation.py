@@ -93,9 +93,9 @@ def test_any_number_of_boxes_may_be_said_where_the_evaluation_lets_them(tmp_path
     row = {"image": "1.png", "text": "both", "boxes": [[8, 16, 40, 48], [0, 0, 32, 32]]}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     files = {"task": "grefcoco", "path": tmp_path / "rows.jsonl", "images": tmp_path}
-    changes = {"steps": 40, "save_every": 40, "config": {"dropout": 0.0}, "optimizer": {"lr": 5e-3}}
+    changes = {"steps": 80, "save_every": 80, "config": {"dropout": 0.0}, "optimizer": {"lr": 5e-3}}
     train(settings(tmp_path / "run", data=[files], evaluation=[files | {"max_new_tokens": 12}], **changes))
-    (results,) = (tmp_path / "run/evaluation/grefcoco/step-40").glob("*.jsonl")
+    (results,) = (tmp_path / "run/evaluation/grefcoco/step-80").glob("*.jsonl")
     header, rows = iter_rows(results)
     assert header.settings["max_new_tokens"] == 12
     (said,) = rows

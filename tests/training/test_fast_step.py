@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from training.made import nano
 
-from ofa_core import OFAModel
+from ofa_core import ImageFeatures, OFAModel
 from ofa_core.text.vocabulary import PAD
 from ofa_core.training.checkpointing import checkpoint_activations
 from ofa_core.training.fast_step import BiasedAttention, BlockBiasEncoder, PointwiseConv2d, fast_step
@@ -29,14 +29,18 @@ def made(dtype: torch.dtype = torch.float64, **changes: Any) -> OFAModel:
     return model
 
 
-def loss_of(model: OFAModel, pictures: bool = True, padded: bool = True) -> Tensor:
+def loss_of(model: OFAModel, pictures: bool = True, padded: bool = True, patches: int | None = None) -> Tensor:
     generator = torch.Generator().manual_seed(3)
     tokens, prefix = (torch.randint(4, 200, (3, length), generator=generator) for length in (7, 5))
     if padded:
         tokens[1, 4:], prefix[2, 3:] = PAD, PAD
     pixels = torch.randn(3, 3, 64, 48, generator=generator).to(model.dtype) if pictures else None
     mask = torch.tensor([True, True, False]) if padded and pictures else None
-    logits = model(tokens, prefix, pixels, mask)
+    images: Tensor | ImageFeatures | None = pixels
+    if patches is not None and pixels is not None:
+        torch.manual_seed(5)
+        images = model.image_features(pixels).sample_patches(patches)
+    logits = model(tokens, prefix, images, mask)
     return (logits.log_softmax(-1)[..., 7] * prefix.ne(PAD)).sum()
 
 
@@ -58,8 +62,8 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor], toleranc
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("inputs", [{}, {"padded": False}, {"pictures": False}], ids=str)
-def test_gradients_are_equal(dtype: torch.dtype, inputs: dict[str, bool]) -> None:
+@pytest.mark.parametrize("inputs", [{}, {"padded": False}, {"pictures": False}, {"patches": 7}], ids=str)
+def test_gradients_are_equal(dtype: torch.dtype, inputs: dict[str, Any]) -> None:
     model = made(dtype)
     expected = gradients(model, fast=False, **inputs)
     assert_equal(gradients(model, fast=True, **inputs), expected, TOLERANCE[dtype])

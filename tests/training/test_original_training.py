@@ -156,6 +156,8 @@ def batch_of(content: Mapping[str, Any], dtype: torch.dtype) -> Batch:
 class GivenBatches(Dataset[Batch]):
     """The passes of a case in their order."""
 
+    cache = None  # no features are kept
+
     def __init__(self, batches: Sequence[Batch]) -> None:
         self.batches = batches
 
@@ -188,12 +190,12 @@ class Recorded:
     def _run(self, steps: int) -> None:
         trainer, update = self.trainer, self.trainer._update
 
-        def recorded() -> float:
+        def recorded(factor: float) -> float:
             if not self.gradients:
                 self.gradients = {
-                    name: None if p.grad is None else p.grad.clone() for name, p in self.model.named_parameters()
+                    name: None if p.grad is None else p.grad * factor for name, p in self.model.named_parameters()
                 }
-            return update()
+            return update(factor)
 
         trainer._update = recorded  # type: ignore[method-assign]
         micro_batches = trainer._micro_batches()

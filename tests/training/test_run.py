@@ -71,12 +71,15 @@ def test_a_trained_model_has_a_card_and_says_what_it_has_learned(tmp_path: Path)
     assert "Trained for 2 of 2 steps." in card
     assert "| refcoco_grounding" in card.partition("| benchmark |")[2]
     assert f'ofa_core.load("{tmp_path / "run" / "last"}")' in card
-    assert load(tmp_path / "run" / "last").model.config.task.learned == ()  # a new model of no known name
+    assert load(tmp_path / "run" / "last").model.config.task.learned == ("refcoco", "refcoco_grounding")
 
 
 def test_a_fine_tuned_model_says_what_it_has_learned(tmp_path: Path) -> None:
     train(settings(tmp_path / "run", steps=1))
+    before = load(tmp_path / "run/last").model.config.task.learned
+    assert "refcoco_grounding" not in before
     rows = write_data(tmp_path, 4)["refcoco"]
     data = [{"task": "refcoco_grounding", "path": rows, "images": tmp_path / "images"}]
     train(settings(tmp_path / "second", steps=1, model=tmp_path / "run/last", new_model=None, data=data))
-    assert load(tmp_path / "second/last").model.config.task.learned == ("refcoco", "refcoco_grounding")
+    after = load(tmp_path / "second/last").model.config.task.learned
+    assert after == tuple(sorted([*before, "refcoco_grounding"]))

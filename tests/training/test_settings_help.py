@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from ofa_core import OFAError
 from ofa_core.bench.tasks import TASKS
 from ofa_core.cli.main import main
 from ofa_core.config import OFAConfig
+from ofa_core.training import settings
 from ofa_core.training.settings import TrainingSettings
 from ofa_core.training.settings_help import TABLES, help_text, recipe_names, recipe_text, settings_of
 from ofa_core.training.sources import LESSONS
@@ -30,8 +33,18 @@ PUBLISHED = {
 @pytest.mark.parametrize("table", TABLES)
 def test_every_setting_has_a_meaning(table: str) -> None:
     told = settings_of(table)
-    assert {setting.name for setting in told} == set(TABLES[table].model_fields)
+    assert [setting.name for setting in told] == list(getattr(settings, TABLES[table]).model_fields)
     assert [setting.name for setting in told if len(setting.meaning) < 10] == []
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_default_is_the_one_that_counts(table: str) -> None:
+    fields = getattr(settings, TABLES[table]).model_fields
+    for setting in settings_of(table):
+        field = fields[setting.name]
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        table_of_its_own = default is None or isinstance(default, BaseModel)
+        assert setting.default == ("" if table_of_its_own else json.dumps(default)), setting.name
 
 
 def test_help_names_all_of_them_with_both_defaults(capsys: pytest.CaptureFixture[str]) -> None:

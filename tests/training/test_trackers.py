@@ -150,7 +150,7 @@ def test_wandb_goes_on_under_one_name_and_hears_each_step_once(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tensorboard": True}, r"^tensorboard = true needs the package tensorboard: pip install 'ofa_core\[train\]'$"),
+        ({"tensorboard": True}, r"^tensorboard = true needs the package tensorboard: pip install tensorboard$"),
         ({"wandb": "boxes"}, r"^wandb = 'boxes' needs the package wandb: pip install wandb$"),
     ],
 )

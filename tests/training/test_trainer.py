@@ -57,7 +57,16 @@ def test_it_learns_a_few_rows_by_heart_and_the_stored_model_answers(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"ema": 0.9}, {"accumulate": 2}, {"autocast": "bfloat16"}, {"recipe": "ofa", "ema": 0.9}], ids=str
+    "changes",
+    [
+        {},
+        {"ema": 0.9},
+        {"accumulate": 2},
+        {"autocast": "bfloat16"},
+        {"recipe": "ofa", "ema": 0.9},
+        {"data": [{"task": "shapes", "options": {"weights": {"ground": 1}}, "sample_patch_num": 5}]},
+    ],
+    ids=str,
 )
 def test_a_run_that_was_cut_short_goes_on_as_if_it_had_not(tmp_path: Path, changes: dict[str, Any]) -> None:
     whole = train(settings(tmp_path / "whole", **changes)).state_dict()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from reference import synth
 
-from ofa_core.vision.drawing import COLOR, draw_box
+from ofa_core.vision.drawing import COLOR, COLORS, Color, Mark, draw_box, draw_marks, line_width
 
 Box = tuple[float, float, float, float]
 
@@ -34,13 +34,30 @@ def ring(shape: tuple[int, int], box: tuple[int, int, int, int], width: int) -> 
     return mask
 
 
-@pytest.mark.parametrize(("height", "width", "line"), [(100, 120, 1), (300, 700, 2), (1000, 800, 4)])
-def test_exactly_the_border_of_the_box_is_drawn(height: int, width: int, line: int) -> None:
+@pytest.mark.parametrize(("height", "width", "line"), [(100, 120, 2), (500, 700, 2), (1000, 800, 4)])
+def test_the_border_of_the_box_is_drawn_with_an_edge_on_both_sides(height: int, width: int, line: int) -> None:
     original = picture(height, width)
     drawn = draw_box(original, (10.0, 20.0, 60.0, 90.0))
+    edge = line // 2
+    around = ring((height, width), (10 - edge, 20 - edge, 60 + edge, 90 + edge), line + 2 * edge)
+    border = ring((height, width), (10, 20, 60, 90), line)
     assert drawn.size == original.size
-    assert np.array_equal(changed(original, drawn), ring((height, width), (10, 20, 60, 90), line))
-    assert (colored(drawn) >= ring((height, width), (10, 20, 60, 90), line)).all()
+    assert line_width(drawn.size) == line
+    assert (changed(original, drawn) <= around).all()
+    assert np.array_equal(colored(drawn), border)
+    assert (np.asarray(drawn)[around & ~border] == 255).all(), "the edge of a dark colour is white"
+
+
+@pytest.mark.parametrize("ground", [(255, 255, 255), (0, 0, 0), COLOR, (128, 128, 128)])
+@pytest.mark.parametrize("color", COLORS)
+def test_a_box_is_seen_on_any_ground(ground: Color, color: Color) -> None:
+    drawn = np.asarray(draw_marks(Image.new("RGB", (100, 100), ground), [Mark((20, 20, 80, 80), "", color)]))
+    seen = {tuple(map(int, pixel)) for pixel in drawn[50, 15:30]} - {ground}
+
+    def luminance(one: tuple[int, ...]) -> float:
+        return 0.2126 * one[0] + 0.7152 * one[1] + 0.0722 * one[2]
+
+    assert max(abs(luminance(one) - luminance(ground)) for one in seen) > 60
 
 
 def test_the_picture_itself_is_left_as_it_was() -> None:
@@ -77,14 +94,36 @@ def label_rows(box: Box, label: str = "thing") -> np.ndarray[Any, Any]:
 
 def test_the_label_stands_above_the_box_where_there_is_room() -> None:
     rows = label_rows((20, 60, 80, 95))
-    assert rows.max() <= 60
-    assert 30 < rows.min() < 55
+    assert rows.max() <= 58
+    assert 25 < rows.min() < 55
 
 
-def test_the_label_stands_inside_the_box_where_there_is_no_room_above() -> None:
-    rows = label_rows((20, 3, 80, 95))
+def test_the_label_stands_below_the_box_where_there_is_room_there_alone() -> None:
+    rows = label_rows((20, 3, 80, 60))
+    assert rows.min() >= 62
+    assert rows.max() < 95
+
+
+def test_the_label_stands_beside_a_tall_box() -> None:
+    original, box = picture(), (5.0, 3.0, 30.0, 97.0)
+    columns = np.nonzero(changed(draw_box(original, box), draw_box(original, box, "thing")))[1]
+    assert columns.min() >= 32
+
+
+def test_the_label_stands_inside_the_box_where_there_is_no_room_around() -> None:
+    rows = label_rows((3, 3, 117, 97))
     assert rows.min() >= 3
     assert rows.max() < 35
+
+
+def test_labels_do_not_cover_each_other() -> None:
+    original = Image.new("RGB", (300, 300))
+    marks = [Mark((50, 100, 250, 200), "first", COLORS[0]), Mark((62, 112, 262, 212), "second", COLORS[1])]
+    both = np.asarray(draw_marks(original, marks))
+    alone = [np.asarray(draw_marks(original, [mark])) for mark in marks]
+    for mark, drawn in zip(marks, alone, strict=True):
+        own = (both == np.array(mark.color)).all(-1)
+        assert own.sum() > 0.9 * (drawn == np.array(mark.color)).all(-1).sum()
 
 
 @pytest.mark.parametrize("x", [0, 60, 118])

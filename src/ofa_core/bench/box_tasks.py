@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..data.records import Record
 from ..generation import GenerationOptions
 from ..heads import detection, grounding
+from ..heads.any_boxes import names_any_number
 from ..heads.listing import CORNERS
 from ..heads.pipeline import Pipeline
 from ..heads.regions import NO_REGION, regions_said
@@ -24,23 +25,31 @@ def everything(record: Record) -> list[Sample]:
 def ground_any(
     models: Models, pictures: Sequence[SampleImage | None], samples: Sequence[Sample], settings: Settings
 ) -> list[Row]:
-    """All boxes that the model says for each phrase: one, unless it was trained, and allowed, to say others."""
+    """All boxes that the model says for each phrase: one, unless it was trained, or is allowed, to say others."""
     pipeline = models.agent.pipeline.for_task(grounding.SPEC)
-    sources = grounding.caption_sources(pipeline, [sample.record.text for sample in samples])
+    phrases = [sample.record.text for sample in samples]
+    task = pipeline.model.config.task
+    sureness = settings.sureness(pipeline)
+    any_number = names_any_number(task)
+    if any_number:  # what it tells of presence is a score
+        sureness = sureness or grounding.Sureness("argmax")
+    sources, codec = grounding.caption_sources(pipeline, phrases), grounding.refcoco_codec(pipeline)
+    rules, options = grounding.rules_for(pipeline, _options(pipeline, settings))
     opened = pipeline.open(present(pictures))
-    options = _options(pipeline, settings)
-    found = pipeline.run(opened, sources, options, batch_size=len(samples))
-    codec = grounding.refcoco_codec(pipeline)
+    searched = grounding.search(pipeline, opened, sources, options, rules, sureness, len(samples))
     rows = []
-    for sample, picture, source, beams in zip(samples, present(pictures), sources, found, strict=True):
+    for sample, picture, source, (beams, draws) in zip(samples, present(pictures), sources, searched, strict=True):
         tokens, scores = detection.best_of(beams)
+        one = grounding.to_sure_grounding(pipeline, codec, (beams, draws), picture.size, 0.0, sureness, any_number)
         regions = regions_said(pipeline.tokenizer, codec, tokens, scores, picture.size)
+        if grounding.is_held_back(one.present, task.calibration):
+            regions = []
         targets = tuple(Target(box=box) for box in sample.record.boxes)
         bins = [number for box in sample.record.boxes for number in codec.encode(box, picture.size)]
         due = " ".join(f"<bin_{number}>" for number in bins) or NO_REGION
-        said = pipeline.tokenizer.decode(tokens).strip()
-        row = _row(sample, picture, pipeline, source, regions, output=said, targets=targets, target=due)
-        rows.append(row.model_copy(update={"score": confidence(scores)}))
+        row = _row(sample, picture, pipeline, source, regions, output=one.text, targets=targets, target=due)
+        told = {"score": confidence(scores), "confidence": one.confidence, "present": one.present}
+        rows.append(row.model_copy(update=told))
     return rows
 
 

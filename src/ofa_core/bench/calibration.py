@@ -24,7 +24,7 @@ from .reliability import auroc, calibration_error
 #: A box is right if it overlaps the right one by this much.
 RIGHT_IOU = 0.5
 #: The share of things that are there which may go without a box.
-LOST_SHARE = 0.05
+LOST_SHARE = 0.003
 #: Samples that a line is fitted to at least.
 LEAST_SAMPLES = 50
 
@@ -39,11 +39,14 @@ class Outcomes:
     overlaps: list[float] = field(default_factory=list)
     #: True where what the phrase describes is in the picture.
     there: list[bool] = field(default_factory=list)
+    #: The evidence in the model's distribution of its being there, whether or not it gave a box.
+    evidence: list[float] = field(default_factory=list)
 
     def add(self, found: Grounding, right: Sequence[Box]) -> None:
         """Add a sample: ``right`` are the boxes it may have, none where it is about nothing."""
         self.expected.append(found.confidence or 0.0)
         self.there.append(bool(right))
+        self.evidence.append(found.present or 0.0)
         box = found.box
         ious = [float(box_iou(torch.tensor(box), torch.tensor(one))) for one in right] if box is not None else []
         self.overlaps.append(max(ious, default=0.0))
@@ -90,8 +93,8 @@ def fit(found: Outcomes) -> Calibration:
     overlap = fit_monotone(found.expected, [float(iou >= RIGHT_IOU) for iou in found.overlaps])
     if all(found.there) or not any(found.there):
         return Calibration(overlap=overlap)
-    present = fit_monotone(found.expected, list(map(float, found.there)))
-    sure = sorted(along(present, value) for value, there in zip(found.expected, found.there, strict=True) if there)
+    present = fit_monotone(found.evidence, list(map(float, found.there)))
+    sure = sorted(along(present, value) for value, there in zip(found.evidence, found.there, strict=True) if there)
     least = min(0.5, sure[int(LOST_SHARE * len(sure))])
     return Calibration(overlap=overlap, present=present, least_present=least)
 
@@ -118,7 +121,7 @@ def quality(found: Outcomes, calibration: Calibration | None) -> Quality:
         accuracy=sum(iou >= RIGHT_IOU for iou in there) / max(1, len(there)),
         accuracy_at_90=sum(iou >= 0.9 for iou in there) / max(1, len(there)),
         error=calibration_error(sure, right),
-        presence_auroc=auroc(found.expected, found.there),
+        presence_auroc=auroc(found.evidence, found.there),
     )
 
 
@@ -155,7 +158,7 @@ def outcomes_of_data(
 
 
 def _lists(found: Outcomes) -> Iterable[list[float] | list[bool]]:
-    return found.expected, found.overlaps, found.there
+    return found.expected, found.overlaps, found.there, found.evidence
 
 
 def store(directory: Path, calibration: Calibration) -> None:

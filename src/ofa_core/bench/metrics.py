@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -225,8 +225,8 @@ class Table:
     derived: Mapping[str, Derived] = field(default_factory=dict)
     #: Columns that are no scores by themselves.
     hidden: frozenset[str] = frozenset()
-    #: Scores that need whole samples, by how often each is taken, [N]; NaN where there is nothing to score.
-    whole: Callable[[Floats], Mapping[str, float]] | None = None
+    #: Scores [R] that need whole samples, by how often each is taken, [R, N]; NaN where there is nothing to score.
+    whole: Callable[[Floats], Mapping[str, Floats]] | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -238,9 +238,10 @@ class Table:
             return replace(self, columns=columns)
         whole, count = self.whole, len(self)
 
-        def of_some(taken: Floats) -> Mapping[str, float]:
-            times: Floats = np.bincount(places, weights=taken, minlength=count).astype(np.float64)
-            return whole(times)
+        def of_some(taken: Floats) -> Mapping[str, Floats]:
+            times = np.zeros((count, len(taken)))
+            np.add.at(times, places, taken.T)
+            return whole(times.T)
 
         return replace(self, columns=columns, whole=of_some)
 
@@ -260,7 +261,7 @@ class Table:
 class Score(BaseModel):
     """A mean over samples and its 95% bootstrap interval."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     value: float
     low: float
@@ -340,10 +341,10 @@ def _drawn(table: Table, resamples: int, seed: int) -> list[_Drawn]:
         one, drawn = derived.of(values[:, places].sum(0)), derived.of(means[:, places] * count)
         parts.append(_Drawn([name], np.reshape(one, 1), drawn[:, None]))
     if table.whole is not None:
-        scores = table.whole(np.ones(count))
-        taken = (table.whole(row) for draws in _draws(count, WHOLE_RESAMPLES, seed) for row in draws)
-        again = np.array([[one[name] for name in scores] for one in taken])
-        parts.append(_Drawn(list(scores), np.array(list(scores.values())), again))
+        scores = table.whole(np.ones((1, count)))
+        taken = [table.whole(draws) for draws in _draws(count, WHOLE_RESAMPLES, seed)]
+        again = np.stack([np.concatenate([one[name] for one in taken]) for name in scores], axis=1)
+        parts.append(_Drawn(list(scores), np.concatenate(list(scores.values())), again))
     return parts
 
 
@@ -353,7 +354,11 @@ def paired_differences(
     """Compare the scores of two models over the same samples, as :func:`scores_of` has them."""
     names = [name for name in first.columns if name in second.columns and name not in first.hidden]
     found = {name: paired_difference(first.columns[name], second.columns[name], resamples, seed) for name in names}
-    for before, after in zip(_made(first, resamples, seed), _made(second, resamples, seed), strict=True):
+    made = {tuple(part.names): part for part in _made(first, resamples, seed)}
+    for after in _made(second, resamples, seed):
+        before = made.get(tuple(after.names))
+        if before is None:  # one of the two tells something that the other does not
+            continue
         change = after.minus(before)
         for place, name in enumerate(change.names):
             if change.values[place] == change.values[place]:

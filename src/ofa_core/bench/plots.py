@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from .metrics import Score
+from .reliability import ReliabilityBin
 
 #: A plot's size and the room around what is drawn, in SVG units.
 WIDTH, HEIGHT = 480, 270
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 14, 38
+#: Radii of circles of a reliability diagram: of no samples, and of all.
+SMALLEST, LARGEST = 3.0, 10.0
 #: Height of a row of :func:`bars`, the room for names beside them, that of a letter, and between columns.
 ROW, NAMES, LETTER, GAP = 26, 120, 8, 12
 
@@ -32,6 +35,27 @@ def threshold_plot(accuracies: Mapping[float, Score]) -> str:
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(_text("IoU threshold", middle, HEIGHT - 4, "middle", "label"))
     return _svg("accuracy in per cent by IoU threshold", WIDTH, HEIGHT, parts)
+
+
+def reliability_plot(title: str, bins: Sequence[ReliabilityBin]) -> str:
+    """The share that came true over what was stated, a circle for each bin as large as its share of the samples."""
+    samples = sum(one.samples for one in bins)
+    line = " ".join(f"{_across(one.confidence):.1f},{_down(one.accuracy):.1f}" for one in bins)
+    parts = [
+        *_grid(),
+        f'<path class="ideal" d="M{_across(0):.1f} {_down(0):.1f}L{_across(1):.1f} {_down(1):.1f}"/>',
+        f'<polyline class="line" points="{line}"/>',
+    ]
+    for one in bins:
+        told = f"stated {100 * one.confidence:.1f}%, true {100 * one.accuracy:.1f}% of {one.samples:,}"
+        radius = SMALLEST + (LARGEST - SMALLEST) * (one.samples / samples) ** 0.5
+        x, y = _across(one.confidence), _down(one.accuracy)
+        parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"><title>{told}</title></circle>')
+    ticks = range(0, 101, 25)
+    parts += [_text(f"{tick}", _across(tick / 100), HEIGHT - BOTTOM + 18, "middle") for tick in ticks]
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(_text("stated probability in per cent", middle, HEIGHT - 4, "middle", "label"))
+    return _svg(title, WIDTH, HEIGHT, parts)
 
 
 @dataclass(frozen=True)

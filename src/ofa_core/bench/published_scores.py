@@ -12,9 +12,10 @@ import numpy as np
 from ..errors import OFAError
 from ..text.normalize import without_punctuation
 from ..vision.boxes import Box
-from .metrics import Derived, Floats, Table, ratio
+from .metrics import HEADLINE_THRESHOLD, Derived, Floats, Table, pair_iou, ratio
+from .reliability import Ranking, Stated, with_calibration_errors
 from .results import Detected, Row, Target
-from .sample_scores import NumberSamples, Places, Samples
+from .sample_scores import NumberSamples, Places, Samples, stated_confidence, told_of
 from .scorers.captions import BLEU_COUNTS, BLEU_ORDERS, CaptionScorer, bleu_scores, rouge_l
 from .scorers.choices import rank_of
 from .scorers.detection import DetectionScorer, coco_iou
@@ -42,35 +43,73 @@ class GrefcocoSamples(NumberSamples):
     """Phrases for any number of boxes. Every box that a model names counts, whatever its confidence."""
 
     _EXACT, _PLAIN = "Pr@(F1=1)", "Pr@(F1=1), plain IoU"
-    _COUNTS = ("nothing due", "nothing due or found", "something due", "something due and found")
+    _NONE, _NONE_RIGHT, _SOME, _SOME_FOUND = _COUNTS = (
+        "nothing due",
+        "nothing due or found",
+        "something due",
+        "something due and found",
+    )
+    _MISSED, _FIRST, _CONFIDENCE, _PRESENT = _HIDDEN = ("something due, none found", "first right", "sure", "there")
 
     def __init__(self) -> None:
-        super().__init__(dict.fromkeys((self._EXACT, self._PLAIN, *self._COUNTS), lambda row: 0.0))
+        names = (self._EXACT, self._PLAIN, "presence", *self._COUNTS, *self._HIDDEN)
+        super().__init__(dict.fromkeys(names, lambda row: 0.0))
 
     def add(self, row: Row) -> None:
         """Take in one row."""
         due, found = [one.box for one in required_targets(row)], [one.box for one in row.detected]
         exact, plain = compare_boxes(due, found)
-        counts = (not due, not due and not found, bool(due), bool(due and found))
-        for numbers, value in zip(self._numbers.values(), (exact, plain, *counts), strict=True):
+        some, named = bool(due), bool(found)
+        counts = (not some, not some and not named, some, some and named)
+        first = named and max((pair_iou(box, found[0], "refcoco") for box in due), default=0.0) >= HEADLINE_THRESHOLD
+        present = math.nan if row.present is None else row.present
+        told = (some and not named, first, stated_confidence(row), present)
+        for numbers, value in zip(self._numbers.values(), (exact, plain, some == named, *counts, *told), strict=True):
             numbers.append(value)
 
     def whole_table(self) -> Table:
-        """The numbers of all samples."""
-        none, none_right, some, some_found = self._COUNTS
-        derived = {"N-acc": ratio(none_right, none), "T-acc": ratio(some_found, some)}
-        return Table(self.kept(), derived, frozenset(self._COUNTS))
+        """The numbers of all samples, and how well they tell what is there from what is not."""
+        columns, stated = self.kept(), self.stated()
+        derived = {
+            "N-acc": ratio(self._NONE_RIGHT, self._NONE),
+            "T-acc": ratio(self._SOME_FOUND, self._SOME),
+            "no box, absent": ratio(self._NONE_RIGHT, self._NONE),
+            "no box, present": ratio(self._MISSED, self._SOME),
+        }
+        kept = {name: column for name, column in columns.items() if name not in (self._CONFIDENCE, self._PRESENT)}
+        hidden = frozenset({*self._COUNTS, *self._HIDDEN}) & kept.keys()
+        whole = partial(_presence_auroc, stated["presence"]) if "presence" in stated else None
+        return with_calibration_errors(Table(kept, derived, hidden, whole), stated)
+
+    def stated(self) -> dict[str, Stated]:
+        """The confidence in the first box, and the probability that anything is there, where rows tell them."""
+        columns = self.kept()
+        confidence = Stated(columns[self._CONFIDENCE], columns[self._FIRST] > 0)
+        presence = Stated(columns[self._PRESENT], columns[self._SOME] > 0)
+        return told_of({"confidence": confidence, "presence": presence})
 
     def quality(self, row: Row) -> float:
         """1 where exactly the right boxes were named."""
         return float(compare_boxes([one.box for one in row.targets or ()], [one.box for one in row.detected])[0])
 
 
+def _presence_auroc(stated: Stated, taken: Floats) -> dict[str, Floats]:
+    """The AUROC [R] of stated presence, by how often each sample is taken, [R, N]."""
+    ranking = Ranking(stated.probabilities, stated.came_true)
+    return {"presence AUROC": np.array([ranking.auroc(row * stated.counted) for row in taken])}
+
+
 class RefL4Samples(NumberSamples):
     """Phrases for one box, by Ref-L4's thresholds, sizes and classes."""
 
     def __init__(self) -> None:
-        super().__init__({"mean_iou": lambda row: self._take(row), "with_box": lambda row: row.found is not None})
+        super().__init__(
+            {
+                "mean_iou": lambda row: self._take(row),
+                "with_box": lambda row: row.found is not None,
+                "confidence": stated_confidence,
+            }
+        )
         self._correct: dict[str, array[float]] = {name: array("d") for name in (*REPORTED, "mAcc")}
         self._sizes: list[str] = []
         self._classes: list[str] = []
@@ -89,6 +128,7 @@ class RefL4Samples(NumberSamples):
     def whole_table(self) -> Table:
         """The numbers of all samples."""
         columns = {name: np.array(numbers) for name, numbers in self._correct.items()} | self.kept()
+        del columns["confidence"]
         derived: dict[str, Derived] = {}
         hidden: dict[str, Floats] = {}
         for size in SIZES:
@@ -99,21 +139,28 @@ class RefL4Samples(NumberSamples):
                 derived[f"{size} {name}"] = ratio(f"{size}, {name}", size)
         _, classes = np.unique(self._classes, return_inverse=True)
         scored = {f"class {name}": columns[name] for name in ("acc@0.5", "mAcc")}
-        return Table(columns | hidden, derived, frozenset(hidden), partial(_class_means, classes, scored))
+        table = Table(columns | hidden, derived, frozenset(hidden), partial(_class_means, classes, scored))
+        return with_calibration_errors(table, self.stated())
+
+    def stated(self) -> dict[str, Stated]:
+        """The confidence in boxes, where some rows tell one."""
+        right = np.array(self._correct["acc@0.5"]) > 0
+        return told_of({"confidence": Stated(self.kept()["confidence"], right)})
 
     def quality(self, row: Row) -> float:
         """The IoU."""
         return row.iou or 0.0
 
 
-def _class_means(classes: Places, columns: Mapping[str, Floats], taken: Floats) -> dict[str, float]:
-    """The means over classes of each column's mean in a class, by how often each sample is taken."""
-    counts = np.bincount(classes, weights=taken)
-    there = counts > 0
-    return {
-        name: float(np.mean(np.bincount(classes, weights=taken * column)[there] / counts[there]))
-        for name, column in columns.items()
-    }
+def _class_means(classes: Places, columns: Mapping[str, Floats], taken: Floats) -> dict[str, Floats]:
+    """The means [R] over classes of each column's mean in a class, by how often each sample is taken, [R, N]."""
+
+    def mean(column: Floats, row: Floats) -> float:
+        counts = np.bincount(classes, weights=row)
+        there = counts > 0
+        return float(np.mean(np.bincount(classes, weights=row * column)[there] / counts[there]))
+
+    return {name: np.array([mean(column, row) for row in taken]) for name, column in columns.items()}
 
 
 class CaptionSamples(Samples):
@@ -288,9 +335,9 @@ class DetectionSamples(Samples):
         def scorer() -> DetectionScorer:  # built where it is needed
             return self._scorer(numbers)
 
-        def scores(taken: Floats) -> dict[str, float]:
-            times = {number: round(count) for number, count in zip(numbers, taken.tolist(), strict=True)}
-            return {name: math.nan if value < 0 else value for name, value in scorer().result(times).items()}
+        def scores(taken: Floats) -> dict[str, Floats]:
+            found = scorer().results(dict(zip(numbers, taken.T, strict=True)))
+            return {name: np.where(values < 0, np.nan, values) for name, values in found.items()}
 
         table = Table({"F1@0.5": np.array(self._f1)}, whole=scores)
         return table if places is None else table.at(places)

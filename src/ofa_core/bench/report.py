@@ -14,7 +14,7 @@ from .baselines import baseline_lines
 from .gallery import LoadImage, card, choose_samples
 from .games import game_lines
 from .metrics import Score
-from .plots import Bar, bars, threshold_plot
+from .plots import Bar, bars, reliability_plot, threshold_plot
 from .results import Header, Row
 from .summary import PLAIN_NUMBERS, TASK_SCORES, WITH_BOXES, Group, Kind, Summary, format_score
 
@@ -23,6 +23,12 @@ PAGE = Path(__file__).with_name("report.html")
 
 #: Categories that have a bar.
 MOST_CATEGORIES = 12
+
+#: Notes on reliability diagrams, by what their probabilities are about.
+RELIABILITY = {
+    "confidence": "per cent of boxes with an IoU of 0.5, by how sure the model is; on the dashed line they are equal",
+    "presence": "per cent of phrases of what is there, by how sure the model is; on the dashed line they are equal",
+}
 
 #: The gallery's parts and their titles.
 PANELS = {"best": "Best", "worst": "Worst", "random": "Random"}
@@ -145,6 +151,9 @@ def _plots(summary: Summary) -> list[str]:
     name = summary.headline.name
     if accuracies := summary.accuracy_by_threshold:
         plots.append(_figure("Accuracy by IoU threshold", "per cent of the samples", threshold_plot(accuracies)))
+    for about, bins in summary.reliability.items():
+        drawn = reliability_plot(f"reliability of {about}", bins)
+        plots.append(_figure(f"Reliability of {about}", RELIABILITY[about], drawn))
     if summary.by_split:
         plots.append(_figure(f"{name} by split", "parts of the data", _group_bars("by split", name, summary.by_split)))
     if summary.by_size:

@@ -13,6 +13,7 @@ import itertools
 import re
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,7 +29,7 @@ _ROWS_AT_ONCE = 1024
 class Plan(BaseModel):
     """The files that a run is written to; chosen by one process and used by all."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     #: The results file of the whole run.
     path: Path

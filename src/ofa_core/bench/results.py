@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from ..errors import OFAError, first_problem
-from ..utils.atomic_write import naming_errors
-from ..utils.scratch import lock_file
+from ..utils.line_file import LineFile, whole_lines
 from ..vision.boxes import Box
 from .inputs import changed_inputs
 
@@ -33,7 +31,9 @@ NO_PICTURE = (0, 0)
 class StrictModel(BaseModel):
     """Base of what is written to files: nothing is left out, added or not a number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 class RunFacts(StrictModel):
@@ -125,6 +125,9 @@ class Row(StrictModel):
     iou: float | None = Field(default=None, ge=0, le=1)
     #: The model's confidence, 0 to 1.
     score: float = 0.0
+    #: The probability that the first box is right, and that what is looked for is there; None where nothing told.
+    confidence: float | None = Field(default=None, ge=0, le=1)
+    present: float | None = Field(default=None, ge=0, le=1)
     probabilities: dict[str, float] = Field(default_factory=dict)
     #: The dialog so far, or as it was played.
     turns: tuple[str, ...] = ()
@@ -149,6 +152,8 @@ class Row(StrictModel):
 
 #: Fields that few tasks have; a line leaves out those that are empty.
 _RARE = (
+    "confidence",
+    "present",
     "kept",
     "clipped",
     "text",
@@ -188,15 +193,12 @@ class ResultsFile:
         self.next_index = 0
         if path.exists() and not resume and path.stat().st_size:
             raise OFAError(f"{path} exists already; resume it, or choose another --comment or --out")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # without a buffer, which would be written once more behind an error
-        self._file = path.open("r+b" if path.exists() else "xb", buffering=0)
+        self._file = LineFile(path)
         try:
-            lock_file(self._file.fileno(), path)
-            self._length = self._resumed_length(header)
-            self._file.truncate(self._length)
-            if not self._length:
-                self._append(header.model_dump_json() + "\n")
+            length = self._resumed_length(header)
+            self._file.keep(length)
+            if not length:
+                self._file.append(header.model_dump_json() + "\n")
         except BaseException:
             self._file.close()
             raise
@@ -204,7 +206,7 @@ class ResultsFile:
     def _resumed_length(self, header: Header) -> int:
         """Bytes of the whole lines in the file; 0 where not even its header is whole."""
         length = 0
-        for number, line in _whole_lines(self.path):
+        for number, line in whole_lines(self.path):
             length += len(line)
             if number == 1:
                 _check_same(_header(self.path, line), header, self.path)
@@ -223,21 +225,8 @@ class ResultsFile:
             if row.index <= last:
                 raise OFAError(f"{self.path}: sample {row.index} cannot be written behind sample {last}")
             last = row.index
-        self._append("".join(f"{row_json(row)}\n" for row in rows))
+        self._file.append("".join(f"{row_json(row)}\n" for row in rows))
         self.next_index = last + 1
-
-    def _append(self, text: str) -> None:
-        content, file = text.encode(), self._file.fileno()
-        with naming_errors(self.path):
-            try:
-                written = 0
-                while written < len(content):
-                    written += os.pwrite(file, content[written:], self._length + written)
-                os.fsync(file)
-            except BaseException:
-                os.ftruncate(file, self._length)  # whole lines alone are left, on a full disk too
-                raise
-        self._length += len(content)
 
     def close(self) -> None:
         """Close the file."""
@@ -260,7 +249,7 @@ def iter_rows(path: Path) -> tuple[Header, Iterator[Row]]:
     Raises:
         OFAError: the file has no header, or a line (named by number) is no row; the latter while iterating.
     """
-    lines = _whole_lines(path)
+    lines = whole_lines(path)
     first = next(lines, None)
     if first is None:
         raise OFAError(f"{path} is empty; it should begin with the header of a results file")
@@ -321,14 +310,6 @@ def _directory(out: Path, task: str, comment: str) -> Path:
     if not re.fullmatch(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]*", comment):
         raise OFAError(f"the comment {comment!r} names a directory: it should have no / and not begin with a dot")
     return out / task / comment
-
-
-def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Lines with their numbers from 1, without a last one that was cut off."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.endswith(b"\n"):
-                yield number, line
 
 
 def _header(path: Path, line: bytes) -> Header:

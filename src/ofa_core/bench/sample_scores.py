@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from ..errors import OFAError
 from ..heads.box_codec import Convention
 from . import metrics
 from .metrics import Floats, Table
+from .reliability import Stated, with_calibration_errors
 from .results import Row
 
 #: Places of some samples in the order in which they were added.
@@ -34,6 +36,10 @@ class Samples(ABC):
     @abstractmethod
     def table(self, places: Places | None = None) -> Table:
         """The numbers of all samples, or of some as if there were no others."""
+
+    def stated(self) -> dict[str, Stated]:
+        """Probabilities that the model stated of all samples, by the name of what they are about."""
+        return {}
 
     def quality(self, row: Row) -> float:
         """Tell how far one row is right, from 0 to 1: what samples of a report are chosen by."""
@@ -82,8 +88,22 @@ def required_iou(row: Row) -> float:
     return row.iou
 
 
-_BOXES: Mapping[str, Callable[[Row], float]] = {"iou": required_iou, "with_box": lambda row: row.found is not None}
+def stated_confidence(row: Row) -> float:
+    """The probability that the box is right, NaN where none was stated."""
+    return math.nan if row.confidence is None else row.confidence
+
+
+_BOXES: Mapping[str, Callable[[Row], float]] = {
+    "iou": required_iou,
+    "with_box": lambda row: row.found is not None,
+    "confidence": stated_confidence,
+}
 _QUESTIONS: Mapping[str, Callable[[Row], float]] = {"mean_questions": lambda row: row.questions or 0}
+
+
+def told_of(stated: Mapping[str, Stated]) -> dict[str, Stated]:
+    """The probabilities of which any row tells one."""
+    return {name: one for name, one in stated.items() if bool(one.counted.any())}
 
 
 class BoxSamples(NumberSamples):
@@ -96,13 +116,19 @@ class BoxSamples(NumberSamples):
     def whole_table(self) -> Table:
         """The numbers of all samples."""
         columns = self.kept()
-        ious = columns.pop("iou")
+        ious, _ = columns.pop("iou"), columns.pop("confidence")
         accuracies = {
             accuracy_name(threshold): metrics.hits(ious, threshold, self._convention).astype(np.float64)
             for threshold in metrics.THRESHOLDS
         }
         success = {"success_rate": accuracies[accuracy_name(metrics.HEADLINE_THRESHOLD)]} if self._games else {}
-        return Table(success | accuracies | {"mean_iou": ious} | columns)
+        return with_calibration_errors(Table(success | accuracies | {"mean_iou": ious} | columns), self.stated())
+
+    def stated(self) -> dict[str, Stated]:
+        """The confidence in boxes, where some rows tell one."""
+        columns = self.kept()
+        right = metrics.hits(columns["iou"], metrics.HEADLINE_THRESHOLD, self._convention)
+        return told_of({"confidence": Stated(columns["confidence"], right)})
 
     def quality(self, row: Row) -> float:
         """The IoU."""

@@ -14,7 +14,7 @@ from ..errors import OFAError
 from ..generation import GenerationOptions
 from ..generation.options import SearchOptions
 from ..heads.box_codec import BoxCodec
-from ..heads.grounding import NO_GROUNDING, Grounding, invig_codec, refcoco_codec
+from ..heads.grounding import NO_GROUNDING, Grounding, Sureness, invig_codec, refcoco_codec
 from ..heads.listing import CORNERS
 from ..heads.pipeline import EncodedImage, Pipeline, PreparedImage
 from ..heads.questioner import REGION
@@ -90,14 +90,28 @@ class Settings:
     answers: AnswerList | None = None
     #: Give each of ``answers`` its probability, instead of searching among them.
     score_answers: bool = False
+    #: Tell with each box how sure it is; a model that was calibrated does in any case.
+    confidence: bool = False
+    #: The ambiguity in bits above which the agent of an open game asks, and up to which it guesses; None: it decides.
+    ask_above: float | None = None
 
     def told(self) -> dict[str, Any]:
         """The settings as a header has them: of answers where they come from, and nothing that was not asked for."""
         told: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "answers"}
+        later = {
+            "confidence": False,
+            "ask_above": None,
+        }  # headers of runs from before there were such settings lack them
+        told = {name: value for name, value in told.items() if name not in later or value != later[name]}
         if self.answers is None or not self.answers.path:
             del told["score_answers"]
             return told
         return told | {"answers": self.answers.path}
+
+    def sureness(self, pipeline: Pipeline) -> Sureness | None:
+        """The question for how sure boxes are, where it is asked; the boxes themselves stay the most likely ones."""
+        asked = self.confidence or pipeline.model.config.task.calibration is not None
+        return Sureness("argmax") if asked else None
 
     def options(self, usual: GenerationOptions) -> GenerationOptions:
         """A head's ``usual`` options with what was asked for."""
@@ -148,6 +162,8 @@ def region_row(
         "found": said_box,
         "iou": scored_iou(box, said_box, size, codec.convention, codec.num_bins),
         "score": grounding.score,
+        "confidence": grounding.confidence,
+        "present": grounding.present,
         "text": sample.record.text,
         "turns": sample.turns,
     }

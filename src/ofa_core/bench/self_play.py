@@ -6,6 +6,7 @@ once for a picture, however many turns there are. A side that says nothing at al
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +49,8 @@ class SelfPlay:
     agent: Pipeline
     oracle: Pipeline
     options: GenerationOptions
+    #: The ambiguity in bits above which the agent asks, and up to which it guesses; None leaves that to the model.
+    ask_above: float | None = None
 
     def answers(self, games: Sequence[Game], style: Style) -> list[str]:
         """The oracle's answers to the last turn of each game."""
@@ -66,7 +69,8 @@ class SelfPlay:
 
 def play(models: Models, pictures: Sequence[SampleImage], samples: Sequence[Sample], settings: Settings) -> list[Row]:
     """Play one game for each sample by the protocol of ``settings``; a game without a region has ``found`` None."""
-    table = SelfPlay(models.agent.pipeline, models.oracle.pipeline, settings.options(DIALOG_OPTIONS))
+    options = settings.options(DIALOG_OPTIONS)
+    table = SelfPlay(models.agent.pipeline, models.oracle.pipeline, options, settings.ask_above)
     seen = table.agent.look(pictures, len(pictures))
     known = seen if models.oracle is models.agent else table.oracle.look(pictures, len(pictures))
     games = [Game(*seats) for seats in zip(samples, seen, known, strict=True)]
@@ -115,20 +119,25 @@ def _play_open(table: SelfPlay, games: list[Game]) -> None:
         game.source, game.turns = source, [text.text] * bool(text.text)
     playing = [game for game in games if game.turns]
     for turn in range(1, MAX_TURNS + 1):
-        playing = _agent_turns(table, playing)
+        playing = _agent_turns(table, playing, is_last=turn == MAX_TURNS)
         if not playing or turn == MAX_TURNS:
             return
         playing = _answered(table, playing, "invig")
 
 
-def _agent_turns(table: SelfPlay, games: Sequence[Game]) -> list[Game]:
-    """Let the agent speak in ``games``; returns those in which it asked something."""
+def _agent_turns(table: SelfPlay, games: Sequence[Game], *, is_last: bool) -> list[Game]:
+    """Let the agent speak in ``games``; returns those in which it asked something.
+
+    Where ambiguity decides, it guesses in the last turn.
+    """
     if not games:
         return []
     dialogs: list[Dialog] = [game.turns for game in games]
     for game, source in zip(games, agent_sources(table.agent, dialogs), strict=True):
         game.source = source
-    turns = agent_turn(table.agent, [game.agent for game in games], dialogs, table.options, len(games))
+    ask_above = math.inf if is_last and table.ask_above is not None else table.ask_above
+    looks = [game.agent for game in games]
+    turns = agent_turn(table.agent, looks, dialogs, table.options, len(games), ask_above=ask_above)
     asked = []
     for game, turn in zip(games, turns, strict=True):
         game.said, game.found = turn.text, turn.grounding

@@ -29,6 +29,7 @@ from .published_scores import (
     RefL4Samples,
     VqaSamples,
 )
+from .reliability import ReliabilityBin
 from .results import SHARED_FACTS, Header, Row, RunFacts, StrictModel
 from .sample_scores import (
     AnswerSamples,
@@ -149,7 +150,7 @@ TASK_SCORES: dict[str, TaskScores] = {
 #: Scores that are no shares, and so no percentages.
 PLAIN_NUMBERS = {"mean_iou", "mean_questions", "perplexity", "bits_per_token"}
 #: Scores of which less is better.
-LESS_IS_BETTER = {"perplexity", "bits_per_token"}
+LESS_IS_BETTER = {"perplexity", "bits_per_token", "confidence ECE", "presence ECE", "no box, present"}
 
 
 def task_scores(task: str) -> TaskScores:
@@ -198,6 +199,8 @@ class Summary(RunFacts):
     by_size: dict[str, Group] = Field(default_factory=dict)
     #: Of oracles: how often each right answer (first key) was answered how.
     confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
+    #: Of probabilities that the model stated, by what they are about: bins of a reliability diagram.
+    reliability: dict[str, list[ReliabilityBin]] = Field(default_factory=dict)
     #: Of self-play: what the questions were worth.
     games: GameScores | None = None
     seconds: float | None = None
@@ -291,6 +294,7 @@ def summarize(header: Header, rows: Iterable[Row], *, bad_rows: int = 0, seconds
         by_category=categories.groups(table, headline),
         by_size=_in_order(sizes.groups(table, headline), metrics.SIZES),
         confusion=_matrix(confusion) if labelled else {},
+        reliability={name: one.bins() for name, one in samples.stated().items()},
         games=None if games is None else games.scores(table.columns["success_rate"]),
         seconds=seconds,
         samples_per_second=count / seconds if seconds else None,

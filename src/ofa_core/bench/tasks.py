@@ -57,6 +57,8 @@ class Task:
     takes_answers: bool = False
     #: True if its answers are those that occur in the data, where there is no list.
     answers_in_data: bool = False
+    #: True if its rows may tell how sure a box is.
+    tells_confidence: bool = False
     #: The original's task, whose picture side counts; None: the model's own.
     spec: TaskSpec | None = None
 
@@ -137,7 +139,8 @@ def _ground_phrases(
 ) -> list[Row]:
     pipeline = models.agent.pipeline.for_task(SPEC)
     phrases = [sample.record.text for sample in samples]
-    found = ground(pipeline, pictures, phrases, settings.options(pipeline.options(SPEC)), batch_size=len(samples))
+    options, sureness = settings.options(pipeline.options(SPEC)), settings.sureness(pipeline)
+    found = ground(pipeline, pictures, phrases, options, sureness=sureness, batch_size=len(samples))
     sources = caption_sources(pipeline, phrases)
     return _region_rows(pipeline, pictures, samples, sources, found, refcoco=True)
 
@@ -147,8 +150,8 @@ def _ground_dialogs(
 ) -> list[Row]:
     pipeline = models.agent.pipeline
     dialogs = [sample.turns for sample in samples]
-    options = settings.options(DIALOG_OPTIONS)
-    found = ground_dialog(pipeline, pictures, dialogs, style, options, batch_size=len(samples))
+    options, sureness = settings.options(DIALOG_OPTIONS), settings.sureness(pipeline)
+    found = ground_dialog(pipeline, pictures, dialogs, style, options, sureness=sureness, batch_size=len(samples))
     return _region_rows(pipeline, pictures, samples, dialog_sources(pipeline, dialogs, style), found)
 
 
@@ -190,15 +193,15 @@ def _region_rows(
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task("refcoco_grounding", "refcoco", _phrase, _ground_phrases, spec=SPEC),
-        Task("guesswhat_grounding", "guesswhat", _dialog, partial(_ground_dialogs, "guesswhat")),
+        Task("refcoco_grounding", "refcoco", _phrase, _ground_phrases, tells_confidence=True, spec=SPEC),
+        Task("guesswhat_grounding", "guesswhat", _dialog, partial(_ground_dialogs, "guesswhat"), tells_confidence=True),
         Task("guesswhat_oracle", "guesswhat", _guesswhat_questions, partial(_answer_questions, "guesswhat")),
-        Task("invig_grounding", "invig", _dialog, partial(_ground_dialogs, "invig")),
+        Task("invig_grounding", "invig", _dialog, partial(_ground_dialogs, "invig"), tells_confidence=True),
         Task("invig_oracle", "invig", _invig_questions, partial(_answer_questions, "invig")),
         Task("guesswhat_grounding_end2end", "guesswhat", _game, play, ("open", "closed")),
         Task("invig_grounding_end2end", "invig", _game, play, ("open",)),
-        Task("grefcoco", "grefcoco", _phrase, ground_any, spec=SPEC),
-        Task("ref_l4", "ref_l4", _phrase, _ground_phrases, spec=SPEC),
+        Task("grefcoco", "grefcoco", _phrase, ground_any, tells_confidence=True, spec=SPEC),
+        Task("ref_l4", "ref_l4", _phrase, _ground_phrases, tells_confidence=True, spec=SPEC),
         Task("detection", "pretrain_detection", everything, find_everything, spec=detection.SPEC),
         Task("caption", "caption", caption_samples, write_captions, joined=whole_pictures, spec=caption.SPEC),
         Task("vqa", "vqa", question_samples, answer_questions, takes_answers=True, spec=vqa.SPEC),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..config import PRESETS, OFAConfig
+from ..config import OFAConfig
 
 CARD_FILE = "README.md"
 
@@ -44,7 +44,6 @@ def model_card(
         Markdown with the metadata that the hub reads.
     """
     task = config.task
-    sizes = {fields["embed_dim"]: f"OFA {size}" for size, fields in PRESETS.items()}
     normalization = "ImageNet's mean and standard deviation" if task.imagenet_normalization else "0.5 and 0.5"
     facts = {
         "width": config.embed_dim,
@@ -59,7 +58,7 @@ def model_card(
         facts["trained on"] = ", ".join(map(_cell, data))
     parts = [
         "---\nlibrary_name: ofa_core\ntags:\n- ofa\n- vision-language\n---\n",
-        f"# {sizes.get(config.embed_dim, 'OFA')}, task {task.name}\n",
+        f"# OFA{f' {config.size}' if config.size else ''}, task {task.name}\n",
         "| | |\n| --- | --- |\n" + "".join(f"| {name} | {value} |\n" for name, value in facts.items()),
         *([f"{notes}\n"] if notes else []),
         *([_score_table(scores)] if scores else []),

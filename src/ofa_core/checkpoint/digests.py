@@ -1,14 +1,17 @@
-"""Digests of a model directory's files, by which damage that would go unnoticed is found.
+"""Digests of a model directory's files, by which damage that would go unnoticed is found, and of weights in memory.
 
-They stand in ``SHA256SUMS``, in the form that the program ``sha256sum -c`` reads.
+Those of files stand in ``SHA256SUMS``, in the form that the program ``sha256sum -c`` reads.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from ..errors import CheckpointError
 from ..utils.atomic_write import atomic_write_text
@@ -27,6 +30,20 @@ def sha256(path: Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def weights_digest(state: Mapping[str, Tensor], way: str = "") -> bytes:
+    """The sha256 of weights with their names, shapes and types, and of the ``way`` in which they compute."""
+    digest = hashlib.sha256(way.encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor_bytes(tensor))
+    return digest.digest()
+
+
+def tensor_bytes(tensor: Tensor) -> bytes:
+    """The values of a tensor of any type, row by row."""
+    return bytes(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
 
 
 def write_digests(directory: Path) -> None:

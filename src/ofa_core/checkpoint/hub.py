@@ -157,7 +157,7 @@ def _client() -> ModuleType:
         import huggingface_hub.errors
     except ImportError:
         raise CheckpointError(
-            "the Hugging Face hub needs huggingface_hub: pip install 'ofa_core[hub]' (or download the files yourself "
+            "the Hugging Face hub needs huggingface_hub: pip install huggingface_hub (or download the files yourself "
             "and pass their directory)"
         ) from None
     return huggingface_hub

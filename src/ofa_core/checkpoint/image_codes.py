@@ -44,22 +44,36 @@ def load_vqgan(
 ) -> VQGAN:
     """The network of image codes of a model directory, in evaluation mode; ``dtype`` None means float32.
 
+    ``directory`` may be a file that :func:`write_vqgan` wrote, too.
+
     Raises:
         CheckpointError: there is none, or it is broken or not what was written.
     """
-    path = checked_directory(directory) / VQGAN_FILE
-    if not path.is_file():
-        raise CheckpointError(
-            f"{directory} has no {VQGAN_FILE}, which pictures and image codes need: "
-            f"convert-ckpt --vqgan last.ckpt {directory} puts it there"
-        )
-    changed = changed_files(path.parent, (VQGAN_FILE,))
-    if changed:
-        raise CheckpointError(f"{directory}: {describe_changes(changed)}")
+    path = vqgan_file(directory)
     try:
         return make_vqgan(read_safetensors(path, device), dtype or torch.float32)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def vqgan_file(place: str | os.PathLike[str]) -> Path:
+    """The file of the network of image codes: that of a model directory, as it was written there, or ``place`` itself.
+
+    Raises:
+        CheckpointError: there is none, or it is not what was written.
+    """
+    if Path(place).suffix == ".safetensors" and Path(place).is_file():
+        return Path(place)
+    path = checked_directory(place) / VQGAN_FILE
+    if not path.is_file():
+        raise CheckpointError(
+            f"{place} has no {VQGAN_FILE}, which pictures and image codes need: "
+            f"convert-ckpt --vqgan last.ckpt {place} puts it there"
+        )
+    changed = changed_files(path.parent, (VQGAN_FILE,))
+    if changed:
+        raise CheckpointError(f"{place}: {describe_changes(changed)}")
+    return path
 
 
 def make_vqgan(state: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> VQGAN:

@@ -72,9 +72,7 @@ def inspect_directory(directory: str | PathLike[str]) -> Inspection:
         part = max((prefix for prefix in PARTS if f"{name}.".startswith(f"{prefix}.")), key=len)
         parameters[PARTS[part]] += parameter.numel()
     return Inspection(
-        size=next(
-            (size for size, row in PRESETS.items() if all(getattr(config, k) == v for k, v in row.items())), None
-        ),
+        size=config.size,
         config=config,
         vocabulary=f"{len(tokenizer):,} tokens ({tokenizer.kind})",
         dtypes=dict(dtypes),

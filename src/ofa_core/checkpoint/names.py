@@ -1,4 +1,4 @@
-"""Names of models: a local path, ``demo``, a released checkpoint, or a repository of the hub."""
+"""Names of models: a local path, a demo model of the package, a released checkpoint, or a repository of the hub."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from .hub import SCHEME, Repository, fetch, parse_repository
 from .model_dir import CONFIG_FILE
 from .released import OF_ONE_FILE, Released, check_downloadable, nearest_names, released
 
-#: The checkpoint that ``demo`` stands for, unless there is a file or directory of this name.
-DEMO, DEMO_CHECKPOINT = "demo", Path(__file__).parent.parent / "demo" / "model" / "ofa_shapes.pt"
+#: The models that come with the package, by their names, unless there is a file or directory of such a name: one that
+#: answers about pictures of shapes, in the original's file format, and one that draws them.
+DEMO, DRAWING_DEMO = "demo", "demo-pictures"
+_OF_PACKAGE = Path(__file__).parent.parent / "demo"
+DEMO_CHECKPOINT, DRAWING_MODEL = _OF_PACKAGE / "model" / "ofa_shapes.pt", _OF_PACKAGE / "drawing_model"
+_DEMOS = {DEMO: DEMO_CHECKPOINT, DRAWING_DEMO: DRAWING_MODEL}
 #: The beginning of a file's sha256 in its name, as OpenMMLab names files.
 _DIGEST = re.compile(r"-([0-9a-f]{8})\.pth$")
 #: Endings that only files have.
@@ -39,7 +43,7 @@ class Located:
 def locate(name: str | os.PathLike[str]) -> Located:
     """The place of a model or a checkpoint, which is downloaded if need be.
 
-    A path that exists always wins. ``demo`` is the model that comes with the package; a released checkpoint has the
+    A path that exists always wins. ``demo`` and ``demo-pictures`` come with the package; a released checkpoint has the
     name that ``ofa-core models`` lists; ``hf:org/name`` is a repository of the hub, with ``@revision`` behind it where
     it is not the newest.
 
@@ -50,8 +54,8 @@ def locate(name: str | os.PathLike[str]) -> Located:
     path = Path(text).expanduser()
     if path.exists():
         return Located(path)
-    if text == DEMO:
-        return Located(DEMO_CHECKPOINT)
+    if text in _DEMOS:
+        return Located(_DEMOS[text])
     if text.startswith(SCHEME):
         return _of_hub(parse_repository(text))
     entry = find_released(text)
@@ -84,7 +88,7 @@ def published_digest(entry: Released) -> str:
 
 def is_name(text: str) -> bool:
     """Tell whether a text that is no path that exists is a name of a model all the same."""
-    return text == DEMO or text.startswith(SCHEME) or find_released(text) is not None
+    return text in _DEMOS or text.startswith(SCHEME) or find_released(text) is not None
 
 
 def find_released(text: str) -> Released | None:

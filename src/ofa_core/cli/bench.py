@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from .. import api
 from ..bench.inputs import model_inputs
 from ..bench.runner import Outcome, Run, make_header, run_task
 from ..bench.samples import Models, Settings, read_answers
-from ..bench.self_play import PROTOCOLS
 from ..bench.tasks import TASKS, Task, read_samples
 from ..checkpoint.digests import sha256
 from ..checkpoint.model_dir import weights_sha256
@@ -28,96 +27,12 @@ from ..data.telling import told_formats
 from ..errors import OFAError, shortened
 from ..utils.distributed import Process, process_group
 from ..utils.printable import printable, printable_json
-from .options import (
-    DTYPES,
-    add_allow_outside,
-    add_model,
-    add_read_options,
-    count,
-    named_model,
-    plain_path,
-    positive,
-    read_options,
-)
-from .score import add_verbose, summary_lines
+from .choices import ALL
+from .options import named_model, plain_path, read_options
+from .score import summary_lines
 
 #: Formats that some task reads.
 FORMATS: tuple[Format, ...] = tuple(f for f in get_args(Format) if any(task.format == f for task in TASKS.values()))
-ALL = "all"
-
-
-def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add ``bench``."""
-    parser = commands.add_parser("bench", help="scores of a model on GuessWhat?!, InViG, RefCOCO and others")
-    parser.add_argument(
-        "tasks",
-        nargs="+",
-        choices=[*TASKS, ALL],
-        metavar="TASK",
-        help=f"{', '.join(TASKS)}, or {ALL}: every task that --data has rows for",
-    )
-    add_model(parser)
-    add_run_options(parser)
-    parser.set_defaults(command=bench_command, goes_on_with=("--resume",))
-
-
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add what a run takes besides its tasks and its model."""
-    parser.add_argument("--oracle", metavar="DIR", help="another model as the oracle of games")
-    parser.add_argument(
-        "--data",
-        nargs="+",
-        metavar="[FORMAT=]PATH",
-        help=f"rows; for tasks of several formats ({', '.join(FORMATS)}) one path each, such as invig=test.jsonl, "
-        "or several of one format, whose scores stand beside those of the whole; the format of one of several files is "
-        "told by its content where it can be; by default the files that $OFA_DATA or [data] in ofa_core.toml name",
-    )
-    parser.add_argument(
-        "--images",
-        nargs="+",
-        default=[],
-        metavar="[FORMAT=]PATH",
-        help="directory, zip or tar of the pictures, unless rows hold them",
-    )
-    add_allow_outside(parser)
-    add_read_options(parser)
-    parser.add_argument("--columns", metavar="NAMES", help="order of a TSV file's columns, separated by commas")
-    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="samples at once (16)")
-    parser.add_argument("--limit", type=positive, metavar="N", help="the first samples of each task only")
-    parser.add_argument("--protocol", choices=PROTOCOLS, help="how games of GuessWhat?! are played (open)")
-    parser.add_argument(
-        "--information-gain",
-        action="store_true",
-        help="ask the oracle of GuessWhat?!'s games each question about every object: what questions tell, in bits",
-    )
-    parser.add_argument("--num-beams", type=positive, metavar="N", help="beams of every search, instead of 5")
-    parser.add_argument("--max-new-tokens", type=positive, metavar="N", help="no answer is longer")
-    parser.add_argument(
-        "--answers",
-        type=Path,
-        metavar="FILE",
-        help="the only answers of vqa or classes of classification, one a line; by default any, and those of the data",
-    )
-    parser.add_argument(
-        "--score-answers",
-        action="store_true",
-        help="vqa: give every one of --answers its probability, instead of searching among them",
-    )
-    parser.add_argument("--comment", metavar="NAME", help="what tells runs apart; by default the model's name")
-    parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="where results go (results)")
-    parser.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
-    parser.add_argument("--skip-bad", action="store_true", help="report rows that cannot be used, and go on")
-    parser.add_argument("--workers", type=count, default=4, metavar="N", help="threads that open pictures (4)")
-    parser.add_argument("--report", action="store_true", help="write a page with plots and samples, too")
-    parser.add_argument(
-        "--single-json",
-        action="store_true",
-        help="leave one JSON file of samples and scores: <time>.json",
-    )
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a task")
-    add_verbose(parser)
-    parser.set_defaults(command=bench_command, goes_on_with=("--resume",))
 
 
 def bench_command(args: argparse.Namespace) -> int:
@@ -293,6 +208,8 @@ def _check_special_options(args: argparse.Namespace, tasks: Sequence[Task]) -> N
         "--target": lambda task: task.format == "custom",
         "--answers": lambda task: task.takes_answers,
         "--score-answers": lambda task: task.name == "vqa",
+        "--confidence": lambda task: task.tells_confidence,
+        "--ask-above": lambda task: "open" in task.protocols,
     }
     chinese = "cn" if args.language == "cn" else None
     given = (
@@ -306,10 +223,14 @@ def _check_special_options(args: argparse.Namespace, tasks: Sequence[Task]) -> N
         args.target,
         args.answers,
         args.score_answers or None,
+        args.confidence or None,
+        args.ask_above,
     )
     for value, (option, used) in zip(given, uses.items(), strict=True):
         if value is not None and not any(map(used, tasks)):
             raise OFAError(f"{option} is for {', '.join(task.name for task in TASKS.values() if used(task))}")
+    if args.ask_above is not None and not args.ask_above >= 0:
+        raise OFAError(f"--ask-above is a number of bits, 0 or more, not {args.ask_above}")
     if args.score_answers and args.answers is None:
         raise OFAError("--score-answers scores those of a list: pass --answers FILE too")
     if args.answers is not None:
@@ -358,8 +279,7 @@ def _loaded(
     """
     directory = Path(process.broadcast_from_rank0(lambda: str(api.model_directory(name))))
     sha256 = process.broadcast_from_rank0(lambda: weights_sha256(directory))
-    dtype = DTYPES[args.dtype] if args.dtype else None
-    ofa = api.load(directory, adapter=adapter, device=process.device(args.device), dtype=dtype)
+    ofa = api.load(directory, adapter=adapter, device=process.device(args.device), dtype=args.dtype)
     return ofa, sha256, model_inputs(directory, player, adapter)
 
 
@@ -380,6 +300,8 @@ def _run(args: argparse.Namespace, task: Task, data: DataFiles, players: _Player
         args.information_gain and _measures_information(task),
         answers=read_answers(args.answers) if listed else None,
         score_answers=listed and args.score_answers,
+        confidence=args.confidence and task.tells_confidence,
+        ask_above=args.ask_above if protocol == "open" else None,
     )
     games = bool(task.protocols)
     header = make_header(

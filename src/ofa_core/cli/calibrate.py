@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 from .. import api
 from ..bench.calibration import LEAST_SAMPLES, Outcomes, fit, outcomes_of_data, quality, store
 from ..config import Calibration
 from ..data.loading import DataFiles
 from ..utils.printable import printable
-from .options import add_allow_outside, add_device, add_read_options, named_model, positive, read_options
-
-FORMATS = ("refcoco", "grefcoco")
+from .options import named_model, read_options
 
 
-def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add ``calibrate``."""
-    parser = commands.add_parser("calibrate", help="let a model's confidence in boxes mean how often they are right")
-    parser.add_argument("--model", help="a model directory, a checkpoint, or a name; by default $OFA_MODEL")
-    add_device(parser)
-    parser.add_argument("--data", required=True, nargs="+", type=Path, metavar="PATH", help="rows of phrases")
-    parser.add_argument(
-        "--format", choices=FORMATS, default="refcoco",
-        help="of the rows; those of grefcoco without boxes tell what is not there, too (refcoco)",
-    )  # fmt: skip
-    parser.add_argument("--images", type=Path, metavar="PATH", help="directory, zip or tar of the pictures")
-    add_allow_outside(parser)
-    add_read_options(parser)
-    parser.add_argument("--limit", type=positive, metavar="N", help="the first rows only")
-    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="samples at once (16)")
-    parser.set_defaults(command=_calibrate)
-
-
-def _calibrate(args: argparse.Namespace) -> int:
+def calibrate(args: argparse.Namespace) -> int:
+    """Fit a calibration to the rows of ``args.data``, and store it with the model."""
     directory = api.model_directory(named_model(args))
     ofa = api.load(directory, device=args.device, dtype=args.dtype)
     first, *more = args.data
@@ -60,7 +39,8 @@ def _described(found: Outcomes, calibration: Calibration) -> str:
 
 
 def _half(found: Outcomes, number: int) -> Outcomes:
-    return Outcomes(found.expected[number::2], found.overlaps[number::2], found.there[number::2])
+    lists = (found.expected, found.overlaps, found.there, found.evidence)
+    return Outcomes(*(numbers[number::2] for numbers in lists))  # type: ignore[arg-type]  # each of its kind
 
 
 def _is_enough(halves: list[Outcomes]) -> bool:

@@ -24,43 +24,8 @@ from ..heads.tasks import DIALOG_METHODS, answered_methods
 from ..utils.printable import printable
 
 
-def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add the commands."""
-    inspect = commands.add_parser("inspect", help="what a model directory or a checkpoint holds")
-    inspect.add_argument("path", metavar="MODEL", help="a model directory, a checkpoint, or a name")
-    inspect.add_argument(
-        "--verify", action="store_true", help="check every file against its digest and every weight for damage"
-    )
-    inspect.add_argument("--json", action="store_true", help="print one JSON object")
-    inspect.set_defaults(command=_inspect)
-
-    models = commands.add_parser("models", help="the released checkpoints that load by their names")
-    models.add_argument("words", nargs="*", metavar="WORD", help="only those that have all these words in their row")
-    models.add_argument("--json", action="store_true", help="print one JSON object a model")
-    models.set_defaults(command=_models)
-
-    cache = commands.add_parser("cache", help="what was downloaded and converted")
-    actions = cache.add_subparsers(required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="every entry with its size")
-    listing.add_argument("--json", action="store_true", help="print one JSON object an entry")
-    listing.set_defaults(command=_list_cache)
-    remove = actions.add_parser("remove", help="remove entries")
-    remove.add_argument("names", nargs="+", metavar="NAME", help="a model's name, or an entry's that list prints")
-    remove.add_argument(
-        "--forget", action="store_true", help="forget the digest of the first download, so that another is accepted"
-    )
-    remove.set_defaults(command=_remove_from_cache)
-
-    push = commands.add_parser("push", help="put a model into a repository of the Hugging Face hub, with a model card")
-    push.add_argument("model", metavar="MODEL", help="a model directory, a checkpoint, or a name")
-    push.add_argument("repository", metavar="ORG/NAME", help="the repository, which is made if need be")
-    push.add_argument("--private", action="store_true", help="make a new repository private")
-    push.add_argument("--data", nargs="+", default=[], metavar="NAME", help="what it was trained on, for the card")
-    push.add_argument("--scores", nargs="+", default=[], type=Path, metavar="JSON", help="summaries that bench wrote")
-    push.set_defaults(command=_push)
-
-
-def _inspect(args: argparse.Namespace) -> int:
+def inspect(args: argparse.Namespace) -> int:
+    """Print what a model directory or a checkpoint holds."""
     directory = api.model_directory(args.path)
     verified = verify_directory(directory) if args.verify else None
     found = inspect_directory(directory)
@@ -83,7 +48,8 @@ def methods_of(entry: Released) -> list[str]:
     return list(DIALOG_METHODS) if entry.family == "hub" else []
 
 
-def _models(args: argparse.Namespace) -> int:
+def models(args: argparse.Namespace) -> int:
+    """Print the table of released checkpoints."""
     entries = list_entries()
     rows = [_row(entry, entries) for entry in released().values()]
     words = [word.lower() for word in args.words]
@@ -123,7 +89,8 @@ def _shown(value: Any) -> str:
 # The cache
 
 
-def _list_cache(args: argparse.Namespace) -> int:
+def list_cache(args: argparse.Namespace) -> int:
+    """Print every entry of the cache."""
     entries = list_entries()
     for entry in entries:
         if args.json:
@@ -137,7 +104,8 @@ def _list_cache(args: argparse.Namespace) -> int:
     return 0
 
 
-def _remove_from_cache(args: argparse.Namespace) -> int:
+def remove_from_cache(args: argparse.Namespace) -> int:
+    """Remove the entries of ``args.names``."""
     for name in args.names:
         for entry in remove_entries(name, forget=args.forget):
             print(printable(f"removed {entry.path} ({entry.bytes / 1e6:,.1f} MB)"))
@@ -147,7 +115,8 @@ def _remove_from_cache(args: argparse.Namespace) -> int:
 # The hub
 
 
-def _push(args: argparse.Namespace) -> int:
+def push(args: argparse.Namespace) -> int:
+    """Put a model into a repository, with a card."""
     scores = [_card_score(path) for path in args.scores]
     directory = api.model_directory(args.model)
     found = inspect_directory(directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import math
 import os
 import shlex
 import signal
@@ -12,9 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import get_args
-
-import torch
+from typing import Any, NoReturn, get_args
 
 from ..data.read_options import BoxUnit, Language, ReadOptions
 from ..errors import OFAError
@@ -22,14 +21,44 @@ from ..utils.printable import printable
 from ..utils.stopping import Stopped, signals_as_stops
 
 #: Types that weights are stored in, and that are computed in.
-STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-DTYPES = {**STORED_DTYPES, "int8": torch.int8}
+STORED_DTYPES = ("float32", "float16", "bfloat16")
+DTYPES = (*STORED_DTYPES, "int8")
+
+
+#: The line above the examples of a command.
+_EXAMPLES = "examples:"
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Help whose examples stand as they are written."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith(_EXAMPLES) else super()._fill_text(text, width, indent)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, which names the command that they are about.
 
-    def error(self, message: str) -> None:  # type: ignore[override]
+    Args:
+        examples: command lines that help ends with.
+        options: those of :class:`argparse.ArgumentParser`.
+    """
+
+    def __init__(self, *, examples: Sequence[str] = (), **options: Any) -> None:
+        if examples:
+            options["epilog"] = "\n".join([_EXAMPLES, *(f"  {example}" for example in examples)])
+        options.setdefault("formatter_class", HelpFormatter)
+        super().__init__(**options)
+        self.examples = tuple(examples)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as the library does, but for what no one knows: it is the error of the command that it was given to."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
+    def error(self, message: str) -> NoReturn:
         """Print ``message`` and exit with 2."""
         self.exit(2, f"{self.prog}: {printable(message)} (see {self.prog} --help)\n")
 
@@ -44,8 +73,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default=os.environ.get("OFA_MODEL") or None,
-        help="a model directory, a checkpoint, or a name: of a released one (ofa-core models lists them), or "
-        "hf:org/name; by default $OFA_MODEL",
+        help="a model directory, a checkpoint, or a name: demo (the small model that comes with the package), that of "
+        "a released one (ofa-core models lists them), or hf:org/name; by default $OFA_MODEL",
     )
     parser.add_argument(
         "--adapter", type=Path, metavar="DIR", help="a low-rank adapter of the model (LoRA), as train or peft writes it"
@@ -59,6 +88,13 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     add_dtype(parser, DTYPES, "compute in this; by default float32 on a CPU and what is stored elsewhere")
 
 
+def add_image_size(parser: argparse.ArgumentParser) -> None:
+    """Add ``--image-size``."""
+    parser.add_argument(
+        "--image-size", type=positive, metavar="PIXELS", help="side at which pictures are read, instead of the model's"
+    )
+
+
 def add_read_options(parser: argparse.ArgumentParser) -> None:
     """Add what no file of rows tells by itself."""
     parser.add_argument("--language", choices=get_args(Language), default="en", help="of InViG's dialogs (en)")
@@ -66,16 +102,21 @@ def add_read_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-last-turn", action="store_true", help="keep the last pair of dialogs that end without a question"
     )
+    parser.add_argument("--split", metavar="NAME", help="split of the data, of several with commas between, or all")
+
+
+def add_template_options(parser: argparse.ArgumentParser) -> None:
+    """Add the templates of a task of one's own."""
     parser.add_argument(
         "--source", metavar="TEXT", help="custom: what the model reads, columns in braces: 'what is {x}?'"
     )
     parser.add_argument("--target", metavar="TEXT", help="custom: what it should say; {box} stands for a row's box")
-    parser.add_argument("--split", metavar="NAME", help="split of the data, of several with commas between, or all")
 
 
 def read_options(args: argparse.Namespace) -> ReadOptions:
     """The options of reading that were given."""
-    return ReadOptions(args.language, args.boxes, args.keep_last_turn, args.split, args.source, args.target)
+    templates = (getattr(args, "source", None), getattr(args, "target", None))
+    return ReadOptions(args.language, args.boxes, args.keep_last_turn, args.split, *templates)
 
 
 def add_allow_outside(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +128,11 @@ def add_allow_outside(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Add ``--verbose``."""
+    parser.add_argument("--verbose", action="store_true", help="print every score, and those of groups and games")
+
+
 def named_model(args: argparse.Namespace) -> str:
     """The ``--model`` of a command.
 
@@ -94,7 +140,7 @@ def named_model(args: argparse.Namespace) -> str:
         OFAError: none was named.
     """
     if args.model is None:
-        raise OFAError("no model was named: pass --model DIR or set $OFA_MODEL")
+        raise OFAError("no model was named: pass --model DIR or set $OFA_MODEL (--model demo is the small one here)")
     return plain_path(args.model)
 
 
@@ -111,6 +157,20 @@ def positive(text: str) -> int:
 def count(text: str) -> int:
     """A number of at least 0, as the type of an argument."""
     return _at_least(0, text)
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1, as the type of an argument."""
+    if not 0 <= (number := float(text)) <= 1:
+        raise ValueError(text)
+    return number
+
+
+def positive_number(text: str) -> float:
+    """A number above 0, as the type of an argument."""
+    if not 0 < (number := float(text)) < math.inf:
+        raise ValueError(text)
+    return number
 
 
 def _at_least(least: int, text: str) -> int:

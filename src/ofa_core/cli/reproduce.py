@@ -7,7 +7,6 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from ..bench.metrics import Score
 from ..checkpoint.names import find_released
@@ -15,7 +14,6 @@ from ..checkpoint.released import Released, nearest_names
 from ..errors import OFAError
 from ..utils.printable import printable, printable_json
 from . import bench
-from .options import add_device
 from .score import summary_lines
 
 #: fairseq's task -> the benchmark that scores it as its figures were published.
@@ -52,17 +50,6 @@ class Comparison:
             f"  published  {self.published:.2f}{file}",
             f"  {verdict} within the interval; the difference is {self.score - self.published:+.2f}",
         ]
-
-
-def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add ``reproduce``."""
-    parser = commands.add_parser("reproduce", help="a released checkpoint's score beside the published one")
-    parser.add_argument("name", metavar="NAME", help="a released checkpoint (ofa-core models lists them)")
-    parser.add_argument("--figure", metavar="SPLIT", help="the published figure's split; by default the data's name")
-    parser.add_argument("--model", help="what to load instead of the name, such as what it was converted to")
-    add_device(parser)
-    bench.add_run_options(parser)
-    parser.set_defaults(command=reproduce_command, adapter=None, goes_on_with=("--resume",))
 
 
 def reproduce_command(args: argparse.Namespace) -> int:

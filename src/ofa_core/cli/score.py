@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ..bench.baselines import baseline_lines
 from ..bench.compare import Comparison, compare, rows_of
@@ -17,54 +16,14 @@ from ..bench.recount import Recount, picture_of
 from ..bench.report import write_report
 from ..bench.results import Header
 from ..bench.sample_scores import accuracy_name
-from ..bench.summary import TASK_SCORES, Group, Summary, format_score, summarize
+from ..bench.summary import Group, Summary, format_score, summarize
 from ..data.images import Images
 from ..errors import OFAError
 from ..utils.printable import printable, printable_json
-from .options import add_allow_outside, count
 
 #: Scores that are printed besides the headline, those that say most first.
 TELLING = ("mean_iou", "mean_questions", "with_box", "accuracy", "f1", accuracy_name(0.7))
 FEW = 3
-
-
-def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add ``score FILE...`` and ``compare A B``."""
-    _add_score_parser(commands)
-    _add_compare_parser(commands)
-
-
-def _add_score_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    parser = commands.add_parser("score", help="the scores of results files, recomputed from their rows")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="results files, of ours or of lists")
-    _add_task(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object a file")
-    add_verbose(parser)
-    parser.add_argument("--report", type=Path, metavar="HTML", help="write a page with plots and samples of one file")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="directory or archive of the report's pictures")
-    add_allow_outside(parser)
-    parser.set_defaults(command=score_command)
-
-
-def _add_compare_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    parser = commands.add_parser("compare", help="which samples two results files differ in, and whether it matters")
-    parser.add_argument("first", type=Path, metavar="A", help="a results file")
-    parser.add_argument("second", type=Path, metavar="B", help="another one of the same task")
-    _add_task(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--show", type=count, default=10, metavar="N", help="samples to print of each kind (10)")
-    parser.set_defaults(command=compare_command)
-
-
-def add_verbose(parser: argparse.ArgumentParser) -> None:
-    """Add ``--verbose``."""
-    parser.add_argument("--verbose", action="store_true", help="print every score, and those of groups and games")
-
-
-def _add_task(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--task", choices=TASK_SCORES, metavar="TASK", help=f"score as this task: {', '.join(TASK_SCORES)}"
-    )
 
 
 # score

@@ -122,7 +122,7 @@ def _pyarrow(path: Path) -> tuple[Any, Any]:
         import pyarrow.ipc
         import pyarrow.parquet
     except ImportError:
-        raise OFAError(f"{path} needs pyarrow: pip install 'ofa_core[bench]'") from None
+        raise OFAError(f"{path} needs pyarrow: pip install pyarrow") from None
     return pyarrow, pyarrow.parquet
 
 

@@ -33,6 +33,8 @@ class Example:
     answers: Trie | None = None
     #: True if the target is image codes, whose positions are a picture's.
     codes: bool = False
+    #: Patches of the picture that the encoder sees, drawn anew in every pass; None: all.
+    patches: int | None = None
 
 
 def text_target(pipeline: Pipeline, text: str) -> list[int]:

@@ -47,6 +47,7 @@ LAYOUTS: Mapping[Format, tuple[Layout, ...]] = {
     "conversation": conversation.LAYOUTS,
     "pretrain_detection": (*coco.INSTANCE_LAYOUTS, plain.THINGS),
     "custom": (plain.OWN,),
+    "asked": (plain.ASKED,),
     "gigaword": _named_columns("gigaword", "text", "summary"),
     "pretrain_text": _named_columns("pretrain_text", "text"),
     **{name: _named_columns(name, "text", "label") for name in GLUE},

@@ -20,7 +20,8 @@ from .records import Record
 class Images:
     """Loads the pictures of records, from ``Images.open(root)``; a context manager.
 
-    They are read as the original reads them: as they lie, since the boxes of datasets do so too.
+    They are read as the original reads them: as they lie, since the boxes of datasets do so too. With ``upright`` they
+    are turned as their EXIF data say, as everything that people hand in is.
 
     A picture is looked for inline, then at the row's own path, then under the root: at that path or an ever shorter
     tail of it (``b/x.jpg``, ``x.jpg`` for ``a/b/x.jpg``), then by its file name in the root's direct subdirectories,
@@ -34,13 +35,14 @@ class Images:
     forked it opens the root anew.
     """
 
-    def __init__(self, root: Path | None, place: _Place | None, allow_outside: bool) -> None:
+    def __init__(self, root: Path | None, place: _Place | None, allow_outside: bool, upright: bool = False) -> None:
         self._root = root
         self._place = place
         self._allow_outside = allow_outside
+        self._like_original = not upright
 
     @classmethod
-    def open(cls, root: Path | None, allow_outside: bool = False) -> Images:
+    def open(cls, root: Path | None, allow_outside: bool = False, upright: bool = False) -> Images:
         """The pictures under ``root``: a directory, a .zip, .tar or .tar.gz archive, or None for none.
 
         An archive's names are read once. The content of a .tar.gz, in which nothing can be found without reading all
@@ -49,6 +51,7 @@ class Images:
         Args:
             root: where the pictures are.
             allow_outside: whether rows may name files anywhere, as those that one wrote oneself do.
+            upright: whether pictures are turned as their EXIF data say.
 
         Returns:
             The pictures.
@@ -57,12 +60,12 @@ class Images:
             OFAError: there is no such root, or it is of another kind or damaged.
         """
         if root is None:
-            return cls(None, None, allow_outside)
+            return cls(None, None, allow_outside, upright)
         root = Path(root)
         if not root.exists():
             raise OFAError(f"images {root} does not exist; it should be a directory, a .zip, .tar or .tar.gz archive")
         check_regular(root, f"images {root}")
-        return cls(root, _Directory(root) if root.is_dir() else Archive(root), allow_outside)
+        return cls(root, _Directory(root) if root.is_dir() else Archive(root), allow_outside, upright)
 
     def load(self, record: Record) -> Image.Image:
         """The picture of a record, RGB at its own size.
@@ -80,18 +83,20 @@ class Images:
 
     def _read(self, record: Record) -> Image.Image:
         if record.inline is not None:
-            return open_image(record.inline, like_original=True, name=f"the inline image of {shortened(record.id)}")
+            return open_image(
+                record.inline, like_original=self._like_original, name=f"the inline image of {shortened(record.id)}"
+            )
         if not record.image:
             raise OFAError("the row names no image and holds none")
         name = shortened(record.image)
         own = os.path.abspath(record.image)  # without ".." that a link could lead elsewhere
         there = os.path.isfile(own)  # False too for what cannot be a path
         if there and (self._allow_outside or self._is_inside(own)):
-            return open_image(Path(own), like_original=True)
+            return open_image(Path(own), like_original=self._like_original)
         data = self._place.find(record.image) if self._place is not None else None
         if data is not None:
             called = "" if isinstance(data, Path) else f"image {name} in {self._root}"
-            return open_image(data, like_original=True, name=called)
+            return open_image(data, like_original=self._like_original, name=called)
         if there:
             within, way = (self._root, "") if self._root is not None else ("the current directory", "--images DIR or ")
             raise OFAError(
@@ -120,8 +125,8 @@ class Images:
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Callable[[Path | None, bool], Images], tuple[Path | None, bool]]:
-        return Images.open, (self._root, self._allow_outside)
+    def __reduce__(self) -> tuple[Callable[[Path | None, bool, bool], Images], tuple[Path | None, bool, bool]]:
+        return Images.open, (self._root, self._allow_outside, not self._like_original)
 
 
 class _Place(Protocol):

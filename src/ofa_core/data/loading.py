@@ -87,9 +87,9 @@ class DataFiles:
             raise OFAError(f"{paths[0]} and {paths[1]} have pictures in different places: read one at a time")
         return folders[0] if folders else self.images
 
-    def open_images(self) -> Images:
-        """The pictures, to be closed by the caller."""
-        return Images.open(self.folder, self.allow_outside)
+    def open_images(self, *, upright: bool = False) -> Images:
+        """The pictures, to be closed by the caller; ``upright``, they are turned as their EXIF data say."""
+        return Images.open(self.folder, self.allow_outside, upright)
 
     def records(self, format: Format, on_bad: Callable[[BadRow], None] | None = None) -> Iterator[Record]:
         """The records of all files; those of several that name no split are known by their file's name.
@@ -127,8 +127,13 @@ class Batch(Generic[Item]):
 
     samples: list[Item]
     pictures: list[PreparedImage | None]  # None for text alone
-    #: Errors of the samples that are left out.
-    failures: list[OFAError]
+    #: The samples that are left out, each with the reason.
+    failed: list[tuple[Item, OFAError]]
+
+    @property
+    def failures(self) -> list[OFAError]:
+        """The reasons why samples are left out."""
+        return [error for _, error in self.failed]
 
 
 def batched(samples: Iterable[T], batch_size: int) -> Iterator[list[T]]:
@@ -205,7 +210,7 @@ def _batch(samples: Sequence[Item], groups: Sequence[_Group[Item]]) -> Batch[Ite
     for sample in samples:
         outcome, picture = of[sample.index]
         if isinstance(outcome, OFAError):
-            batch.failures.append(outcome)
+            batch.failed.append((sample, outcome))
         else:
             batch.samples.append(outcome)
             batch.pictures.append(picture)

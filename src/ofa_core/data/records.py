@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -44,6 +44,7 @@ Format = Literal[
     "pretrain_image",
     "pretrain_detection",
     "custom",
+    "asked",
 ]
 
 #: A text in pieces; None stands for the four bins of a box.
@@ -344,7 +345,7 @@ Coordinates = Annotated[list[float], Field(min_length=4, max_length=4), BeforeVa
 class RowPart(BaseModel):
     """Base of what rows must hold; other fields of a row are ignored."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+    model_config: ClassVar[ConfigDict] = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
 class PicturedRow(RowPart):

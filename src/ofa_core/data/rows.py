@@ -49,7 +49,7 @@ class ShuffledRecords:
         options: ReadOptions = USUAL,
     ) -> None:
         self.seed = seed
-        self.images = Images.open(DataFiles(path, images).folder, allow_outside)
+        self.images: Images = Images.open(DataFiles(path, images).folder, allow_outside)
         self._inline = _InlineFile()
         self._records: list[Record] = []
         self._places: list[tuple[int, int]] = []

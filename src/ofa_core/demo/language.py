@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from .world import COLOURS, KINDS, Scene, Thing
+from .world import COLOURS, KINDS, UNSEEN, Scene, Thing
 
 #: Two places differ where their distance is more than this part of the picture's side.
 MARGIN = 0.06
@@ -234,11 +234,70 @@ def _any_claim(
 
 
 def _absent(scene: Scene, random: Random) -> str | None:
-    """The name of a shape that is not in the scene, made of a colour and a kind that may be."""
-    there = {thing.name for thing in scene.things}
+    """The name of a shape that is not in the scene, made of a colour and a kind that may be.
+
+    It is never one of :data:`UNSEEN`: a model that is only told of these that they are not there would believe it.
+    """
+    there = {(thing.colour, thing.kind) for thing in scene.things}
     colour = random.choice([*COLOURS, *(thing.colour for thing in scene.things)])
     kind = random.choice([*KINDS, *(thing.kind for thing in scene.things)])
-    return None if f"{colour} {kind}" in there else f"{colour} {kind}"
+    return None if (colour, kind) in there.union(UNSEEN) else f"{colour} {kind}"
+
+
+def absent_phrase(scene: Scene, random: Random) -> str | None:
+    """A phrase of which nothing in the scene is true: of a name, a colour, a kind, or a name and where it would be."""
+    kind = random.choice(("name", "name", "name", "partial", "position", "relation"))
+    if kind == "partial":
+        colours, kinds = ({getattr(thing, what) for thing in scene.things} for what in ("colour", "kind"))
+        words = [f"{c} shape" for c in COLOURS if c not in colours] + [k for k in KINDS if k not in kinds]
+        return f"the {random.choice(words)}"
+    name = _absent(scene, random)
+    if name is None or kind == "name":
+        return name and f"the {name}"
+    if kind == "position":
+        return random.choice([*(f"the {w} {name}" for w in SUPERLATIVES), *(f"the {name} {side}" for side in SIDES)])
+    return f"the {name} {random.choice(list(RELATIONS))} the {random.choice(scene.things).name}"
+
+
+def all_phrase(scene: Scene, random: Random) -> tuple[str, list[Thing]] | None:
+    """A phrase of several shapes, ``the stars on the left``, and these; None where there is none."""
+    found: dict[str, list[Thing]] = {}
+    for thing in scene.things:
+        for words, alike in groups(scene, thing):
+            found[f"the {plural(words)}"] = alike
+            for side, holds in SIDES.items():
+                answers = [holds(scene, t) for t in alike]
+                if None not in answers:
+                    there = [t for t, answer in zip(alike, answers, strict=True) if answer]
+                    found[f"the {plural(words)} {side}"] = there
+    several = [words for words, things in found.items() if len(things) > 1]
+    if not several:
+        return None
+    words = random.choice(several)
+    return words, found[words]
+
+
+def vague_phrase(scene: Scene, random: Random) -> tuple[str, list[Thing]] | None:
+    """A phrase of one shape that fits several, ``the circle`` among circles, and these; None where there is none."""
+    found = {words: alike for thing in scene.things for words, alike in groups(scene, thing)[1:] if len(alike) > 1}
+    if not found:
+        return None
+    words = random.choice(list(found))
+    return f"the {words}", found[words]
+
+
+def plural(words: str) -> str:
+    """``circles``, ``red crosses``."""
+    return f"{words}es" if words.endswith("s") else f"{words}s"
+
+
+def count_question(scene: Scene, random: Random) -> tuple[str, str]:
+    """A question of how many shapes of one sort there are, mostly one that is there, and the number in words."""
+    words = random.choice(["shape", *KINDS, *(f"{colour} shape" for colour in COLOURS)])
+    if random.random() < 0.8:
+        words, _ = random.choice(groups(scene, random.choice(scene.things))[:3])
+    fitting = {words: alike for thing in scene.things for words, alike in groups(scene, thing)}.get(words, [])
+    return f"how many {plural(words)} are there?", NUMBERS[len(fitting)]
 
 
 def picture_question(scene: Scene, random: Random) -> tuple[str, str]:

@@ -8,8 +8,9 @@ from random import Random
 from ..data.examples import Example, region_target, text_target
 from ..errors import OFAError
 from ..heads import caption as captions
-from ..heads import grounding, oracle, questioner, vqa
+from ..heads import grounding, oracle, presence, questioner, vqa
 from ..heads.pipeline import Pipeline
+from ..heads.regions import NO_REGION
 from ..heads.tasks import TASKS
 from ..text.dialog import Dialog
 from ..text.vocabulary import EOS
@@ -47,12 +48,59 @@ def _ground(pipeline: Pipeline, scene: Scene, random: Random, kinds: Sequence[st
     return source, region_target(pipeline, grounding.refcoco_codec(pipeline), thing.box, scene.size)
 
 
+def vague(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
+    """A phrase that fits several shapes, and the box of any of them: each is as likely."""
+    found = language.vague_phrase(scene, random)
+    if found is None:
+        return None
+    words, fitting = found
+    (source,) = grounding.caption_sources(pipeline, [words])
+    return source, _all_regions(pipeline, scene, [random.choice(fitting)])
+
+
+def several(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
+    """A phrase of several shapes, and all their boxes from left to right."""
+    found = language.all_phrase(scene, random)
+    if found is None:
+        return None
+    words, fitting = found
+    (source,) = grounding.caption_sources(pipeline, [words])
+    return source, _all_regions(pipeline, scene, [t for t in language.from_left_to_right(scene) if t in fitting])
+
+
+def _all_regions(pipeline: Pipeline, scene: Scene, things: Sequence[Thing]) -> list[int]:
+    codec = grounding.refcoco_codec(pipeline)
+    bins = [one for thing in things for one in region_target(pipeline, codec, thing.box, scene.size)[:-1]]
+    return [*bins, EOS]
+
+
+def absent(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
+    """A phrase that is about nothing in the picture, and the text that says so."""
+    words = language.absent_phrase(scene, random)
+    if words is None:
+        return None
+    (source,) = grounding.caption_sources(pipeline, [words])
+    return source, text_target(pipeline, NO_REGION)
+
+
+def check(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget | None:
+    """A phrase, and whether what it describes is in the picture."""
+    there = random.random() < 0.5
+    found = language.phrase(scene, random) if there else None
+    words = found[2] if found else language.absent_phrase(scene, random)
+    if words is None:
+        return None
+    (source,) = presence.presence_sources(pipeline, [words])
+    return source, text_target(pipeline, "yes" if found else "no")
+
+
 def listing(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
-    """All shapes from left to right, each with its box."""
+    """All shapes from left to right, each as its box and its name, as OFA says them."""
     codec = grounding.refcoco_codec(pipeline)
     target: list[int] = []
     for thing in language.from_left_to_right(scene):
-        target += region_target(pipeline, codec, thing.box, scene.size, thing.name)[:-1]
+        target += region_target(pipeline, codec, thing.box, scene.size)[:-1]
+        target += pipeline.tokenizer.encode(f" {thing.name}")
     return pipeline.encode(pipeline.prompt(LISTING, None)), [*target, EOS]
 
 
@@ -72,6 +120,13 @@ def caption(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
 def answer(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
     """A question about the picture."""
     question, reply = language.picture_question(scene, random)
+    (source,) = vqa.question_sources(pipeline, [question], [None])
+    return source, text_target(pipeline, reply)
+
+
+def counting(pipeline: Pipeline, scene: Scene, random: Random) -> SourceTarget:
+    """The number of shapes of a sort."""
+    question, reply = language.count_question(scene, random)
     (source,) = vqa.question_sources(pipeline, [question], [None])
     return source, text_target(pipeline, reply)
 
@@ -189,15 +244,16 @@ Lesson = Callable[[Pipeline, Scene, Random], SourceTarget | None]
 LESSONS: dict[str, Lesson] = {
     lesson.__name__: lesson
     for lesson in (
-        ground, named, listing, region, caption, answer, claim, game, closed_oracle, closed_grounding,
-        closed_question, open_grounding, open_oracle, open_question, agent,
+        ground, named, vague, several, absent, check, listing, region, caption, answer, counting, claim, game,
+        closed_oracle, closed_grounding, closed_question, open_grounding, open_oracle, open_question, agent,
     )
 }  # fmt: skip
 
 #: The tasks that the lessons are parts of, by their names in :data:`ofa_core.heads.tasks.TASKS`, and the dialogs.
 LEARNED = (
-    "refcoco", "detection", "region_caption", "caption", "image_classify", "vqa", "snli_ve", "guesswhat_grounding",
-    "guesswhat_oracle", "guesswhat_question", "invig_grounding", "invig_oracle", "invig_question", "invig_agent",
+    "refcoco", "grefcoco", "bin_check", "detection", "region_caption", "caption", "image_classify", "vqa", "snli_ve",
+    "guesswhat_grounding", "guesswhat_oracle", "guesswhat_question", "invig_grounding", "invig_oracle",
+    "invig_question", "invig_agent",
 )  # fmt: skip
 
 

@@ -36,6 +36,9 @@ UNSEEN = (
 #: Sides of a shape as parts of the picture's shorter side: what is called small, what is called big, and the rest.
 SIZES = {"small": (0.13, 0.19), "medium": (0.21, 0.27), "big": (0.30, 0.42)}
 
+#: Grounds that shapes lie on; a scene may also be drawn on "grey", which is always the same.
+GROUNDS = ("plain", "gradient", "noise")
+GREY = (150, 150, 150)
 #: Shortest and longest side of a picture in pixels.
 SIDES = (120, 200)
 
@@ -89,14 +92,22 @@ class Scene:
         return self.width, self.height
 
 
-def make_scene(seed: int, split: Split = "train", *, things: tuple[int, int] = (2, 6)) -> Scene:
+def make_scene(
+    seed: int,
+    split: Split = "train",
+    *,
+    things: tuple[int, int] = (2, 6),
+    side: int | None = None,
+    sizes: Mapping[str, tuple[float, float]] = SIZES,
+) -> Scene:
     """The scene of a seed: other seeds and the other split give others.
 
     Training scenes hold no pair of :data:`UNSEEN`; in every test scene at least one shape is of such a pair. No colour
-    and kind occurs more than twice in a scene. ``things`` are the fewest and the most shapes there shall be.
+    and kind occurs more than twice in a scene. ``things`` are the fewest and the most shapes there shall be, ``side``
+    is that of a square picture in pixels, ``sizes`` are what shapes may measure, see :data:`SIZES`.
     """
     random = Random(f"{split} {seed}")
-    width, height = random.randint(*SIDES), random.randint(*SIDES)
+    width, height = (random.randint(*SIDES), random.randint(*SIDES)) if side is None else (side, side)
     wanted = random.randint(*things)
     pairs = [(colour, kind) for colour in COLOURS for kind in KINDS if split == "test" or (colour, kind) not in UNSEEN]
     placed: list[Thing] = []
@@ -110,21 +121,23 @@ def make_scene(seed: int, split: Split = "train", *, things: tuple[int, int] = (
             colour, kind = random.choice(pairs)
         if sum(thing.name == f"{colour} {kind}" for thing in placed) == 2:
             continue
-        box_size = _placed(random, width, height, placed)
+        box_size = _placed(random, width, height, placed, sizes)
         if box_size is None:
             break
         placed.append(Thing(colour, kind, *box_size))
     if len(placed) < min(2, wanted):  # the first shape left no room: another scene takes its place
-        return make_scene(seed + 1_000_000_007, split, things=things)
+        return make_scene(seed + 1_000_000_007, split, things=things, side=side, sizes=sizes)
     random.shuffle(placed)
     return Scene(f"{split} {seed}", width, height, tuple(placed))
 
 
-def _placed(random: Random, width: int, height: int, others: list[Thing]) -> tuple[str, Box] | None:
+def _placed(
+    random: Random, width: int, height: int, others: list[Thing], sizes: Mapping[str, tuple[float, float]]
+) -> tuple[str, Box] | None:
     """A size and a box that no other shape covers much of, None where none was found."""
     for _ in range(PLACE_TRIES):
-        size = random.choice(list(SIZES))
-        side = random.uniform(*SIZES[size]) * min(width, height)
+        size = random.choice(list(sizes))
+        side = random.uniform(*sizes[size]) * min(width, height)
         x0, y0 = random.uniform(0, width - side), random.uniform(0, height - side)
         box = (x0, y0, x0 + side, y0 + side)
         if all(_overlap(box, other.box) <= MAX_OVERLAP for other in others):
@@ -146,13 +159,14 @@ def draw(
     scene: Scene,
     colours: Mapping[str, tuple[int, int, int]] = COLOURS,
     outlines: Mapping[str, Sequence[Point]] | None = None,
+    grounds: Sequence[str] = GROUNDS,
 ) -> Image.Image:
-    """The picture of a scene, RGB at its size, on a plain, gradient or noisy ground.
+    """The picture of a scene, RGB at its size, on one of ``grounds``.
 
     ``colours`` are what the names of colours look like, ``outlines`` the corners of kinds in the unit square.
     """
     random = Random(f"picture {scene.seed}")
-    ground = _ground(random, scene.width, scene.height)
+    ground = _ground(random, scene.width, scene.height, grounds)
     scale = 2  # drawn larger and reduced, for smooth edges
     large = ground.resize((scene.width * scale, scene.height * scale))
     pen = ImageDraw.Draw(large)
@@ -166,11 +180,13 @@ def _shade(random: Random, colour: tuple[int, int, int]) -> tuple[int, ...]:
     return tuple(max(0, min(255, value + random.randint(-14, 14))) for value in colour)
 
 
-def _ground(random: Random, width: int, height: int) -> Image.Image:
+def _ground(random: Random, width: int, height: int, kinds: Sequence[str]) -> Image.Image:
     """A greyish or pastel ground that is none of the colours."""
     level = random.randint(95, 205)
     first = [max(60, min(222, level + random.randint(-18, 18))) for _ in range(3)]
-    kind = random.choice(("plain", "gradient", "noise"))
+    kind = random.choice(kinds)
+    if kind == "grey":
+        return Image.new("RGB", (width, height), GREY)
     if kind == "plain":
         return Image.new("RGB", (width, height), tuple(first))
     if kind == "gradient":

@@ -19,6 +19,8 @@ from ..text.vocabulary import EOS, PAD, UNK
 from .trie import Trie
 
 NEVER = -torch.inf
+#: Ids below this are special tokens, which a range of ids always leaves.
+SPECIAL = 4
 Stage = Literal["logits", "log_probs"]
 
 
@@ -63,13 +65,14 @@ class AllowedRange:
     stage: Stage = "logits"
 
     def __init__(self, start: int, end: int) -> None:
-        if not 4 <= start < end:
-            raise OFAError(f"an id range needs 4 <= start < end, not {start}, {end}")
-        self.start, self.end = start, end
+        if not SPECIAL <= start < end:
+            raise OFAError(f"an id range needs {SPECIAL} <= start < end, not {start}, {end}")
+        self.start: int = start
+        self.end: int = end
 
     def __call__(self, scores: Tensor, step: Step) -> Tensor:
         """New scores [B, K, V]."""
-        scores[..., 4 : self.start] = NEVER
+        scores[..., SPECIAL : self.start] = NEVER
         scores[..., self.end :] = NEVER
         return scores
 
@@ -80,7 +83,7 @@ class AnswerTrie:
     stage: Stage = "logits"
 
     def __init__(self, answers: Sequence[Sequence[int]]) -> None:
-        self.trie = Trie(answers)
+        self.trie: Trie = Trie(answers)
 
     def __call__(self, scores: Tensor, step: Step) -> Tensor:
         """New scores [B, K, V]."""
@@ -92,6 +95,34 @@ class AnswerTrie:
                 free = step.number >= start
                 banned[sample, beam, self.trie.allowed(prefix[start + 1 :]) if free else slice(None)] = False
         return scores.masked_fill_(banned, NEVER)
+
+
+def allowed_ids(rules: Sequence[LogitsProcessor], step: Step, vocab_size: int) -> Tensor | None:
+    """Find the ids that ``rules`` leave at a step, where the first one before the softmax leaves few.
+
+    Others have no probability whatever the model says of them, so that their logits need not be computed.
+
+    Args:
+        rules: rules in the order in which they apply.
+        step: the step.
+        vocab_size: V.
+
+    Returns:
+        Ids [n], in order, at most half of V; None where all logits are needed.
+    """
+    first = next((rule for rule in rules if rule.stage == "logits"), None)
+    if type(first) is AllowedRange:  # a subclass may leave others
+        ids = [*range(min(SPECIAL, vocab_size)), *range(first.start, min(first.end, vocab_size))]
+    elif type(first) is AnswerTrie and step.number >= max(step.forced_lengths(), default=0):
+        starts = step.forced_lengths()
+        prefixes = (
+            beam[start + 1 :] for beams, start in zip(step.prefixes.tolist(), starts, strict=True) for beam in beams
+        )
+        allowed = {token for prefix in prefixes for token in first.trie.allowed(prefix)}
+        ids = sorted(token for token in allowed if 0 <= token < vocab_size)
+    else:
+        return None
+    return torch.tensor(ids, device=step.prefixes.device) if ids and 2 * len(ids) <= vocab_size else None
 
 
 class NoRepeatNgram:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import OFAError
 from ..inference.compiled_decoder import CompiledDecoder
-from ..inference.fast_model import compiled_decoder, compiles_steps
+from ..inference.fast_model import compiled_decoder, compiles_steps, gives_some_logits
 from ..inference.growing_cache import GrowingCache
 from ..inference.position_table import TABLE_LENGTH
 from ..model.encoder import ImageFeatures, Memory
@@ -63,11 +63,15 @@ class CachedDecoder:
         searched = DecoderCache() if shared is None else shared.branch()
         self.cache = GrowingCache() if options.do_sample else searched  # which a search reorders at every step
 
-    def logits(self, prefixes: Tensor) -> Tensor:
-        """Logits [rows, V] of what follows ``prefixes`` [rows, t]."""
+    def logits(self, prefixes: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Logits [rows, V] of what follows ``prefixes`` [rows, t]; where ``ids`` [n] are given, -inf for all others."""
         samples = self.memory.states.shape[0]
         code_mask = torch.ones(samples, dtype=torch.bool, device=prefixes.device) if self.image_codes else None
-        return self.model.logits(self.model.decode_states(self.memory, prefixes, self.cache, code_mask)[:, -1])
+        states = self.model.decode_states(self.memory, prefixes, self.cache, code_mask)[:, -1]
+        if ids is None or not gives_some_logits(self.model):
+            return self.model.logits(states)
+        none = states.new_full((len(states), self.model.config.vocab_size), rules.NEVER)
+        return none.index_copy_(1, ids, self.model.logits_of(states, ids))
 
     def reorder(self, rows: Tensor) -> None:
         """Go on with the prefixes ``rows``."""
@@ -119,9 +123,12 @@ class Stepper:
         Each call has prefixes that are one token longer than those of the call before.
         """
         step = Step(prefixes, self.samples, self.max_length, self.forced)
+        rows = prefixes.flatten(0, 1)
+        ids = self._allowed_ids(step)
         each = []
-        for decoder in self._decoders or self._make_decoders(prefixes.shape[0] * prefixes.shape[1]):
-            logits = decoder.logits(prefixes.flatten(0, 1)).float().unflatten(0, prefixes.shape[:2])
+        for decoder in self._decoders or self._make_decoders(len(rows)):
+            logits = decoder.logits(rows, ids) if isinstance(decoder, CachedDecoder) else decoder.logits(rows)
+            logits = logits.float().unflatten(0, prefixes.shape[:2])
             if self.options.temperature != 1:
                 logits = logits / self.options.temperature
             each.append(self._normalize(logits, step))
@@ -147,6 +154,12 @@ class Stepper:
         if self.options.constrain_after_softmax:
             return self._apply("logits", logits.log_softmax(-1), step)
         return self._apply("logits", logits, step).log_softmax(-1)
+
+    def _allowed_ids(self, step: Step) -> Tensor | None:
+        """Ids [n] whose logits alone are needed; None: all are, or no model gives some alone."""
+        if self.is_static or self.options.constrain_after_softmax or not any(map(gives_some_logits, self.models)):
+            return None
+        return rules.allowed_ids(self.rules, step, self.models[0].config.vocab_size)
 
     def _apply(self, stage: str, scores: Tensor, step: Step) -> Tensor:
         for rule in self.rules:

@@ -19,6 +19,7 @@ from ..generation.encoded import Encoded, encode_once
 from ..inference.fast_model import answering
 from ..model.ofa import OFAModel
 from ..text.vocabulary import BOS
+from .batching import in_order
 from .listing import CORNERS
 from .pipeline import Opened, Pipeline
 
@@ -62,15 +63,15 @@ def search_and_draw(
 ) -> list[Searched]:
     """As :meth:`Pipeline.run`, and boxes drawn where the best answer has its first one; encoded once for both."""
     model, bins = pipeline.model, pipeline.tokenizer.vocabulary.bin_ids
-    searched = []
-    for _, batch in pipeline.batches(pictures, sources, batch_size):
+    searched: list[tuple[list[int], list[Searched]]] = []
+    for places, batch in pipeline.batches(pictures, sources, batch_size):
         with torch.inference_mode(), answering(model):
             encoded = encode_once(model, batch.tokens, batch.images, batch.image_mask)
             beams = generate(model, batch.tokens, None, options, constraints=constraints, encoded=encoded)
             chosen = [first_box(found[0].tokens if found else (), bins) for found in beams]
             draws = draw_boxes(model, encoded, chosen, bins, count)
-        searched += [Searched(*pair) for pair in zip(beams, draws, strict=True)]
-    return searched
+        searched.append((places, [Searched(*pair) for pair in zip(beams, draws, strict=True)]))
+    return in_order(searched)
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,11 @@ def corner_probabilities(logits: Tensor, before: Tensor) -> Tensor:
 def inverse_cdf(probabilities: Tensor, points: Tensor) -> Tensor:
     """The bins [B, K] at which cumulative ``probabilities`` [B, K or 1, bins] pass ``points`` [K], 0 to 1."""
     cumulative = probabilities.cumsum(-1)
-    passed = cumulative <= points[:, None] * cumulative[..., -1:]
-    last = (probabilities > 0).long() * torch.arange(1, probabilities.shape[-1] + 1, device=probabilities.device)
-    return torch.minimum(passed.sum(-1), last.amax(-1) - 1)  # rounding never leads to what is ruled out
+    total = cumulative[..., -1:].contiguous()
+    aims = points[:, None] * total if total.shape[1] == len(points) else points * total  # [B, K, 1] or [B, 1, K]
+    passed = torch.searchsorted(cumulative, aims, right=True)
+    last = torch.searchsorted(cumulative, total)
+    return torch.minimum(passed, last).flatten(1)  # rounding never leads to what is ruled out
 
 
 def mean_around(probabilities: Tensor, centres: Tensor) -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import OFAError
 from .grounding import Grounding, Sureness, ground
 from .pipeline import Picture, Pipeline
+from .showing import Pictured, Region, Result
 
 
 def _words(text: str) -> frozenset[str]:
@@ -37,11 +38,13 @@ _THINGS = _words(
     "awning building ceiling clothing earring evening king lightning morning painting railing ring sibling string "
     "swing thing topping wing something anything everything wedding"
 )
+#: An article that begins a phrase and, where a caption introduces a thing, tells nothing of it.
+_INDEFINITE = re.compile(r"^an?\s+", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
 @dataclass(frozen=True)
-class GroundedPhrase:
+class GroundedPhrase(Result):
     """A phrase of a caption, and what it describes in the picture."""
 
     phrase: str
@@ -52,11 +55,20 @@ class GroundedPhrase:
 
 
 @dataclass(frozen=True)
-class GroundedCaption:
+class GroundedCaption(Pictured):
     """A caption with its phrases in their order."""
 
     text: str
     phrases: tuple[GroundedPhrase, ...]
+
+    def marked(self) -> list[Region]:
+        """The box of each phrase that has one, with the phrase."""
+        found = [(one.phrase, region) for one in self.phrases for region in one.grounding.marked()]
+        return [replace(region, label=phrase) for phrase, region in found]
+
+    def said(self) -> list[tuple[str, str]]:
+        """Each phrase with its box."""
+        return [(one.phrase, one.grounding.said()[0][1]) for one in self.phrases]
 
 
 def ground_caption(
@@ -83,7 +95,7 @@ def ground_caption(
         ground(
             pipeline,
             [picture for picture, _ in asked],
-            [words for _, words in asked],
+            [definite(words) for _, words in asked],
             sureness=sureness,
             batch_size=batch_size,
         )
@@ -94,6 +106,11 @@ def ground_caption(
         GroundedCaption(text, tuple(GroundedPhrase(text[start:end], start, end, next(found)) for start, end in places))
         for text, places in zip(texts, spans, strict=True)
     ]
+
+
+def definite(phrase: str) -> str:
+    """Name what a phrase is about as one known thing: ``the dog`` for ``a dog``, as models learn to find it."""
+    return _INDEFINITE.sub("the ", phrase)
 
 
 def noun_phrases(text: str) -> list[tuple[int, int]]:

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import OFAError, first_problem
+from ..errors import OFAError, first_problem, shown
 from ..generation import GenerationOptions
 from ..utils.atomic_write import atomic_write_text
 from ..utils.input_files import parse_json, read_text_file
 from ..vision.boxes import Box
-from .chat_styles import ChatStyle, Manner, Reply, Respond, Round, Speaker, manner_of
+from .chat_styles import MANNERS, ChatStyle, Manner, Reply, Respond, Round, Speaker, manner_of
 from .oracle import query
 from .pipeline import EncodedImage, Picture, Pipeline
-from .results import Detection
+from .results import Detection, regions_of
+from .showing import Pictured, Region, page
 
 #: The mark of a saved conversation, with the version of its form.
 FORMAT = "ofa_core chat 1"
 
 
 @dataclass(frozen=True)
-class ChatTurn:
+class ChatTurn(Pictured):
     """A reply of the model in a conversation."""
 
     #: The reply as it is shown to a person.
@@ -37,15 +38,25 @@ class ChatTurn:
     done: bool
     #: Everything that the model said for this turn, in its order, bins and all.
     replies: tuple[str, ...]
+    #: The entropy in bits of what the dialog may mean, where it decided; None where the model did.
+    ambiguity: float | None = None
 
     @property
     def box(self) -> Box | None:
         """The first region's box (x0, y0, x1, y1), or None."""
         return self.regions[0].box if self.regions else None
 
+    def marked(self) -> list[Region]:
+        """The regions that the reply names."""
+        return regions_of(self.regions)
+
+    def said(self) -> list[tuple[str, str]]:
+        """The reply."""
+        return [("model", self.text)]
+
 
 class _SavedRegion(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     box: tuple[float, float, float, float]
     label: str
@@ -55,7 +66,7 @@ class _SavedRegion(BaseModel):
 
 
 class _SavedTurn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     said: str
     kept: str
@@ -63,12 +74,13 @@ class _SavedTurn(BaseModel):
     regions: tuple[_SavedRegion, ...]
     replies: tuple[str, ...]
     done: bool
+    ambiguity: float | None = None
 
 
 class _Saved(BaseModel):
     """A conversation in a file."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     format: Literal["ofa_core chat 1"]
     style: str
@@ -88,9 +100,15 @@ class Chat:
     """
 
     def __init__(
-        self, pipeline: Pipeline, image: Picture, style: ChatStyle = "invig", options: GenerationOptions | None = None
+        self,
+        pipeline: Pipeline,
+        image: Picture,
+        style: ChatStyle = "invig",
+        options: GenerationOptions | None = None,
+        ask_above: float | None = None,
     ) -> None:
         self._manner: Manner = manner_of(style)
+        self._ask_above = _checked_bits(ask_above, style, self._manner)
         self.style: ChatStyle = style
         self._pipeline = pipeline
         self._options = options or GenerationOptions()
@@ -129,7 +147,7 @@ class Chat:
     @property
     def turns(self) -> tuple[ChatTurn, ...]:
         """The model's replies so far."""
-        return tuple(map(_as_turn, self._turns))
+        return tuple(map(self._as_turn, self._turns))
 
     def say(self, text: str) -> ChatTurn:
         """Say something, and hear the model's reply.
@@ -141,7 +159,7 @@ class Chat:
             raise OFAError(f"what is said is {text!r}; it should be a text that is not empty")
         reply = self._respond(self._manner.reply if self._box is None else self._manner.oracle, text)
         self._turns.append(reply)
-        return _as_turn(reply)
+        return self._as_turn(reply)
 
     def ground(self, text: str = "") -> ChatTurn:
         """Find the region that was talked about, and ``text`` behind it; the conversation stays as it was.
@@ -153,7 +171,7 @@ class Chat:
             raise OFAError("an oracle answers about a region that is known: there is nothing to find")
         if not self._turns and not text.strip():
             raise OFAError("nothing was said yet: there is nothing to find")
-        return _as_turn(self._respond(self._manner.ground, text))
+        return self._as_turn(self._respond(self._manner.ground, text))
 
     def undo(self) -> tuple[str, str]:
         """Forget the last round; returns what was said and the reply.
@@ -192,15 +210,49 @@ class Chat:
         Raises:
             OFAError: the box is not within the picture, or has no area.
         """
-        oracle = Chat(self._pipeline, self._image, self.style, self._options)
-        x0, y0, x1, y1 = Speaker(self._pipeline, self._image, self._options).checked_box(box)
-        oracle._box = (x0, y0, x1, y1)
+        oracle = self._oracle_of(box)
         if self._manner.oracle_opens:
-            (opened,) = query(self._pipeline, [self._image], [oracle._box], self._options)
+            (opened,) = query(self._pipeline, [self._image], [box], self._options)
             oracle._opening = opened.text
         else:
             oracle._context = self._rounds()
         return oracle
+
+    @property
+    def context(self) -> list[tuple[str, str]]:
+        """Pairs of what was said and the reply behind which the next turn is said, without an opening: for `resume`."""
+        return [(one.said, one.reply) for one in self._remembered()]
+
+    def resume(
+        self, context: Sequence[tuple[str, str]], *, box: Sequence[float] | None = None, opening: str = ""
+    ) -> Chat:
+        """Go on with a conversation that was held elsewhere, as a service does whose callers keep the dialog.
+
+        Args:
+            context: pairs of what was said and the reply, as :attr:`context` had them.
+            box: the region that the model, as the oracle, answers about; None where it is the agent.
+            opening: the query with which that oracle opened; "" lets it open where its style does.
+
+        Returns:
+            The conversation behind these rounds; this one goes on by itself.
+
+        Raises:
+            OFAError: a round is no pair of texts, or the box is none; or there is an opening and nobody to say it.
+        """
+        rounds = tuple(_as_round(pair, number) for number, pair in enumerate(context))
+        opens = box is not None and self._manner.oracle_opens
+        if opening and not opens:
+            raise OFAError(f"{shown(opening)} opens no dialog: only an oracle of style 'invig' does, who has a box")
+        if box is None:
+            chat = Chat(self._pipeline, self._image, self.style, self._options, self._ask_above)
+        else:
+            chat = self._oracle_of(box) if opening or not opens else self.as_oracle(box)
+        chat._opening = opening or chat._opening
+        if chat._is_own_context():
+            chat._turns = [Reply(one.said, one.reply, one.reply) for one in rounds]
+        else:
+            chat._context = rounds
+        return chat
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the dialog, without the picture, as JSON."""
@@ -211,7 +263,7 @@ class Chat:
             "box": self._box,
             "opening": self._opening,
             "context": [(one.said, one.reply) for one in self._context],
-            "turns": [asdict(turn) for turn in self._turns],
+            "turns": [_to_save(turn) for turn in self._turns],
         }
         atomic_write_text(Path(path), json.dumps(saved, ensure_ascii=False, indent=1) + "\n")
 
@@ -229,6 +281,7 @@ class Chat:
         """
         saved = _read(Path(path))
         manner = manner_of(saved.style)
+        _checked_bits(self._ask_above, saved.style, manner)
         if saved.size != self._image.size:
             told, own = (f"{width} × {height}" for width, height in (saved.size, self._image.size))
             raise OFAError(f"{path}: the conversation is about a picture of {told} pixels, this one is {own}")
@@ -238,23 +291,74 @@ class Chat:
         self._turns = [_as_reply(turn) for turn in saved.turns]
         return self
 
+    def _oracle_of(self, box: Sequence[float]) -> Chat:
+        oracle = Chat(self._pipeline, self._image, self.style, self._options, self._ask_above)
+        oracle._box = Speaker(self._pipeline, self._image, self._options).checked_box(box)
+        return oracle
+
     def _rounds(self) -> tuple[Round, ...]:
         opened = (Round("", self._opening),) if self._opening else ()
-        remembered = tuple(turn.round for turn in self._turns)
-        return (*opened, *self._context, *(remembered if self._remembers() else ()))
+        return (*opened, *self._remembered())
 
-    def _remembers(self) -> bool:
-        """True but for an oracle of TiO, which answers every question by itself."""
+    def _remembered(self) -> tuple[Round, ...]:
+        """The rounds behind which the next turn is said, but for the opening."""
+        return (*self._context, *(turn.round for turn in self._turns if self._is_own_context()))
+
+    def _is_own_context(self) -> bool:
+        """True but for an oracle of TiO, which answers every question by itself, behind another conversation."""
         return self._box is None or self._manner.oracle_opens
 
     def _respond(self, respond: Respond, text: str) -> Reply:
-        speaker = Speaker(self._pipeline, self._image, self._options, self._box)
+        speaker = Speaker(self._pipeline, self._image, self._options, self._box, self._ask_above)
         reply = respond(speaker, self._rounds(), text)
-        return Reply(reply.said, reply.kept, reply.shown, reply.regions, tuple(speaker.said), reply.done)
+        return replace(reply, replies=tuple(speaker.said))
+
+    def _as_turn(self, reply: Reply) -> ChatTurn:
+        picture = self._pipeline.source_of(self._image)
+        return ChatTurn(
+            reply.shown, reply.regions, reply.done, reply.replies, reply.ambiguity, picture=picture, asked=reply.said
+        )
+
+    def _repr_html_(self) -> str:
+        """The conversation as a notebook shows it: the picture with the latest regions, and what was said."""
+        roles = ("person", "model")
+        turns = self.turns
+        rows = [line for turn in turns for line in zip(roles, (turn.asked, turn.text), strict=True)]
+        named = next((turn for turn in reversed(turns) if turn.regions), None)
+        latest = named or ChatTurn("", (), False, (), picture=self._pipeline.source_of(self._image))
+        return page(latest, rows)
 
 
-def _as_turn(reply: Reply) -> ChatTurn:
-    return ChatTurn(reply.shown, reply.regions, reply.done, reply.replies)
+def _checked_bits(bits: float | None, style: str, manner: Manner) -> float | None:
+    """The ambiguity that decides, if any.
+
+    Raises:
+        OFAError: it decides nothing in this style, or is no number of bits.
+    """
+    if bits is None:
+        return None
+    if not manner.may_be_decided:
+        deciding = " and ".join(name for name, one in MANNERS.items() if one.may_be_decided)
+        raise OFAError(f"ask_above is for style {deciding}; in {style} other rules tell whether the model asks")
+    if not bits >= 0:
+        raise OFAError(f"ask_above is a number of bits, 0 or more, not {bits!r}")
+    return bits
+
+
+def _to_save(turn: Reply) -> dict[str, Any]:
+    """A turn as files have it, without an ambiguity that nobody asked for."""
+    return {name: value for name, value in asdict(turn).items() if name != "ambiguity" or value is not None}
+
+
+def _as_round(pair: Sequence[str], number: int) -> Round:
+    """A round of a history.
+
+    Raises:
+        OFAError: it is none.
+    """
+    if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+        raise OFAError(f"round {number} of the history is {shown(pair)}; it should be what was said and the reply")
+    return Round(*pair)
 
 
 def _as_reply(turn: _SavedTurn) -> Reply:

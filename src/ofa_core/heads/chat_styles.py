@@ -19,7 +19,7 @@ from ..vision.boxes import Box
 from .grounding import dialog_sources, invig_codec
 from .oracle import oracle_sources
 from .pipeline import EncodedImage, Pipeline
-from .questioner import NOT_YET, REGION, SURE, agent_sources
+from .questioner import NOT_YET, REGION, SURE, agent_sources, agent_turn
 from .regions import regions_said
 from .results import Detection
 
@@ -53,6 +53,8 @@ class Reply:
     #: Everything that the model said, in its order.
     replies: tuple[str, ...] = ()
     done: bool = False
+    #: The entropy in bits of what the dialog may mean, where it decided.
+    ambiguity: float | None = None
 
     @property
     def round(self) -> Round:
@@ -77,6 +79,8 @@ class Speaker:
     options: GenerationOptions
     #: The box (x0, y0, x1, y1) in pixels that an oracle answers about.
     box: Box | None = None
+    #: The ambiguity in bits above which an agent asks, and up to which it guesses; None leaves that to the model.
+    ask_above: float | None = None
     #: Everything that it said since it was made.
     said: list[str] = field(default_factory=list)
 
@@ -142,10 +146,28 @@ def _turns(rounds: Sequence[Round]) -> list[str]:
 
 def _invig(speaker: Speaker, rounds: Sequence[Round], text: str) -> Reply:
     """A question, or the region, in the published prompt of an agent that may guess."""
+    if speaker.ask_above is not None:
+        return _invig_decided(speaker, rounds, text)
     (source,) = agent_sources(speaker.pipeline, [[*_turns(rounds), text]])
     spoken = speaker.ask(source)
     shown = _before_region(spoken.text)
     return Reply(text, shown or SURE, shown, _regions_of(spoken), done=REGION in spoken.text)
+
+
+def _invig_decided(speaker: Speaker, rounds: Sequence[Round], text: str) -> Reply:
+    """A question while the dialog may mean several regions, and the region once it means one."""
+    dialogs = [[*_turns(rounds), text]]
+    (turn,) = agent_turn(speaker.pipeline, [speaker.image], dialogs, speaker.options, ask_above=speaker.ask_above)
+    speaker.said.append(turn.text)
+    if turn.question:
+        return Reply(text, turn.question, turn.question, ambiguity=turn.ambiguity)
+    found = turn.grounding
+    if found is None:
+        raise OFAError("the model gave no answer within the options of its search: allow more tokens or beams")
+    regions = found.regions
+    if found.box is not None and found.bins is not None and not regions:
+        regions = (Detection(found.box, "", found.score, found.bins, found.token_scores),)
+    return Reply(text, SURE, SURE, regions, done=True, ambiguity=turn.ambiguity)
 
 
 def _tio(speaker: Speaker, rounds: Sequence[Round], text: str) -> Reply:
@@ -252,10 +274,12 @@ class Manner:
     oracle: Respond = _tio_oracle
     #: True if the oracle opens its own dialog with a query, and remembers what it answered.
     oracle_opens: bool = False
+    #: True if ambiguity may decide whether its agent asks or names a region.
+    may_be_decided: bool = False
 
 
 MANNERS: dict[ChatStyle, Manner] = {
-    "invig": Manner(_invig, _ground_published, _invig_oracle, oracle_opens=True),
+    "invig": Manner(_invig, _ground_published, _invig_oracle, oracle_opens=True, may_be_decided=True),
     "tio": Manner(_tio),
     "tio_tasks": Manner(_tio_tasks, _ground_tasks),
     "freeform": Manner(_freeform),

@@ -8,6 +8,7 @@ import torch
 
 from ..errors import OFAError
 from ..generation.scoring import DecoderPrompt, decoder_prompt_ids
+from .batching import in_order
 from .pipeline import Picture, Pipeline
 from .results import Answer, to_answer
 from .tasks import TASKS
@@ -55,9 +56,9 @@ def head_probabilities(
         raise OFAError("a text to classify is empty")
     sources = [pipeline.encode(text) for text in texts]
     pictures = [None] * len(sources) if images is None else pipeline.open(images)
-    found: list[list[float]] = []
-    for part, batch in pipeline.batches(pictures, sources, batch_size):
-        prefix = pipeline.tokenizer.pad([decoder_prompt_ids(source, kind) for source in sources[part]])
+    found: list[tuple[list[int], list[list[float]]]] = []
+    for places, batch in pipeline.batches(pictures, sources, batch_size):
+        prefix = pipeline.tokenizer.pad([decoder_prompt_ids(sources[place], kind) for place in places])
         scores = pipeline.model.classify(head, batch.tokens, prefix.to(batch.tokens.device), batch.images)
-        found += scores.float().softmax(-1).tolist()
-    return found
+        found.append((places, scores.float().softmax(-1).tolist()))
+    return in_order(found)

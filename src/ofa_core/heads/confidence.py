@@ -113,6 +113,14 @@ def along(knots: Sequence[tuple[float, float]], value: float) -> float:
     return knots[-1][1]
 
 
+def reaching(knots: Sequence[tuple[float, float]], height: float) -> float:
+    """The least value where the line through ``knots``, which never falls, reaches ``height``; inf if it does not."""
+    for (x0, y0), (x1, y1) in itertools.pairwise([(0.0, knots[0][1]), *knots]):
+        if y1 >= height:
+            return x0 if y0 >= height else x0 + (x1 - x0) * (height - y0) / (y1 - y0)
+    return math.inf
+
+
 def fit_monotone(values: Sequence[float], targets: Sequence[float], most: int = 20) -> tuple[tuple[float, float], ...]:
     """The line that never falls and is nearest to ``targets`` at ``values`` (isotonic regression), in few knots.
 
@@ -166,16 +174,25 @@ def confidence_of(expected_iou: float, calibration: Calibration | None) -> float
     return along(knots, expected_iou) if knots else min(max(expected_iou, 0.0), 1.0)
 
 
-def present_of(expected_iou: float, mass: float, calibration: Calibration | None, says_absence: bool) -> float | None:
+def evidence_of_presence(draws: BoxDraws) -> float:
+    """The probability of a box at all, times how well the likely boxes agree: the highest expected IoU among them."""
+    overlaps = box_iou(draws.drawn[:, None], draws.drawn[None]).mean(1)
+    return draws.mass * float(overlaps.max())
+
+
+def present_of(
+    evidence: float, mass: float, calibration: Calibration | None, says_absence: bool, checked: float | None = None
+) -> float | None:
     """The probability that what a phrase describes is there; None where nothing tells.
 
     Args:
-        expected_iou: that of the best box.
+        evidence: what :func:`evidence_of_presence` makes of the model's distribution of boxes.
         mass: the probability that the model has a box to say.
         calibration: the model's.
         says_absence: whether the model was taught to say in words that something is not there.
+        checked: the probability of yes where the model was asked whether the thing is there; the mean of both counts.
     """
     knots = () if calibration is None else calibration.present
-    if knots:
-        return mass * along(knots, expected_iou)
-    return mass if says_absence else None
+    told = [along(knots, evidence)] if knots else [mass] if says_absence else []
+    told += [] if checked is None else [checked]
+    return sum(told) / len(told) if told else None

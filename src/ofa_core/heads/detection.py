@@ -13,6 +13,7 @@ from ..generation import GenerationOptions, Hypothesis
 from ..text.dialog import dialog_source
 from ..text.tio import LOCATED, category_text, tio_style, tio_task
 from ..vision.boxes import Box, box_iou
+from .any_boxes import TIO
 from .grounding import DIALOG_OPTIONS, invig_codec, refcoco_codec
 from .listing import Listing, listed_regions
 from .pipeline import Picture, Pipeline
@@ -24,8 +25,6 @@ from .tasks import PRETRAINING, TASKS
 SPEC = TASKS["detection"]
 #: The prompt that asks for things: OFA's, which lists everything, or TiO's, which asks for one name at a time.
 DetectionStyle = Literal["ofa", "tio"]
-#: The name of a training task whose models know TiO's prompts.
-TIO = "tio"
 #: Of two regions of one label that overlap more than this, the surer one is kept.
 DUPLICATE_IOU = 0.7
 #: The least probability of a label of which the model had to choose one: below it, the thing has another name.

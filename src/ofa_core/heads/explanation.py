@@ -16,14 +16,19 @@ from ..model.attention import Attention
 from ..model.encoder import ImageFeatures
 from ..model.ofa import OFAModel
 from ..text.vocabulary import BOS, EOS
-from .grounding import SPEC, caption_sources
+from .batching import in_order
+from .grounding import SPEC, caption_sources, rules_for
 from .listing import CORNERS
 from .pipeline import Picture, Pipeline
+from .showing import encoded
 
 #: The colour of what is attended to, and how much of it covers the picture where that is most.
 COLOUR, STRENGTH = (230, 30, 30), 0.65
-#: Weights of a patch and its neighbours in the map: what stands in one patch is seen by those around it, too.
-KERNEL = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 16
+#: Distances in patches to those whose attention counts in the map at a patch, and their weights (a Gaussian whose
+#: deviation is one patch): what stands in one patch is seen by those around it, too.
+REACH = 2
+_BELL = torch.exp(-(torch.arange(-REACH, REACH + 1.0) ** 2) / 2)
+KERNEL = torch.outer(_BELL, _BELL) / _BELL.sum() ** 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +42,8 @@ class Explanation:
     #: Attention to each patch for each token [T, rows, columns]; that of a token sums to at most 1, since the text that
     #: is read has the rest. With gradients: what of it made the answer more likely.
     patches: Tensor
-    #: The first tokens that decide what the answer is about: the corner of a box with which the model says which thing
-    #: it means, before it looks at the other edges; all tokens of any other answer.
+    #: The first tokens, which tell what the answer is about: the four of the first box, each of which looks at an edge;
+    #: all tokens of any other answer.
     decisive: int
 
     def map(self, token: int | None = None) -> Tensor:
@@ -57,7 +62,7 @@ class Explanation:
             raise OFAError(f"the answer has {len(self.tokens)} tokens, none at {token}")
         patches = self.patches[: self.decisive].mean(0) if token is None else self.patches[token]
         width, height = self.image.size
-        smooth = F.conv2d(patches[None, None], KERNEL[None, None], padding=1)  # beyond the sides nothing is seen
+        smooth = F.conv2d(patches[None, None], KERNEL[None, None], padding=REACH)  # beyond the sides nothing is seen
         pixels = F.interpolate(smooth, (height, width), mode="bilinear", align_corners=False)[0, 0]
         return pixels / pixels.max().clamp(min=torch.finfo(pixels.dtype).tiny)
 
@@ -72,6 +77,10 @@ class Explanation:
         strength = (self.map(token) * 255 * STRENGTH).round().to(torch.uint8)
         mask = Image.fromarray(strength.numpy())
         return Image.composite(Image.new("RGB", self.image.size, COLOUR), self.image, mask)
+
+    def _repr_png_(self) -> bytes:
+        """The covered picture as a notebook shows it."""
+        return encoded(self.draw(), "PNG")
 
 
 def explain(
@@ -89,21 +98,24 @@ def explain(
     sources = caption_sources(pipeline, texts, prompt)
     targets = _targets(pipeline, answers or [None] * len(texts))
     pictures = pipeline.open(images)
-    options = pipeline.options(SPEC)
+    rules, options = rules_for(pipeline, pipeline.options(SPEC))
     unsaid = [place for place, target in enumerate(targets) if not target]
-    found = pipeline.run([pictures[i] for i in unsaid], [sources[i] for i in unsaid], options, batch_size=batch_size)
+    asked = [pictures[i] for i in unsaid], [sources[i] for i in unsaid]
+    found = pipeline.run(*asked, options, rules, batch_size=batch_size)
     for place, beams in zip(unsaid, found, strict=True):
         targets[place] = [token for token in beams[0].tokens if token != EOS] if beams else []
-    explanations = []
-    for part, batch in pipeline.batches(pictures, sources, 1):
-        tokens, picture, features = targets[part][0], pictures[part][0], batch.images
+    explanations: list[tuple[list[int], list[Explanation]]] = []
+    for places, batch in pipeline.batches(pictures, sources, 1):
+        (place,) = places
+        tokens, picture, features = targets[place], pictures[place], batch.images
         if not tokens or features is None:
-            raise OFAError(f"the model gave no answer to {texts[part.start]!r} that could be explained")
+            raise OFAError(f"the model gave no answer to {texts[place]!r} that could be explained")
         patches = _attention(pipeline.model, batch.tokens, features, tokens, gradients)
         words = tuple(pipeline.tokenizer.decode([token]) for token in tokens)
         is_box = all(pipeline.tokenizer.vocabulary.bin_of(token) is not None for token in tokens)
-        explanations.append(Explanation(picture.image, words, patches, CORNERS // 2 if is_box else len(tokens)))
-    return explanations
+        decisive = min(CORNERS, len(tokens)) if is_box else len(tokens)
+        explanations.append((places, [Explanation(picture.image, words, patches, decisive)]))
+    return in_order(explanations)
 
 
 def _targets(pipeline: Pipeline, answers: Sequence[str | None]) -> list[list[int]]:

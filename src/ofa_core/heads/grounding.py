@@ -5,32 +5,50 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..config import Calibration, TaskSettings
 from ..errors import OFAError
 from ..generation import AllowedRange, GenerationOptions, Hypothesis, LogitsProcessor
 from ..generation.logits_processors import NEVER, Stage, Step
 from ..text.dialog import Dialog, Style, dialog_source, dialog_task, flatten_dialog
 from ..vision.boxes import Box, box_iou
+from .any_boxes import TIO, BoxOrEnd, least_mass, names_any_number, says_absence
 from .box_codec import BoxCodec
-from .box_draws import ALL_DRAWS, DRAWS, BoxDraws, Searched, first_box, search_and_draw
-from .confidence import LEAST_SHARE, Decode, checked_decode, clusters, confidence_of, decode_box, present_of
+from .box_draws import ALL_DRAWS, DRAWS, BoxDraws, first_box, search_and_draw
+from .confidence import (
+    LEAST_SHARE,
+    Decode,
+    checked_decode,
+    clusters,
+    confidence_of,
+    decode_box,
+    evidence_of_presence,
+    present_of,
+)
 from .listing import CORNERS
-from .pipeline import EncodedImage, OpenedImage, Picture, Pipeline, PreparedImage, fill_prompt, normalize_text
+from .pipeline import Opened, Picture, Pipeline, fill_prompt, normalize_text
+from .presence import decide, may_be_asked
 from .regions import regions_said
-from .results import Detection, confidence
+from .results import Detection, box_text, confidence, region_lines, regions_of
+from .showing import Pictured, Region
 from .tasks import TASKS
 
 SPEC = TASKS["refcoco"]
 DIALOG_OPTIONS = GenerationOptions(num_beams=5, max_new_tokens=1024)
 #: Of two alternatives that overlap more than this, the better one is kept.
 SAME_BOX_IOU = 0.9
+#: A way to learn whether a thing is there beside what the model's boxes tell: to ask it (TiO's ``bin_check``).
+Presence = Literal["check"]
+#: The least probability of yes with which there is a box, where a model without a calibration was asked.
+LEAST_CHECKED = 0.5
 
 
 @dataclass(frozen=True)
-class Grounding:
+class Grounding(Pictured):
     """The place of something in a picture, and the model's confidence in it."""
 
     #: (x0, y0, x1, y1) in pixels of the original picture, within it and of positive area: the first of the answer's
@@ -58,6 +76,19 @@ class Grounding:
         """True if there is a box."""
         return self.box is not None
 
+    def marked(self) -> list[Region]:
+        """The regions of an answer that names several, or the box, with its confidence where it is known."""
+        if self.regions:
+            return regions_of(self.regions)
+        sure = self.score if self.confidence is None else self.confidence
+        return [] if self.box is None else [Region(self.box, self.asked, sure)]
+
+    def said(self) -> list[tuple[str, str]]:
+        """The box or that there is none, and how sure the model is."""
+        lines = [("box", "none" if self.box is None else box_text(self.box)), *region_lines(self.regions)]
+        known = (("confidence", self.confidence), ("present", self.present), ("score", self.score))
+        return lines + [(name, f"{value:.2f}") for name, value in known if value is not None]
+
 
 @dataclass(frozen=True)
 class Sureness:
@@ -66,12 +97,19 @@ class Sureness:
     decode: Decode = "argmax"
     #: True for every region that a phrase fits.
     all_regions: bool = False
-    #: False for the expected IoU itself, whatever the model's calibration makes of it, and a box in any case.
+    #: False for the expected IoU and the evidence of presence themselves, whatever a calibration makes of them, and a
+    #: box in any case.
     calibrated: bool = True
+    #: True to ask the model, too, whether the thing is there.
+    check: bool = False
 
 
 def asked_sureness(
-    pipeline: Pipeline, confidence: bool | None, decode: str | None, all_regions: bool = False
+    pipeline: Pipeline,
+    confidence: bool | None,
+    decode: str | None,
+    all_regions: bool = False,
+    presence: str | None = None,
 ) -> Sureness | None:
     """Tell what a call asks of the distribution of boxes, None where it asks nothing.
 
@@ -79,18 +117,36 @@ def asked_sureness(
     something else needs it, so that its answers are the original's at the original's cost.
 
     Raises:
-        OFAError: there is no such way to choose a box, or it needs what ``confidence=False`` forgoes.
+        OFAError: there is no such way to choose a box, it needs what ``confidence=False`` forgoes, or the model never
+            learned to tell whether something is there and is asked to.
     """
-    calibration = pipeline.model.config.task.calibration
-    needed = all_regions or decode not in (None, "argmax")
+    task = pipeline.model.config.task
+    calibration = task.calibration
+    check = _checked_presence(presence, task)
+    needed = all_regions or check or decode not in (None, "argmax")
     if confidence is False:
         if needed:
-            raise OFAError("confidence=False draws no boxes, without which there is only decode='argmax' and one box")
+            raise OFAError(
+                "confidence=False draws no boxes, without which there is only decode='argmax' and one box, no presence"
+            )
         checked_decode(decode, calibration)
         return None
     chosen = checked_decode(decode, calibration)
     wanted = needed or (calibration is not None if confidence is None else confidence)
-    return Sureness(chosen, all_regions) if wanted else None
+    return Sureness(chosen, all_regions, check=check) if wanted else None
+
+
+def _checked_presence(presence: str | None, task: TaskSettings) -> bool:
+    """Tell whether the model is to be asked if things are there.
+
+    Raises:
+        OFAError: there is no such way, or the model never learned the question.
+    """
+    if presence not in (None, "check"):
+        raise OFAError(f"presence is 'check' or None, not {presence!r}")
+    if presence == "check" and not may_be_asked(task):
+        raise OFAError("presence='check' asks what this model has not learned (bin_check): leave it out")
+    return presence == "check"
 
 
 class OrderedCorners:
@@ -134,64 +190,110 @@ def ground(
     sources = caption_sources(pipeline, captions, prompt)
     pictures = pipeline.open(images)
     options = options or pipeline.options(SPEC)
-    constraints: list[LogitsProcessor] = []
+    constraints, options = rules_for(pipeline, options, bins_only, sureness is None or sureness.calibrated)
+    searched = search(pipeline, pictures, sources, options, constraints, sureness, batch_size)
+    checked: list[float] | list[None] = [None] * len(searched)
+    if sureness is not None and sureness.check:
+        checked = [one.yes for one in decide(pipeline, pictures, captions, batch_size)]
+    absence = says_absence(pipeline.model.config.task)
+    return [
+        to_sure_grounding(pipeline, codec, one, picture.size, threshold, sureness, absence, yes)
+        for one, picture, yes in zip(searched, pictures, checked, strict=True)
+    ]
+
+
+def rules_for(
+    pipeline: Pipeline, options: GenerationOptions, bins_only: bool = False, calibrated: bool = True
+) -> tuple[list[LogitsProcessor], GenerationOptions]:
+    """The rules on what is said of a phrase, and the search with them; if not ``calibrated``, a box in any case."""
+    bins = pipeline.tokenizer.vocabulary.bin_ids
+    any_number = names_any_number(pipeline.model.config.task)
     if bins_only:
-        bins = pipeline.tokenizer.vocabulary.bin_ids
-        constraints = [AllowedRange(bins.start, bins.stop), OrderedCorners(bins)]
-        options = options.updated(suppress_special_tokens=True)
-    return _found(pipeline, codec, pictures, sources, options, constraints, threshold, sureness, batch_size)
+        length = {"min_new_tokens": CORNERS, "max_new_tokens": CORNERS} if any_number else {}
+        rules: list[LogitsProcessor] = [AllowedRange(bins.start, bins.stop), OrderedCorners(bins)]
+        return rules, options.updated(suppress_special_tokens=True, **length)  # type: ignore[arg-type]  # both are
+    least = least_mass(pipeline.model.config.task.calibration) if calibrated else 0.0
+    return [BoxOrEnd(bins, least)] if any_number else [], options
 
 
-def _found(
+def search(
     pipeline: Pipeline,
-    codec: BoxCodec,
-    pictures: Sequence[OpenedImage | EncodedImage | PreparedImage],
+    pictures: Sequence[Opened],
     sources: Sequence[Sequence[int]],
     options: GenerationOptions,
     constraints: Sequence[LogitsProcessor],
-    threshold: float,
     sureness: Sureness | None,
     batch_size: int,
-) -> list[Grounding]:
-    """The groundings of sources, with boxes drawn from the model's distribution where ``sureness`` asks for them."""
+) -> list[tuple[list[Hypothesis], BoxDraws | None]]:
+    """The beams of sources, and boxes drawn from the model's distribution where ``sureness`` asks for them."""
     if sureness is None:
         found = pipeline.run(pictures, sources, options, constraints, batch_size=batch_size)
-        pairs = zip(found, pictures, strict=True)
-        return [to_grounding(pipeline, codec, beams, picture.size, threshold) for beams, picture in pairs]
+        return [(beams, None) for beams in found]
     count = ALL_DRAWS if sureness.all_regions else DRAWS
-    searched = search_and_draw(pipeline, pictures, sources, options, constraints, count=count, batch_size=batch_size)
-    groundings = []
-    for one, picture in zip(searched, pictures, strict=True):
-        grounding = to_grounding(pipeline, codec, one.beams, picture.size, threshold)
-        groundings.append(_sure(pipeline, codec, grounding, one, picture.size, sureness))
-    return groundings
+    drawn = search_and_draw(pipeline, pictures, sources, options, constraints, count=count, batch_size=batch_size)
+    return [(one.beams, one.draws) for one in drawn]
+
+
+def to_sure_grounding(
+    pipeline: Pipeline,
+    codec: BoxCodec,
+    searched: tuple[list[Hypothesis], BoxDraws | None],
+    size: tuple[int, int],
+    threshold: float,
+    sureness: Sureness | None,
+    says_absence: bool,
+    checked: float | None = None,
+) -> Grounding:
+    """A grounding, with what the distribution of boxes tells of it where that was asked for."""
+    beams, draws = searched
+    grounding = to_grounding(pipeline, codec, beams, size, threshold)
+    if sureness is None or draws is None:
+        return grounding
+    calibration = pipeline.model.config.task.calibration if sureness.calibrated else None
+    evidence = evidence_of_presence(draws)
+    present: float | None = evidence
+    if sureness.calibrated:
+        present = present_of(evidence, draws.mass, calibration, says_absence, checked)
+    grounding = replace(grounding, present=present)
+    if grounding.box is None or draws.expected is None:
+        return grounding
+    if is_held_back(present, calibration, checked is not None):
+        return replace(grounding, box=None, regions=())
+    return _sure(pipeline, codec, grounding, beams, draws, size, sureness)
+
+
+def is_held_back(present: float | None, calibration: Calibration | None, checked: bool = False) -> bool:
+    """Tell whether a box is not returned, since what it should be of is probably not there.
+
+    Args:
+        present: the probability that it is.
+        calibration: the model's, which knows the least that is enough.
+        checked: whether the model was asked, which needs no calibration to count.
+    """
+    if calibration is not None and calibration.present:
+        return present is not None and present < calibration.least_present
+    return checked and present is not None and present < LEAST_CHECKED
 
 
 def _sure(
     pipeline: Pipeline,
     codec: BoxCodec,
     grounding: Grounding,
-    searched: Searched,
+    beams: Sequence[Hypothesis],
+    draws: BoxDraws,
     size: tuple[int, int],
     sureness: Sureness,
 ) -> Grounding:
-    """A grounding with what the distribution of boxes tells of it."""
-    task, draws = pipeline.model.config.task, searched.draws
-    calibration = task.calibration if sureness.calibrated else None
-    says_absence = task.name == "tio"
-    if grounding.box is None or draws.expected is None:
-        return replace(grounding, present=draws.mass if says_absence and grounding.bins is None else None)
-    said = [bins for beam in searched.beams if (bins := _first_bins(pipeline, beam.tokens)) is not None]
+    """A grounding with the box that its distribution makes the best, and the confidence in it."""
+    said = [bins for beam in beams if (bins := _first_bins(pipeline, beam.tokens)) is not None]
     decoded = decode_box(draws, said, sureness.decode)
     box = grounding.box if sureness.decode == "argmax" else codec.decode_within(decoded.bins, size)
-    present = present_of(decoded.expected_iou, draws.mass, calibration, says_absence)
-    if present is not None and calibration is not None and present < calibration.least_present:
-        return replace(grounding, box=None, regions=(), present=present)
     regions = grounding.regions
     if sureness.all_regions and not regions:
         regions = tuple(_drawn_regions(codec, draws, size))
+    calibration = pipeline.model.config.task.calibration if sureness.calibrated else None
     sure = confidence_of(decoded.expected_iou, calibration)
-    return replace(grounding, box=box or grounding.box, regions=regions, confidence=sure, present=present)
+    return replace(grounding, box=box or grounding.box, regions=regions, confidence=sure)
 
 
 def _first_bins(pipeline: Pipeline, tokens: Sequence[int]) -> tuple[int, ...] | None:
@@ -222,9 +324,14 @@ def ground_dialog(
     batch_size: int = 16,
 ) -> list[Grounding]:
     """The box each dialog is about; see :meth:`ofa_core.OFA.ground_dialog`."""
-    sources = dialog_sources(pipeline, dialogs, style)
+    sources, codec = dialog_sources(pipeline, dialogs, style), invig_codec(pipeline)
     pictures = pipeline.open(images)
-    return _found(pipeline, invig_codec(pipeline), pictures, sources, options, (), threshold, sureness, batch_size)
+    searched = search(pipeline, pictures, sources, options, (), sureness, batch_size)
+    absence = pipeline.model.config.task.name == TIO
+    return [
+        to_sure_grounding(pipeline, codec, one, picture.size, threshold, sureness, absence)
+        for one, picture in zip(searched, pictures, strict=True)
+    ]
 
 
 def caption_sources(pipeline: Pipeline, captions: Sequence[str], prompt: str | None = None) -> list[list[int]]:
@@ -270,13 +377,9 @@ def to_grounding(
     """The best of ``beams``, with its box if it is sure enough, and the boxes of the others."""
     if not beams:
         return NO_GROUNDING
-    best, *others = [_one(pipeline, codec, beam, size) for beam in beams]
-    kept = [best] if best.box else []
-    alternatives = []
-    for other in others:
-        if other.box is not None and not any(_same(other.box, better.box) for better in kept):
-            kept.append(other)
-            alternatives.append(other)
+    found = [_one(pipeline, codec, beam, size) for beam in beams]
+    best = found[0]
+    alternatives = [one for one in _distinct([one for one in found if one.box is not None]) if one is not best]
     box = best.box if best.score >= threshold else None
     return replace(best, box=box, alternatives=tuple(alternatives), regions=best.regions if box else ())
 
@@ -302,5 +405,12 @@ def _one(pipeline: Pipeline, codec: BoxCodec, beam: Hypothesis, size: tuple[int,
     )
 
 
-def _same(first: Box, second: Box | None) -> bool:
-    return second is not None and float(box_iou(torch.tensor(first), torch.tensor(second))) > SAME_BOX_IOU
+def _distinct(found: Sequence[Grounding]) -> list[Grounding]:
+    """Those of ``found``, all with a box, whose boxes are not all but the same as one that is kept before them."""
+    boxes = torch.tensor([one.box for one in found]).view(-1, CORNERS)
+    alike = (box_iou(boxes[:, None], boxes[None]) > SAME_BOX_IOU).tolist()
+    kept: list[int] = []
+    for place, likeness in enumerate(alike):
+        if not any(likeness[better] for better in kept):
+            kept.append(place)
+    return [found[place] for place in kept]

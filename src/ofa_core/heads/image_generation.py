@@ -27,6 +27,7 @@ from .box_codec import checked_box
 from .image_codes import Codes, codes_of_tokens, decode_codes
 from .likelihood import token_log_probs
 from .pipeline import Pipeline, fill_prompt, normalize_text
+from .showing import encoded
 from .tasks import TASKS
 
 SPEC, INFILLING_SPEC = TASKS["image_gen"], TASKS["image_infilling"]
@@ -57,6 +58,10 @@ class Imagined:
     def log_prob(self) -> float:
         """Log-probability of all codes together."""
         return sum(self.token_scores)
+
+    def _repr_png_(self) -> bytes:
+        """The picture as a notebook shows it."""
+        return encoded(self.image, "PNG")
 
 
 def imagine(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..inference.fast_model import answering
 from ..text.vocabulary import BOS, PAD
+from .batching import in_order
 from .pipeline import Batch, Opened, Pipeline
 
 
@@ -35,11 +36,11 @@ def token_log_probs(
     Raises:
         OFAError: a target is longer than the model holds.
     """
-    found: list[list[float]] = []
+    found: list[tuple[list[int], list[list[float]]]] = []
     with answering(pipeline.model):
-        for part, batch in pipeline.batches(pictures, sources, batch_size):
-            found += _log_probs(pipeline, batch, targets[part])
-    return found
+        for places, batch in pipeline.batches(pictures, sources, batch_size):
+            found.append((places, _log_probs(pipeline, batch, [targets[place] for place in places])))
+    return in_order(found)
 
 
 def _log_probs(pipeline: Pipeline, batch: Batch, targets: Sequence[Sequence[int]]) -> list[list[float]]:

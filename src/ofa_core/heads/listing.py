@@ -32,9 +32,9 @@ class Listing:
     stage: Stage = "logits"
 
     def __init__(self, vocabulary: Vocabulary, labels: Sequence[Sequence[int]] | None = None) -> None:
-        self.bins = vocabulary.bin_ids
-        self.words = range(4, vocabulary.mask)
-        self.labels = Trie(labels) if labels is not None else None
+        self.bins: range = vocabulary.bin_ids
+        self.words: range = range(4, vocabulary.mask)
+        self.labels: Trie | None = Trie(labels) if labels is not None else None
 
     def __call__(self, scores: Tensor, step: Step) -> Tensor:
         """New scores [B, K, V]."""

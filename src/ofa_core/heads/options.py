@@ -11,6 +11,7 @@ from ..text.dialog import Style
 from .answering import OnError
 from .confidence import Decode
 from .detection import DetectionStyle
+from .grounding import Presence
 from .image_generation import OnRow, Rank
 from .oracle import Scoring
 from .vqa import Method
@@ -58,6 +59,7 @@ class GroundOptions(SearchOptions, PromptOptions, total=False):
     confidence: bool | None
     decode: Decode | None
     all: bool
+    presence: Presence | None
 
 
 class SureOptions(BatchOptions, total=False):
@@ -77,6 +79,7 @@ class AgentOptions(TextOptions, total=False):
     """Options of :meth:`~ofa_core.OFA.agent_turn`."""
 
     ambiguity: bool
+    ask_above: float | None
 
 
 class DetectOptions(SearchOptions, PromptOptions, total=False):

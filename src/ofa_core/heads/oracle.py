@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..errors import OFAError
 from ..generation import GenerationOptions
 from ..text.dialog import DIALOG_TASKS, Dialog, DialogTask, Style, dialog_source, dialog_task, flatten_dialog
+from ..vision.boxes import Box
 from .grounding import DIALOG_OPTIONS, invig_codec
 from .pipeline import Picture, Pipeline
 from .results import Answer, Text, to_answer, to_text
+from .showing import Region
 
 #: The answers of the GuessWhat?! oracle.
 ANSWERS = ("yes", "no", "n/a")
@@ -23,6 +25,13 @@ Scoring = Literal["first_token", "candidates"]
 @dataclass(frozen=True)
 class OracleAnswer(Answer):
     """The oracle's answer; ``probabilities`` is empty where it is free text (InViG, in either style)."""
+
+    #: The region that was asked about, xyxy pixels of the picture.
+    box: Box | None = field(default=None, repr=False, compare=False, kw_only=True)
+
+    def marked(self) -> list[Region]:
+        """The region that was asked about, with the answer."""
+        return [] if self.box is None else [Region(self.box, self.answer, self.score)]
 
 
 def oracle(
@@ -44,10 +53,17 @@ def oracle(
     if style != "guesswhat":
         found = pipeline.run(pictures, sources, options, batch_size=batch_size)
         texts = [to_text(pipeline.tokenizer, beams) for beams in found]
-        return [OracleAnswer(text.text, text.score, alternatives=text.alternatives) for text in texts]
+        said = [OracleAnswer(text.text, text.score, alternatives=text.alternatives) for text in texts]
+        return [_about(one, box) for one, box in zip(said, boxes, strict=True)]
     candidates = _candidates(pipeline, answers, scoring)
     scores = pipeline.score(pictures, sources, candidates, "none", batch_size)
-    return [OracleAnswer(**vars(to_answer(answers, probabilities))) for probabilities in scores]
+    answered = [OracleAnswer(**vars(to_answer(answers, probabilities))) for probabilities in scores]
+    return [_about(one, box) for one, box in zip(answered, boxes, strict=True)]
+
+
+def _about(answer: OracleAnswer, box: Sequence[float]) -> OracleAnswer:
+    x0, y0, x1, y1 = map(float, box)
+    return replace(answer, box=(x0, y0, x1, y1))
 
 
 def query(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from string import Formatter
@@ -27,6 +28,7 @@ from ..text import Tokenizer
 from ..utils.progress import progress
 from ..vision.images import ImageLike, check_image, image_size, readable_again
 from ..vision.transform import ImageTransform
+from .batching import batch_places, in_order, read_ahead
 from .tasks import TaskSpec, spec_of
 
 
@@ -102,6 +104,8 @@ class EncodedImage:
 Picture: TypeAlias = "ImageLike | EncodedImage | PreparedImage"
 #: A picture that was opened, or None for text alone.
 Opened: TypeAlias = "Image.Image | OpenedImage | EncodedImage | PreparedImage | None"
+#: A picture whose pixels are to be read.
+Readable: TypeAlias = "Image.Image | OpenedImage | PreparedImage"
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,16 @@ class Pipeline:
             return image
         return PreparedImage(picture.size, self.transform.resized(picture), self.transform, _not_kept)
 
+    def source_of(self, image: Picture | OpenedImage | None) -> OpenedImage | PreparedImage | None:
+        """The reader of a picture, to show it again; None where it is not kept."""
+        if image is None:
+            return None
+        if isinstance(image, EncodedImage):
+            return self.source_of(image.picture)
+        if isinstance(image, PreparedImage | OpenedImage):
+            return None if isinstance(image, PreparedImage) and image.source is _not_kept else image
+        return OpenedImage(readable_again(image), self.transform)
+
     def prepare(self, image: ImageLike, source: Callable[[], Image.Image] | None = None) -> PreparedImage:
         """``image`` opened, and its pixels as this model takes them.
 
@@ -209,8 +223,11 @@ class Pipeline:
         """Run the image stem on every picture, ``batch_size`` at a time."""
         pictures = self.open(images)
         features: dict[int, ImageFeatures] = {}
-        for start in range(0, len(pictures), batch_size):
-            features |= self._features(pictures[start : start + batch_size], features)
+        each = list({id(picture): picture for picture in pictures}.values())
+        groups = [each[start : start + batch_size] for start in range(0, len(each), batch_size)]
+        with closing(read_ahead(_to_read(groups), self._pixels)) as read:
+            for group, pixels in zip(groups, read, strict=True):
+                features |= self._features(group, features, pixels)
         return [p if isinstance(p, EncodedImage) else EncodedImage(features[id(p)], p) for p in pictures]
 
     def prompt(self, spec: TaskSpec, given: str | None) -> str:
@@ -264,14 +281,15 @@ class Pipeline:
 
         A prefix does not count in ``options.max_new_tokens``.
         """
-        hypotheses: list[list[Hypothesis]] = []
-        for part, batch in self.batches(pictures, sources, batch_size):
+        hypotheses: list[tuple[list[int], list[list[Hypothesis]]]] = []
+        for places, batch in self.batches(pictures, sources, batch_size):
             prefix, rules, settings = None, constraints, options
-            if prefixes is not None and any(prefixes[part]):
-                prefix = self.tokenizer.pad(prefixes[part]).to(self.model.device)
+            own = None if prefixes is None else [prefixes[place] for place in places]
+            if own is not None and any(own):
+                prefix = self.tokenizer.pad(own).to(self.model.device)
                 rules = [*constraints, MaxNewTokens(options.max_new_tokens)]
                 settings = options.updated(max_new_tokens=options.max_new_tokens + prefix.shape[1])
-            hypotheses += generate(
+            found = generate(
                 self.model,
                 batch.tokens,
                 batch.images,
@@ -280,7 +298,8 @@ class Pipeline:
                 constraints=rules,
                 prefix=prefix,
             )
-        return hypotheses
+            hypotheses.append((places, found))
+        return in_order(hypotheses)
 
     def score(
         self,
@@ -291,43 +310,56 @@ class Pipeline:
         batch_size: int = 16,
     ) -> list[list[float]]:
         """Probabilities of all candidates, which sum to one, for each pair of a picture and source ids."""
-        scores: list[list[float]] = []
-        for _, batch in self.batches(pictures, sources, batch_size):
+        scores: list[tuple[list[int], list[list[float]]]] = []
+        for places, batch in self.batches(pictures, sources, batch_size):
             log_probs = score_candidates(
                 self.model, batch.tokens, batch.images, candidates, decoder_prompt, image_mask=batch.image_mask
             )
-            scores += log_probs.exp().tolist()
-        return scores
+            scores.append((places, log_probs.exp().tolist()))
+        return in_order(scores)
 
     def batches(
         self, pictures: Sequence[Opened], sources: Sequence[Sequence[int]], batch_size: int
-    ) -> Iterator[tuple[slice, Batch]]:
-        """The samples in groups of ``batch_size``: which they are, and what the model takes for them."""
+    ) -> Iterator[tuple[list[int], Batch]]:
+        """The samples in groups of ``batch_size``: the places of those in a group, and what the model takes for them.
+
+        Pictures are read while the model computes the group before; see :mod:`~ofa_core.heads.batching` for the order.
+        """
         if batch_size < 1:
             raise OFAError(f"batch_size must be at least 1, not {batch_size}")
-        held: dict[int, ImageFeatures] = {}  # of the previous batch: runs of one picture share the stem's work
-        with progress(len(sources), 0, "answered", unit="sample", shown=self.progress) as bar:
-            for start in range(0, len(sources), batch_size):
-                part = slice(start, start + batch_size)
-                held = self._features(pictures[part], held)
-                tokens = self.tokenizer.pad(sources[part]).to(self.model.device)
-                yield part, Batch(tokens, *self._stack(pictures[part], held))
+        groups = batch_places(pictures, sources, batch_size)
+        held: dict[int, ImageFeatures] = {}  # of the previous batch: samples of one picture share the stem's work
+        wanted = _to_read([[pictures[place] for place in places] for places in groups])
+        with (
+            progress(len(sources), 0, "answered", unit="sample", shown=self.progress) as bar,
+            closing(read_ahead(wanted, self._pixels)) as read,
+        ):
+            for places, pixels in zip(groups, read, strict=True):
+                own = [pictures[place] for place in places]
+                held = self._features(own, held, pixels)
+                tokens = self.tokenizer.pad([sources[place] for place in places]).to(self.model.device)
+                yield places, Batch(tokens, *self._stack(own, held))
                 bar.update(len(tokens))
 
     @torch.inference_mode()
-    def _features(self, pictures: Sequence[Opened], held: Mapping[int, ImageFeatures]) -> dict[int, ImageFeatures]:
-        """The stem's features by the pictures' identity, computed for those that are neither looked at nor held."""
+    def _features(
+        self, pictures: Sequence[Opened], held: Mapping[int, ImageFeatures], read: Mapping[int, Tensor]
+    ) -> dict[int, ImageFeatures]:
+        """The stem's features by the pictures' identity, computed for those that are neither looked at nor held.
+
+        ``read`` has the pixels of pictures that were read ahead.
+        """
         features = {id(picture): picture.features for picture in pictures if isinstance(picture, EncodedImage)}
         features |= {id(picture): held[id(picture)] for picture in pictures if id(picture) in held}
         new = {id(p): p for p in pictures if p is not None and id(p) not in features}
         if new:
-            pixels = torch.stack([self._pixels(picture) for picture in new.values()])
+            pixels = torch.stack([read[key] for key in new])
             computed = self.model.image_features(self.transform.normalized(pixels))
             for key, patches in zip(new, computed.patches.split(1), strict=True):
                 features[key] = ImageFeatures(patches, computed.grid)
         return features
 
-    def _pixels(self, picture: Image.Image | OpenedImage | EncodedImage | PreparedImage) -> Tensor:
+    def _pixels(self, picture: Readable) -> Tensor:
         """[3, side, side] in uint8; what another model's transform prepared is of no use here."""
         if isinstance(picture, PreparedImage) and picture.transform is self.transform:
             return picture.pixels
@@ -348,6 +380,17 @@ class Pipeline:
         parts = [absent if picture is None else features[id(picture)].patches for picture in pictures]
         mask = torch.tensor([picture is not None for picture in pictures], device=absent.device)
         return ImageFeatures(torch.cat(parts), present[0].grid), None if mask.all() else mask
+
+
+def _to_read(groups: Sequence[Sequence[Opened]]) -> list[dict[int, Readable]]:
+    """The pictures of each batch by their identity: all that are neither looked at nor in the batch before."""
+    before: set[int] = set()
+    wanted = []
+    for group in groups:
+        own = {id(picture): picture for picture in group if picture is not None}
+        wanted.append({key: one for key, one in own.items() if key not in before and not isinstance(one, EncodedImage)})
+        before = {*own}
+    return wanted
 
 
 @lru_cache(maxsize=16)  # one object, so that what it prepared is known again

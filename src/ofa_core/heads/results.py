@@ -10,6 +10,7 @@ from typing import overload
 from ..generation import Hypothesis
 from ..text import Tokenizer
 from ..vision.boxes import Box
+from .showing import Pictured, Probabilities, Region, Result
 
 
 def confidence(token_scores: Sequence[float]) -> float:
@@ -18,7 +19,7 @@ def confidence(token_scores: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
-class Detection:
+class Detection(Result):
     """One region of several that a model named, and its label."""
 
     #: (x0, y0, x1, y1) in pixels of the original picture, of positive area.
@@ -34,7 +35,7 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class Detections(Sequence[Detection]):
+class Detections(Pictured, Sequence[Detection]):
     """All regions that were found in a picture; false where there are none."""
 
     regions: tuple[Detection, ...]
@@ -56,9 +57,32 @@ class Detections(Sequence[Detection]):
         """The regions of a label."""
         return tuple(region for region in self.regions if region.label == label)
 
+    def marked(self) -> list[Region]:
+        """All regions."""
+        return regions_of(self.regions)
+
+    def said(self) -> list[tuple[str, str]]:
+        """Each region's label, score and box."""
+        return region_lines(self.regions)
+
+
+def regions_of(detections: Sequence[Detection]) -> list[Region]:
+    """Regions as they are drawn."""
+    return [Region(one.box, one.label, one.score) for one in detections]
+
+
+def region_lines(detections: Sequence[Detection]) -> list[tuple[str, str]]:
+    """A line for each region: its label, then its score and its box in whole pixels."""
+    return [(one.label or "region", f"{one.score:.2f} at {box_text(one.box)}") for one in detections]
+
+
+def box_text(box: Box) -> str:
+    """A box in whole pixels: ``(10, 20, 60, 90)``."""
+    return f"({', '.join(f'{value:.0f}' for value in box)})"
+
 
 @dataclass(frozen=True)
-class Text:
+class Text(Pictured):
     """Free text from the model."""
 
     text: str
@@ -69,18 +93,31 @@ class Text:
     #: The texts of the other beams, best first.
     alternatives: tuple[str, ...] = ()
 
+    def said(self) -> list[tuple[str, str]]:
+        """The text."""
+        return [("text", self.text)]
+
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(Pictured):
     """An answer, and where it is one of a closed set, how probable each of them is."""
 
     answer: str
     #: The answer's probability in a closed set; exp of the mean log-probability of its tokens if it is free text.
     score: float
     #: Probability of every allowed answer, in their order; empty for free text.
-    probabilities: Mapping[str, float] = field(default_factory=dict)
+    probabilities: Mapping[str, float] = field(default_factory=Probabilities)
     #: The texts of the other beams, where answers were searched for.
     alternatives: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Keep the probabilities so that they do not change."""
+        if not isinstance(self.probabilities, Probabilities):
+            object.__setattr__(self, "probabilities", Probabilities(self.probabilities))
+
+    def said(self) -> list[tuple[str, str]]:
+        """The answer, and how probable the first ones are where there were several to choose from."""
+        return [("answer", self.answer), *((answer, f"{value:.1%}") for answer, value in self.top())]
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """The most probable answers, best first."""

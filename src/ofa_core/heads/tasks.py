@@ -76,6 +76,8 @@ class TaskSpec:
     zero_shot_search: SearchOptions = field(default_factory=SearchOptions)
     huge_search: SearchOptions = field(default_factory=SearchOptions)
     kind_search: Mapping[Kind, SearchOptions] = field(default_factory=dict)
+    #: Settings of the search for models that have learned another task with the same prompt too, by its name.
+    learned_search: Mapping[str, SearchOptions] = field(default_factory=dict)
     #: Weight of its loss in pre-training.
     weight: float = 1.0
     #: The method of :class:`~ofa_core.OFA` that asks for it; empty where none does.
@@ -129,6 +131,9 @@ class TaskSpec:
         if embed_dim == PRESETS["huge"]["embed_dim"]:
             found = found.updated(**self.huge_search)
         found = found.updated(**self.kind_search.get(kind, SearchOptions()))
+        for name, search in self.learned_search.items():
+            if name in (task.name, *task.learned):
+                found = found.updated(**search)
         if task.name in self.trained_as:
             return found.updated(**task.search)  # type: ignore[arg-type]  # which is checked there
         return found.updated(**self.zero_shot_search) if self.is_strange_to(task) else found
@@ -207,6 +212,7 @@ TASKS: dict[str, TaskSpec] = {
             zero_shot={"image_size": 480, "max_image_size": 512},
             search=_beam(5, 4, min_new_tokens=4),
             zero_shot_search={"constrain_after_softmax": True},
+            learned_search={"grefcoco": {"min_new_tokens": 1, "max_new_tokens": 64}},
         ),
         TaskSpec(
             "caption",

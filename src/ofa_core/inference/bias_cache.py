@@ -92,14 +92,15 @@ class FastEncoder(Encoder):
         self.weight_cache = cache
         self._biases = DerivedTensors(cache)
 
-    def layer_biases(self, positions: Tensor, length: int, grid: Grid) -> LayerBias:
+    def layer_biases(self, positions: Tensor, length: int, grid: Grid, places: Tensor | None = None) -> LayerBias:
         """As :meth:`Encoder.layer_biases`."""
         sources = (
             self.text_positions, self.image_positions, self.text_position_norm, self.image_position_norm,
             self.position_bias, self.text_relative, self.image_relative,
         )  # fmt: skip
-        if not (may_replace() and self.weight_cache.memo is not None and untouched(sources, self._KINDS)):
-            return super().layer_biases(positions, length, grid)
+        usual = places is None and may_replace()
+        if not (usual and self.weight_cache.memo is not None and untouched(sources, self._KINDS)):
+            return super().layer_biases(positions, length, grid, places)
         weights = tuple(weight for module in sources for weight in module.parameters())
         biases = self._biases.get(weights, lambda: BiasCache(len(self.layers)))
         return biases.get(grid, length, self.config.max_source_positions, lambda whole: self._computed(whole, grid))

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..model.attention import Attention
+from ..model.attention import Attention, KeysValues
 from ..model.layers import Adapter, FeedForward
 from ..utils.mapped_memory import give_back
 from . import onednn
@@ -104,6 +104,15 @@ class FastAttention(Attention):
             return None  # padding stands before something that is seen
         counts: list[int] = (~padding).sum(1).tolist()
         return None if 0 in counts else counts
+
+
+class FastCrossAttention(FastAttention):
+    """Attention to the encoder's states, whose keys and values stand in the order in which every step reads them."""
+
+    def keys_values(self, x: Tensor) -> KeysValues:
+        """As :meth:`Attention.keys_values`."""
+        keys, values = super().keys_values(x)
+        return (keys.contiguous(), values.contiguous()) if x.is_cpu and may_replace() else (keys, values)
 
 
 class FastFeedForward(FeedForward):

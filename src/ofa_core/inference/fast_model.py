@@ -15,9 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
-from typing import Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
+from inspect import get_annotations
+from typing import Concatenate, ParamSpec, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..model.attention import Attention
@@ -31,10 +33,11 @@ from ..vision.drop_path import DropPath
 from ..vision.resnet import Bottleneck, ResNetStem, Stage
 from .bias_cache import FastEncoder
 from .compiled_decoder import CompiledDecoder, CompiledStep
-from .fast_layers import FastAttention, FastFeedForward, FastLinear, PackedProduct
-from .int8 import Int8Linear, check_int8
+from .fast_layers import FastAttention, FastCrossAttention, FastFeedForward, FastLinear, PackedProduct
+from .int8 import Int8Linear, Int8Product, check_int8
+from .int8_attention import Int8CrossAttention, Int8Encoder, Int8SelfAttention
 from .position_table import FastDecoder
-from .resnet_folded import FastBottleneck, FastResNetStem, FastStage
+from .resnet_folded import FastBottleneck, FastResNetStem, FastStage, Int8ResNetStem
 from .untouched import may_replace, untouched
 from .weight_cache import WeightCache
 
@@ -79,10 +82,35 @@ class FastOFAModel(OFAModel):
     @_checked
     def logits(self, states: Tensor) -> Tensor:
         """As :meth:`OFAModel.logits`."""
+        return self._project(states)
+
+    def _project(self, states: Tensor) -> Tensor:
         weight = self.token_embedding._parameters.get("weight")
         if weight is None or not self._product.should_use(states, weight):
             return super().logits(states)
         return self._product(states, weight, None)
+
+    @_checked
+    def logits_of(self, states: Tensor, ids: Tensor) -> Tensor:
+        """Compute the logits of some tokens alone, as :meth:`logits` has them among those of all.
+
+        The weights of ids that are asked for again are at hand.
+
+        Args:
+            states: the decoder's, [..., D].
+            ids: [n], the tokens.
+
+        Returns:
+            Logits [..., n].
+        """
+        memo = self.weight_cache.memo if may_replace() else None
+        if memo is None:
+            return F.linear(states, self.token_embedding.weight[ids])
+        key = (self, "logits_of")
+        kept = memo.get(key)
+        if not isinstance(kept, tuple) or not torch.equal(kept[0], ids):
+            memo[key] = kept = (ids, self.token_embedding.weight[ids])
+        return F.linear(states, kept[1])
 
     def padding_mask(self, tokens: Tensor) -> Tensor | None:
         """As :meth:`OFAModel.padding_mask`; None where nothing is padding."""
@@ -97,6 +125,23 @@ class FastOFAModel(OFAModel):
             return None
         at = torch.arange(prefix.shape[1], device=prefix.device)
         return at[None, :] > at[start:, None]
+
+
+class Int8OFAModel(FastOFAModel):
+    """The network with its output projection of 8 bits as well."""
+
+    _output: Int8Product
+
+    def attach(self, cache: WeightCache) -> None:
+        """Keep what is derived from the weights in ``cache``."""
+        super().attach(cache)
+        self._output = Int8Product(cache)
+
+    def _project(self, states: Tensor) -> Tensor:
+        weight = self.token_embedding._parameters.get("weight")
+        if weight is None or not self._output.may_use(weight):
+            return super()._project(states)
+        return self._output(states, (weight,))
 
 
 @runtime_checkable
@@ -119,13 +164,26 @@ FAST: dict[type[nn.Module], type[nn.Module]] = {
     Stage: FastStage,
     Bottleneck: FastBottleneck,
 }
+#: Those of a model in int8 that are others.
+INT8: dict[type[nn.Module], type[nn.Module]] = {
+    OFAModel: Int8OFAModel,
+    Encoder: Int8Encoder,
+    ResNetStem: Int8ResNetStem,
+}
+#: The faster classes of attention that are others than :data:`FAST` has, by its name in a layer.
+ATTENTION: dict[str, type[nn.Module]] = {"cross_attn": FastCrossAttention}
+INT8_ATTENTION: dict[str, type[nn.Module]] = {"cross_attn": Int8CrossAttention, "self_attn": Int8SelfAttention}
+#: The plain class of each faster one.
+PLAIN: dict[type[nn.Module], type[nn.Module]] = {
+    **{fast: plain for plain, fast in (*FAST.items(), *INT8.items())},
+    **dict.fromkeys([*ATTENTION.values(), *INT8_ATTENTION.values()], Attention),
+    Int8Linear: nn.Linear,
+}
 #: The classes whose forward a compiler may see instead of calling it.
 _KNOWN = frozenset(
-    {*FAST, *FAST.values(), Int8Linear, DecoderLayer, Adapter, PrefixPrompt, AbsoluteBias, RelativeBias, DropPath}
+    {*PLAIN, *PLAIN.values(), DecoderLayer, Adapter, PrefixPrompt, AbsoluteBias, RelativeBias, DropPath}
     | {nn.Embedding, nn.LayerNorm, nn.GELU, nn.Dropout, nn.Identity, nn.ModuleList, nn.Sequential, nn.ReLU}
 )
-#: The plain class of each faster one.
-PLAIN: dict[type[nn.Module], type[nn.Module]] = {fast: plain for plain, fast in FAST.items()} | {Int8Linear: nn.Linear}
 
 
 def optimized(model: OFAModel, *, int8: bool = False, compile_steps: bool = False) -> OFAModel:
@@ -136,8 +194,8 @@ def optimized(model: OFAModel, *, int8: bool = False, compile_steps: bool = Fals
 
     Args:
         model: the model, whose modules change their classes.
-        int8: use weights rounded to 8 bits in the linear layers of encoder and decoder layers, which is faster still,
-            but no longer equal.
+        int8: use weights rounded to 8 bits in the linear layers of encoder and decoder layers and in the output
+            projection, and bfloat16 in attention where the CPU computes in it; faster still, but no longer equal.
         compile_steps: decode in steps of fixed shapes through ``torch.compile``, which pays on GPUs, where it makes
             them CUDA graphs.
 
@@ -153,10 +211,10 @@ def optimized(model: OFAModel, *, int8: bool = False, compile_steps: bool = Fals
     if type(model) is not OFAModel:
         return model
     layers = [*model.encoder.layers, *model.decoder.layers]
-    rounded = {module for layer in layers for module in layer.modules()} if int8 else set()
+    in_layers = {module for layer in layers for module in layer.modules()}
     cache = WeightCache()
-    for module in list(model.modules()):
-        kind = Int8Linear if type(module) is nn.Linear and module in rounded else FAST.get(type(module))
+    for name, module in list(model.named_modules()):
+        kind = _faster_class(type(module), name.rpartition(".")[2], int8=int8, in_layer=module in in_layers)
         if kind is not None:
             module.__class__ = kind
             if isinstance(module, Attachable):
@@ -166,13 +224,23 @@ def optimized(model: OFAModel, *, int8: bool = False, compile_steps: bool = Fals
     return model
 
 
+def _faster_class(kind: type[nn.Module], name: str, *, int8: bool, in_layer: bool) -> type[nn.Module] | None:
+    """The class that takes the place of ``kind`` in a module of this ``name``; None where there is none."""
+    if kind is Attention:
+        return (INT8_ATTENTION if int8 else ATTENTION).get(name, FastAttention)
+    if kind is nn.Linear and in_layer and int8:
+        return Int8Linear
+    return INT8.get(kind, FAST.get(kind)) if int8 else FAST.get(kind)
+
+
 def plain(model: OFAModel) -> OFAModel:
     """Undo :func:`optimized`, in place; returns the model itself."""
     for module in model.modules():
         kind = type(module)
         if kind in PLAIN:
-            for name in kind.__annotations__:  # what attach() has set
-                vars(module).pop(name, None)
+            for base in kind.__mro__[: kind.__mro__.index(PLAIN[kind])]:
+                for name in get_annotations(base):  # what attach() has set
+                    vars(module).pop(name, None)
             module.__class__ = PLAIN[kind]
     return model
 
@@ -191,6 +259,11 @@ def refresh(model: OFAModel) -> None:
     """Forget everything that was derived from the weights of ``model``; it is derived anew where it is needed."""
     if isinstance(model, FastOFAModel):
         model.weight_cache.clear()
+
+
+def gives_some_logits(model: OFAModel) -> TypeGuard[FastOFAModel]:
+    """Tell whether ``model.logits_of`` gives some of what ``model.logits`` gives, which is no user's own."""
+    return type(model) in (FastOFAModel, Int8OFAModel) and not {"logits", "logits_of"} & vars(model).keys()
 
 
 def compiles_steps(model: OFAModel) -> bool:

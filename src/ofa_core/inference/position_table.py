@@ -12,6 +12,7 @@ from ..model.position_bias import (
     CODE_SIZE,
     AbsoluteBias,
     RelativeBias,
+    absolute_bias,
     code_position_ids,
     image_buckets,
     token_buckets,
@@ -33,7 +34,7 @@ class PositionTable:
 
     def cross_bias(self, positions: Tensor, cross_keys: Tensor) -> Tensor:
         """The cross-attention bias [1, H, T, S] of ``positions`` [T] against projected source positions [H, S, E]."""
-        return (self.cross_queries.index_select(1, positions) @ cross_keys.transpose(-1, -2)).unsqueeze(0)
+        return absolute_bias(self.cross_queries.index_select(1, positions), cross_keys)
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,12 @@ class FastDecoder(Decoder):
         ids, all_ids = table.ids[positions], table.ids[all_positions]
         absolute = _rows_and_columns(table.absolute, positions, all_positions)
         buckets = image_buckets(ids, all_ids, self.config.image_bucket_size)
-        cross_bias = table.cross_queries.index_select(1, positions) @ cross_keys.transpose(-1, -2)
+        cross_bias = absolute_bias(table.cross_queries.index_select(1, positions), cross_keys)
         return TargetPositions(
             codes=True,
             vectors=self.image_positions(ids),
             self_bias=lambda layer: absolute + self.image_relative(layer, buckets),
-            cross_bias=cross_bias.unsqueeze(0),
+            cross_bias=cross_bias,
         )
 
     def code_table(self) -> CodeTable | None:

@@ -34,13 +34,14 @@ class FoldedConvolution:
     def __init__(self, cache: WeightCache) -> None:
         self._direct: DerivedTensors[_Folded] = DerivedTensors(cache)
         self._winograd: DerivedTensors[WinogradConvolution] = DerivedTensors(cache)
+        self._short: DerivedTensors[_Folded] = DerivedTensors(cache)
 
     def __call__(self, x: Tensor, plain: nn.Conv2d, norm: nn.BatchNorm2d, *, relu: bool = True) -> Tensor:
         """``norm(plain(x))`` of ``x`` [B, C, h, w], and ReLU if wanted."""
         sources = _sources(plain, norm)
         if relu and plain.kernel_size == (3, 3) and plain.stride == (1, 1) and winograd.should_use(x):
             return self._winograd.get(sources, lambda: _winograd(plain, norm))(x)
-        folded = self._direct.get(sources, lambda: _direct(x, plain, norm))
+        folded = self._folded(x, plain, norm)
         if folded.weight.is_mkldnn:
             return onednn.convolution(x, folded.weight, folded.bias, folded.stride, folded.padding, relu=relu)
         out = F.conv2d(x, folded.weight, folded.bias, folded.stride, folded.padding)
@@ -48,10 +49,16 @@ class FoldedConvolution:
 
     def add_to_(self, total: Tensor, x: Tensor, plain: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
         """relu(``total`` + norm(plain(x))), in the place of ``total``."""
-        folded = self._direct.get(_sources(plain, norm), lambda: _direct(x, plain, norm))
+        folded = self._folded(x, plain, norm)
         if folded.weight.is_mkldnn:
             return onednn.add_convolution_(total, x, folded.weight, folded.bias, folded.stride, folded.padding)
         return total.add_(F.conv2d(x, folded.weight, folded.bias, folded.stride, folded.padding)).relu_()
+
+    def _folded(self, x: Tensor, plain: nn.Conv2d, norm: nn.BatchNorm2d) -> _Folded:
+        """Weight and bias in the type of ``x``."""
+        sources = _sources(plain, norm)
+        derived = self._direct if x.dtype == sources[0].dtype else self._short
+        return derived.get(sources, lambda: _direct(x, plain, norm))
 
 
 def _sources(plain: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, ...]:
@@ -73,6 +80,7 @@ def _fold(plain: nn.Conv2d, norm: nn.BatchNorm2d) -> _Folded:
 
 def _direct(x: Tensor, plain: nn.Conv2d, norm: nn.BatchNorm2d) -> _Folded:
     folded = _fold(plain, norm)
+    folded = replace(folded, weight=folded.weight.to(x.dtype), bias=folded.bias.to(x.dtype))
     if x.device.type != "cpu" or not onednn.available(x.dtype):
         return folded
     return replace(folded, weight=onednn.packed_kernel(folded.weight, folded.stride, folded.padding, x.shape))
@@ -112,10 +120,6 @@ class FastBottleneck(Bottleneck):
         return self._third.add_to_(total, out, self.conv3, self.bn3)
 
 
-#: The classes that may be folded.
-_PARTS = frozenset({FastBottleneck, nn.Conv2d, nn.BatchNorm2d, nn.Sequential, nn.Identity, DropPath})
-
-
 class FastStage(Stage):
     """A stage whose blocks each write over what the one before has made; its first block makes a new shape."""
 
@@ -131,6 +135,10 @@ class FastStage(Stage):
         for block in self:
             x = block.folded_(x) if folds and isinstance(block, FastBottleneck) else block(x)
         return x
+
+
+#: The classes that may be folded.
+_PARTS = frozenset({FastStage, FastBottleneck, nn.Conv2d, nn.BatchNorm2d, nn.Sequential, nn.Identity, DropPath})
 
 
 class FastResNetStem(ResNetStem):
@@ -149,3 +157,14 @@ class FastResNetStem(ResNetStem):
         if not _may_fold((self.conv1, self.bn1), self.weight_cache):
             return super().embed(images)
         return self._first(images.contiguous(memory_format=torch.channels_last), self.conv1, self.bn1)
+
+
+class Int8ResNetStem(FastResNetStem):
+    """The stem of a model in int8: in bfloat16 where the CPU computes in it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """As :meth:`ResNetStem.forward`."""
+        folds = onednn.computes_bfloat16() and _may_fold((self.conv1, self.bn1, *self.stages), self.weight_cache)
+        if not folds or images.dtype != torch.float32:
+            return super().forward(images)
+        return super().forward(images.bfloat16()).float()

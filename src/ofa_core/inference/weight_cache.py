@@ -143,12 +143,12 @@ class Snapshot:
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
-        self.place = tensor.data_ptr()
-        self.version = _version(tensor)
-        self.is_mapped = tensor.numel() > SMALL and is_unwritten(tensor)
+        self.place: int = tensor.data_ptr()
+        self.version: int = _version(tensor)
+        self.is_mapped: bool = tensor.numel() > SMALL and is_unwritten(tensor)
         #: The sampled values as they are, read where the weight is stored, and as they were.
-        self.now = None if self.is_mapped else _sample(tensor.detach())
-        self.then = None if self.now is None else self.now.clone()
+        self.now: Tensor | None = None if self.is_mapped else _sample(tensor.detach())
+        self.then: Tensor | None = None if self.now is None else self.now.clone()
 
     def unchanged(self) -> bool:
         """Tell whether nothing has changed that can be seen."""

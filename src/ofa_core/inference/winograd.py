@@ -53,9 +53,9 @@ def _transforms() -> tuple[Tensor, Tensor, Tensor]:
 
 
 _OF_PATCH, _OF_KERNEL, _BACK = _transforms()
-_OF_PATCH_32, _BACK_32 = _OF_PATCH.float(), _BACK.float()
-#: The addition to all points that adds 1 to all outputs.
-_ONE = torch.linalg.pinv(_BACK).sum(1)
+_OF_PATCH_32 = _OF_PATCH.float()
+#: The way back, and behind it what adds a row of biases to each of the 16 outputs.
+_BACK_AND_BIAS = torch.cat([_BACK, torch.ones(TILE**2, 1)], 1).float()
 
 
 def _tiles(x: Tensor) -> tuple[int, int]:
@@ -76,13 +76,10 @@ class WinogradConvolution:
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         """``weight`` [out, in, 3, 3], ``bias`` [out]."""
         out_channels, in_channels = weight.shape[:2]
-        kernels = _OF_KERNEL @ weight.double().permute(2, 3, 0, 1).reshape(KERNEL**2, -1)  # [36, out * in]
-        kernels = kernels.float().reshape(-1, in_channels, 1, 1).contiguous(memory_format=torch.channels_last)
-        #: Every point is a group of its own with a 1 × 1 convolution over all tiles.
-        self.kernels = onednn.packed_kernel(
-            kernels, (1, 1), (0, 0), (1, PATCH**2 * in_channels, MIN_TILES, 1), groups=PATCH**2
-        )
-        self.bias = torch.outer(_ONE, bias.double()).flatten().float()
+        kernels = _OF_KERNEL @ weight.double().permute(2, 3, 1, 0).reshape(KERNEL**2, -1)  # [36, in * out]
+        #: For every point a matrix that all tiles are multiplied with.
+        self.kernels = kernels.float().view(PATCH**2, in_channels, out_channels)
+        self.bias = bias
         self.out_channels = out_channels
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -91,20 +88,23 @@ class WinogradConvolution:
         out = x.new_empty(len(x), rows, TILE, columns, TILE, self.out_channels)
         images = max(1, TILES_AT_ONCE // (rows * columns))
         for part, part_out in zip(x.split(images), out.split(images), strict=True):
-            torch.clamp_min(self._tiles_of(part), 0, out=part_out.permute(0, 1, 3, 2, 4, 5))
+            torch.clamp_min(self._tiles_of(part), 0, out=part_out)
         out = out.view(len(x), rows * TILE, columns * TILE, self.out_channels)[:, :height, :width]
         return out.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
     def _tiles_of(self, x: Tensor) -> Tensor:
-        """Outputs for ``x`` [B, C, h, w], tile by tile: [B, rows, columns, 4, 4, out]."""
+        """Outputs for ``x`` [B, C, h, w], tile by tile: [B, rows, 4, columns, 4, out].
+
+        Points come first in memory, so that every step is a product of whole matrices.
+        """
         (rows, columns), (batch, channels, height, width) = _tiles(x), x.shape
         below, right = 1 + rows * TILE - height, 1 + columns * TILE - width
         padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, right, 1, below))
         patches = padded.unfold(1, PATCH, TILE).unfold(2, PATCH, TILE)  # [B, rows, columns, C, 6, 6]
-        patches = patches.permute(0, 1, 2, 4, 5, 3).reshape(-1, PATCH**2, channels)
-        at_points = torch.matmul(_OF_PATCH_32, patches).view(1, -1, PATCH**2 * channels, 1)  # [1, tiles, 36 * C, 1]
-        products = onednn.convolution(
-            at_points.transpose(1, 2), self.kernels, self.bias, (1, 1), (0, 0), relu=False, groups=PATCH**2
-        )
-        products = products.transpose(1, 2).reshape(-1, PATCH**2, self.out_channels)
-        return torch.matmul(_BACK_32, products).view(batch, rows, columns, TILE, TILE, self.out_channels)
+        patches = patches.permute(4, 5, 0, 1, 2, 3).reshape(PATCH**2, -1)
+        at_points = (_OF_PATCH_32 @ patches).view(PATCH**2, -1, channels)  # [36, tiles, C]
+        products = x.new_empty(PATCH**2 + 1, at_points.shape[1], self.out_channels)
+        torch.bmm(at_points, self.kernels, out=products[:-1])
+        products[-1] = self.bias
+        back = _BACK_AND_BIAS @ products.flatten(1)  # [16, tiles * out]
+        return back.view(TILE, TILE, batch, rows, columns, self.out_channels).permute(2, 3, 0, 4, 1, 5)

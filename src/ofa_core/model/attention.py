@@ -18,18 +18,22 @@ class Attention(nn.Module):
     def __init__(self, config: OFAConfig) -> None:
         super().__init__()
         dim = config.embed_dim
-        self.heads = config.num_heads
-        self.scale = config.attention_scale
-        self.dropout = config.attention_dropout
-        self.q_proj = nn.Linear(dim, dim)
-        self.k_proj = nn.Linear(dim, dim)
-        self.v_proj = nn.Linear(dim, dim)
-        self.out_proj = nn.Linear(dim, dim)
-        self.head_scale = nn.Parameter(torch.ones(self.heads)) if config.scale_heads else None
+        self.heads: int = config.num_heads
+        self.scale: float = config.attention_scale
+        self.dropout: float = config.attention_dropout
+        self.q_proj: nn.Linear = nn.Linear(dim, dim)
+        self.k_proj: nn.Linear = nn.Linear(dim, dim)
+        self.v_proj: nn.Linear = nn.Linear(dim, dim)
+        self.out_proj: nn.Linear = nn.Linear(dim, dim)
+        self.head_scale: nn.Parameter | None = nn.Parameter(torch.ones(self.heads)) if config.scale_heads else None
 
     def keys_values(self, x: Tensor) -> KeysValues:
         """Keys and values, each [B, H, S, E], of ``x`` [B, S, D]."""
         return self._split(self.k_proj(x)), self._split(self.v_proj(x))
+
+    def queries(self, x: Tensor) -> Tensor:
+        """Queries [B, H, T, E] of ``x`` [B, T, D]."""
+        return self._split(self.q_proj(x))
 
     def forward(
         self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor, key_padding_mask: Tensor | None = None
@@ -46,7 +50,7 @@ class Attention(nn.Module):
         Returns:
             What is attended to, [B, T, D].
         """
-        out = self.attend(self._split(self.q_proj(x)), keys, values, bias, key_padding_mask)  # [B, H, T, E]
+        out = self.attend(self.queries(x), keys, values, bias, key_padding_mask)  # [B, H, T, E]
         if self.head_scale is not None:
             out = out * self.head_scale[:, None, None]
         return self.out_proj(out.transpose(1, 2).flatten(2))

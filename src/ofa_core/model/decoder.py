@@ -30,7 +30,7 @@ class TargetPositions:
     codes: bool  # True for image codes
     vectors: Tensor  # [T, D], position vectors of the new positions, before normalisation
     self_bias: LayerBias  # [1, H, T, all positions]
-    cross_bias: Tensor  # [1, H, T, S]
+    cross_bias: Tensor  # [1, H, T, S], or [B, H, T, S] where sources have their own positions
 
 
 class Decoder(nn.Module):
@@ -40,23 +40,25 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         dim, heads, layers = config.embed_dim, config.num_heads, config.decoder_layers
-        self.text_norm = nn.LayerNorm(dim)
-        self.code_norm = nn.LayerNorm(dim) if config.code_layernorm else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.text_norm: nn.LayerNorm = nn.LayerNorm(dim)
+        self.code_norm: nn.LayerNorm | None = nn.LayerNorm(dim) if config.code_layernorm else None
+        self.dropout: nn.Dropout = nn.Dropout(config.dropout)
 
-        self.text_positions = nn.Embedding(config.max_target_positions + 2, dim)
-        self.image_positions = nn.Embedding(config.image_bucket_size**2 + 1, dim)
-        self.text_position_norm = nn.LayerNorm(dim)
-        self.image_position_norm = nn.LayerNorm(dim)
-        self.self_position_bias = AbsoluteBias(dim, heads, config.attention_scale)
-        self.cross_position_bias = AbsoluteBias(dim, heads, config.attention_scale)
-        self.text_relative = RelativeBias(layers, num_token_buckets(config.token_bucket_size), heads)
-        self.image_relative = RelativeBias(layers, num_image_buckets(config.image_bucket_size), heads)
+        self.text_positions: nn.Embedding = nn.Embedding(config.max_target_positions + 2, dim)
+        self.image_positions: nn.Embedding = nn.Embedding(config.image_bucket_size**2 + 1, dim)
+        self.text_position_norm: nn.LayerNorm = nn.LayerNorm(dim)
+        self.image_position_norm: nn.LayerNorm = nn.LayerNorm(dim)
+        self.self_position_bias: AbsoluteBias = AbsoluteBias(dim, heads, config.attention_scale)
+        self.cross_position_bias: AbsoluteBias = AbsoluteBias(dim, heads, config.attention_scale)
+        self.text_relative: RelativeBias = RelativeBias(layers, num_token_buckets(config.token_bucket_size), heads)
+        self.image_relative: RelativeBias = RelativeBias(layers, num_image_buckets(config.image_bucket_size), heads)
 
         rates = torch.linspace(0, config.decoder_drop_path, layers, device="cpu").tolist()
-        self.layers = nn.ModuleList(DecoderLayer(config, rate) for rate in rates)
-        self.prompt = PrefixPrompt(config, layers, config.decoder_prompt) if config.decoder_prompt else None
-        self.final_norm = nn.LayerNorm(dim)
+        self.layers: nn.ModuleList = nn.ModuleList(DecoderLayer(config, rate) for rate in rates)
+        self.prompt: PrefixPrompt | None = (
+            PrefixPrompt(config, layers, config.decoder_prompt) if config.decoder_prompt else None
+        )
+        self.final_norm: nn.LayerNorm = nn.LayerNorm(dim)
 
     def forward(
         self,
@@ -131,7 +133,7 @@ class Decoder(nn.Module):
         Args:
             positions: [T], the new positions.
             all_positions: [all positions], those of the keys.
-            cross_keys: projected source positions [H, S, E].
+            cross_keys: projected source positions [H, S, E], or [B, H, S, E].
             codes: whether the target is image codes.
         """
         config = self.config

@@ -32,10 +32,26 @@ class ImageFeatures:
 
     patches: Tensor  # [B, P, 1024], row by row
     grid: tuple[int, int]  # rows and columns, P = rows * columns
+    #: Places [B, P] in the grid of the patches of each sample, where these are some of all; None: all, row by row.
+    places: Tensor | None = None
 
     def select(self, samples: Tensor) -> ImageFeatures:
         """The samples ``samples`` (indices into B)."""
-        return ImageFeatures(self.patches.index_select(0, samples), self.grid)
+        places = None if self.places is None else self.places.index_select(0, samples)
+        return ImageFeatures(self.patches.index_select(0, samples), self.grid, places)
+
+    def sample_patches(self, count: int) -> ImageFeatures:
+        """``count`` patches of each sample, drawn without replacement and for each sample anew.
+
+        Raises:
+            OFAError: there are fewer.
+        """
+        batch, patches, _ = self.patches.shape
+        if not 1 <= count <= patches:
+            raise OFAError(f"{count} patches cannot be drawn of pictures that have {patches}")
+        drawn = torch.rand(batch, patches, device=self.patches.device).argsort(1)[:, :count]
+        places = drawn if self.places is None else self.places.gather(1, drawn)
+        return ImageFeatures(self.patches.take_along_dim(drawn[..., None], 1), self.grid, places)
 
 
 @dataclass(frozen=True)
@@ -44,12 +60,13 @@ class Memory:
 
     states: Tensor  # [B, S, D]
     padding: Tensor | None  # [B, S], True at padding; None where it is known that there is none
-    positions: Tensor  # [S, D], normalised position vectors, the same for all samples
+    positions: Tensor  # [S, D], normalised position vectors, the same for all samples; [B, S, D] where they are not
 
     def select(self, samples: Tensor) -> Memory:
         """The samples ``samples`` (indices into B)."""
         padding = None if self.padding is None else self.padding.index_select(0, samples)
-        return Memory(self.states.index_select(0, samples), padding, self.positions)
+        positions = self.positions if self.positions.dim() == 2 else self.positions.index_select(0, samples)
+        return Memory(self.states.index_select(0, samples), padding, positions)
 
 
 class Encoder(nn.Module):
@@ -59,25 +76,27 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         dim, heads, layers = config.embed_dim, config.num_heads, config.encoder_layers
-        self.image_stem = ResNetStem(config.stem_depths, config.stem_drop_path)
-        self.image_proj = nn.Linear(OUT_CHANNELS, dim)
-        self.text_norm = nn.LayerNorm(dim)
-        self.image_norm = nn.LayerNorm(dim) if config.image_layernorm else nn.Identity()
-        self.type_embedding = nn.Embedding(2, dim) if config.type_embedding else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.image_stem: ResNetStem = ResNetStem(config.stem_depths, config.stem_drop_path)
+        self.image_proj: nn.Linear = nn.Linear(OUT_CHANNELS, dim)
+        self.text_norm: nn.LayerNorm = nn.LayerNorm(dim)
+        self.image_norm: nn.LayerNorm | nn.Identity = nn.LayerNorm(dim) if config.image_layernorm else nn.Identity()
+        self.type_embedding: nn.Embedding | None = nn.Embedding(2, dim) if config.type_embedding else None
+        self.dropout: nn.Dropout = nn.Dropout(config.dropout)
 
-        self.text_positions = nn.Embedding(config.max_source_positions + 2, dim)
-        self.image_positions = nn.Embedding(config.image_bucket_size**2 + 1, dim)
-        self.text_position_norm = nn.LayerNorm(dim)
-        self.image_position_norm = nn.LayerNorm(dim)
-        self.position_bias = AbsoluteBias(dim, heads, config.attention_scale)
-        self.text_relative = RelativeBias(layers, num_token_buckets(config.token_bucket_size), heads)
-        self.image_relative = RelativeBias(layers, num_image_buckets(config.image_bucket_size), heads)
+        self.text_positions: nn.Embedding = nn.Embedding(config.max_source_positions + 2, dim)
+        self.image_positions: nn.Embedding = nn.Embedding(config.image_bucket_size**2 + 1, dim)
+        self.text_position_norm: nn.LayerNorm = nn.LayerNorm(dim)
+        self.image_position_norm: nn.LayerNorm = nn.LayerNorm(dim)
+        self.position_bias: AbsoluteBias = AbsoluteBias(dim, heads, config.attention_scale)
+        self.text_relative: RelativeBias = RelativeBias(layers, num_token_buckets(config.token_bucket_size), heads)
+        self.image_relative: RelativeBias = RelativeBias(layers, num_image_buckets(config.image_bucket_size), heads)
 
         rates = torch.linspace(0, config.encoder_drop_path, layers, device="cpu").tolist()
-        self.layers = nn.ModuleList(EncoderLayer(config, rate) for rate in rates)
-        self.prompt = PrefixPrompt(config, layers, config.encoder_prompt) if config.encoder_prompt else None
-        self.final_norm = nn.LayerNorm(dim)
+        self.layers: nn.ModuleList = nn.ModuleList(EncoderLayer(config, rate) for rate in rates)
+        self.prompt: PrefixPrompt | None = (
+            PrefixPrompt(config, layers, config.encoder_prompt) if config.encoder_prompt else None
+        )
+        self.final_norm: nn.LayerNorm = nn.LayerNorm(dim)
 
     def image_features(self, images: Tensor) -> ImageFeatures:
         """Run the image stem on normalised ``images`` [B, 3, h, w]."""
@@ -114,6 +133,9 @@ class Encoder(nn.Module):
             )
         grid = None if image is None else image.grid
         text_vectors, image_vectors = self.position_vectors(length, grid)
+        places = None if image is None else image.places
+        if image_vectors is not None and places is not None:
+            image_vectors = image_vectors[places]  # [B, P, D]
         x, padding = self._embed(text, text_vectors, kind=0), text_padding
         if image is not None and image_vectors is not None:
             patches = self._embed(self.image_proj(image.patches), image_vectors, kind=1)
@@ -123,7 +145,7 @@ class Encoder(nn.Module):
             x = x.masked_fill(padding[..., None], 0)
 
         positions = self.normalized_positions(text_vectors, image_vectors)
-        layer_bias = self.layer_biases(positions, length, grid)
+        layer_bias = self.layer_biases(positions, length, grid, places)
         prompts = None if self.prompt is None else self.prompt()
         for index, layer in enumerate(self.layers):
             x = layer(x, layer_bias(index), padding, None if prompts is None else prompts[index])
@@ -150,31 +172,43 @@ class Encoder(nn.Module):
         resized = F.interpolate(original, size=(rows, columns), mode="bilinear", align_corners=False)
         return text, resized.flatten(2)[0].t()
 
+    def patch_buckets(self, grid: Grid, places: Tensor | None) -> Tensor | None:
+        """Buckets of the offsets between patches, [P, P] or with ``places`` [B, P, P]; None without a picture."""
+        if grid is None:
+            return None
+        ids = self._patch_ids(*grid) if places is None else self._patch_ids(*grid)[places]
+        return image_buckets(ids, ids, self.config.image_bucket_size)
+
     def _patch_ids(self, rows: int, columns: int) -> Tensor:
         return patch_position_ids(rows, columns, self.config.image_bucket_size, self.image_positions.weight.device)
 
     def normalized_positions(self, text: Tensor, image: Tensor | None) -> Tensor:
-        """Position vectors [S, D] as biases are computed from them, of those of :meth:`position_vectors`."""
-        normed = self.text_position_norm(text)
-        return normed if image is None else torch.cat([self.image_position_norm(image), normed])
+        """Position vectors [S, D] as biases are computed from them, of those of :meth:`position_vectors`.
 
-    def layer_biases(self, positions: Tensor, length: int, grid: Grid) -> LayerBias:
+        Where ``image`` is [B, P, D], they are [B, S, D].
+        """
+        normed = self.text_position_norm(text)
+        if image is None:
+            return normed
+        return torch.cat([self.image_position_norm(image), normed.expand(*image.shape[:-2], -1, -1)], dim=-2)
+
+    def layer_biases(self, positions: Tensor, length: int, grid: Grid, places: Tensor | None = None) -> LayerBias:
         """The position bias of each layer: an absolute part, the same for all, and a relative one within each block.
 
         Args:
-            positions: normalised position vectors [S, D].
+            positions: normalised position vectors [S, D], or [B, S, D] with ``places``.
             length: N, the length of the text.
             grid: rows and columns of patches, or None.
+            places: [B, P], which places of the grid the patches of each sample have; None: all, row by row.
 
         Returns:
-            A function from a layer's index to its bias [1, H, S, S].
+            A function from a layer's index to its bias [1, H, S, S], or [B, H, S, S] with ``places``.
         """
-        absolute = self.position_bias(positions, self.position_bias.keys(positions))  # [1, H, S, S]
-        first_text = positions.shape[0] - length
+        absolute = self.position_bias(positions, self.position_bias.keys(positions))
+        first_text = positions.shape[-2] - length
         at = torch.arange(length, device=positions.device)
         text_buckets = token_buckets(at, at, self.config.token_bucket_size, self.config.max_source_positions)
-        ids = None if grid is None else self._patch_ids(*grid)
-        patch_buckets = None if ids is None else image_buckets(ids, ids, self.config.image_bucket_size)
+        patch_buckets = self.patch_buckets(grid, places)
 
         def bias(layer: int) -> Tensor:
             bias = absolute.clone()

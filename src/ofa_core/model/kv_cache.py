@@ -35,7 +35,8 @@ class DecoderCache:
     layers: list[LayerCache] = field(default_factory=list)
     #: Target positions [T] of the cached keys.
     positions: Tensor | None = None
-    #: Projected source positions [H, S, E] that every step's cross-attention bias is computed from.
+    #: Projected source positions that every step's cross-attention bias is computed from: [H, S, E], the same for all
+    #: samples, or [B, H, S, E].
     cross_position_keys: Tensor | None = None
 
     @property
@@ -69,3 +70,5 @@ class DecoderCache:
         for layer in self.layers:
             if layer.cross is not None:
                 layer.cross = (layer.cross[0].index_select(0, samples), layer.cross[1].index_select(0, samples))
+        if self.cross_position_keys is not None and self.cross_position_keys.dim() == 4:
+            self.cross_position_keys = self.cross_position_keys.index_select(0, samples)

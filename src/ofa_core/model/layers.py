@@ -21,8 +21,8 @@ class Adapter(nn.Module):
 
     def __init__(self, dim: int, inner_dim: int) -> None:
         super().__init__()
-        self.down = nn.Linear(dim, inner_dim)
-        self.up = nn.Linear(inner_dim, dim)
+        self.down: nn.Linear = nn.Linear(dim, inner_dim)
+        self.up: nn.Linear = nn.Linear(inner_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., D] to [..., D]."""
@@ -34,13 +34,15 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: OFAConfig) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(config.embed_dim, config.ffn_dim)
-        self.activation = nn.GELU()
-        self.activation_dropout = nn.Dropout(config.activation_dropout)
-        self.norm = _optional_norm(config.ffn_dim, config.scale_fc)
-        self.fc2 = nn.Linear(config.ffn_dim, config.embed_dim)
-        self.dropout = nn.Dropout(config.dropout)
-        self.adapter = Adapter(config.embed_dim, config.adapter_dim) if config.adapter_dim else nn.Identity()
+        self.fc1: nn.Linear = nn.Linear(config.embed_dim, config.ffn_dim)
+        self.activation: nn.GELU = nn.GELU()
+        self.activation_dropout: nn.Dropout = nn.Dropout(config.activation_dropout)
+        self.norm: nn.Module = _optional_norm(config.ffn_dim, config.scale_fc)
+        self.fc2: nn.Linear = nn.Linear(config.ffn_dim, config.embed_dim)
+        self.dropout: nn.Dropout = nn.Dropout(config.dropout)
+        self.adapter: Adapter | nn.Identity = (
+            Adapter(config.embed_dim, config.adapter_dim) if config.adapter_dim else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., D] to [..., D]."""
@@ -53,10 +55,11 @@ class PrefixPrompt(nn.Module):
 
     def __init__(self, config: OFAConfig, layers: int, prompt: PromptConfig) -> None:
         super().__init__()
-        self.layers, self.heads = layers, config.num_heads
+        self.layers: int = layers
+        self.heads: int = config.num_heads
         out_dim, hidden_dim = layers * 2 * config.embed_dim, prompt.projection_dim
-        self.embedding = nn.Embedding(prompt.length, config.embed_dim if hidden_dim else out_dim)
-        self.projection = (
+        self.embedding: nn.Embedding = nn.Embedding(prompt.length, config.embed_dim if hidden_dim else out_dim)
+        self.projection: nn.Sequential | nn.Identity = (
             nn.Sequential(nn.Linear(config.embed_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, out_dim))
             if hidden_dim
             else nn.Identity()
@@ -75,14 +78,14 @@ class _Layer(nn.Module):
     def __init__(self, config: OFAConfig, drop_path: float) -> None:
         super().__init__()
         dim = config.embed_dim
-        self.self_attn_norm = nn.LayerNorm(dim)
-        self.self_attn = Attention(config)
-        self.self_attn_out_norm = _optional_norm(dim, config.scale_attn)
-        self.ffn_norm = nn.LayerNorm(dim)
-        self.ffn = FeedForward(config)
-        self.residual_scale = nn.Parameter(torch.ones(dim)) if config.scale_resids else None
-        self.dropout = nn.Dropout(config.dropout)
-        self.drop_path = DropPath(drop_path)
+        self.self_attn_norm: nn.LayerNorm = nn.LayerNorm(dim)
+        self.self_attn: Attention = Attention(config)
+        self.self_attn_out_norm: nn.Module = _optional_norm(dim, config.scale_attn)
+        self.ffn_norm: nn.LayerNorm = nn.LayerNorm(dim)
+        self.ffn: FeedForward = FeedForward(config)
+        self.residual_scale: nn.Parameter | None = nn.Parameter(torch.ones(dim)) if config.scale_resids else None
+        self.dropout: nn.Dropout = nn.Dropout(config.dropout)
+        self.drop_path: DropPath = DropPath(drop_path)
 
     def _add_attended(self, x: Tensor, attended: Tensor, out_norm: nn.Module) -> Tensor:
         return x + self.drop_path(self.dropout(out_norm(attended)))
@@ -124,9 +127,9 @@ class DecoderLayer(_Layer):
 
     def __init__(self, config: OFAConfig, drop_path: float) -> None:
         super().__init__(config, drop_path)
-        self.cross_attn_norm = nn.LayerNorm(config.embed_dim)
-        self.cross_attn = Attention(config)
-        self.cross_attn_out_norm = _optional_norm(config.embed_dim, config.scale_attn)
+        self.cross_attn_norm: nn.LayerNorm = nn.LayerNorm(config.embed_dim)
+        self.cross_attn: Attention = Attention(config)
+        self.cross_attn_out_norm: nn.Module = _optional_norm(config.embed_dim, config.scale_attn)
 
     def forward(
         self,

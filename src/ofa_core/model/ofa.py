@@ -24,9 +24,9 @@ class ClassificationHead(nn.Module):
 
     def __init__(self, dim: int, config: ClassificationHeadConfig, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.dense = nn.Linear(dim, config.inner_dim) if config.inner_dim else None
-        self.out_proj = nn.Linear(config.inner_dim or dim, config.num_classes)
+        self.dropout: nn.Dropout = nn.Dropout(dropout)
+        self.dense: nn.Linear | None = nn.Linear(dim, config.inner_dim) if config.inner_dim else None
+        self.out_proj: nn.Linear = nn.Linear(config.inner_dim or dim, config.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores [B, classes] of states ``x`` [B, D]."""
@@ -46,10 +46,10 @@ class OFAModel(nn.Module):
         super().__init__()
         self.config = config
         #: Vectors of tokens, which are at the same time the weights of the output.
-        self.token_embedding = nn.Embedding(config.vocab_size, config.embed_dim)
-        self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
-        self.classification_heads = nn.ModuleDict(
+        self.token_embedding: nn.Embedding = nn.Embedding(config.vocab_size, config.embed_dim)
+        self.encoder: Encoder = Encoder(config)
+        self.decoder: Decoder = Decoder(config)
+        self.classification_heads: nn.ModuleDict = nn.ModuleDict(
             {
                 name: ClassificationHead(config.embed_dim, head, config.pooler_dropout)
                 for name, head in config.classification_heads.items()

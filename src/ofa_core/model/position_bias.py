@@ -43,17 +43,17 @@ def token_buckets(queries: Tensor, keys: Tensor, bucket_size: int = 256, max_pos
 
 
 def image_buckets(queries: Tensor, keys: Tensor, bucket_size: int = 42) -> Tensor:
-    """Buckets [Q, K] of the offsets between patch position ids ``queries`` [Q] and ``keys`` [K].
+    """Buckets [..., Q, K] of the offsets between patch position ids ``queries`` [..., Q] and ``keys`` [..., K].
 
     Ids count a ``bucket_size`` × ``bucket_size`` grid from 1, row by row; id 0 stands before the grid.
     """
     span = 2 * bucket_size - 1
     row_q, column_q = (queries - 1) // bucket_size, (queries - 1) % bucket_size
     row_k, column_k = (keys - 1) // bucket_size, (keys - 1) % bucket_size
-    rows = row_q[:, None] - row_k[None, :] + bucket_size - 1
-    columns = column_q[:, None] - column_k[None, :] + bucket_size - 1
+    rows = row_q[..., :, None] - row_k[..., None, :] + bucket_size - 1
+    columns = column_q[..., :, None] - column_k[..., None, :] + bucket_size - 1
     bucket = rows * span + columns
-    from_first, to_first = (queries == 0)[:, None], (keys == 0)[None, :]
+    from_first, to_first = (queries == 0)[..., :, None], (keys == 0)[..., None, :]
     special = span**2
     bucket = torch.where(from_first, special, bucket)
     bucket = torch.where(to_first, special + 1, bucket)
@@ -74,27 +74,36 @@ def code_position_ids(positions: Tensor, code_image_size: int, bucket_size: int 
     return torch.where(positions == 0, 0, ids)
 
 
+def absolute_bias(queries: Tensor, keys: Tensor) -> Tensor:
+    """Bias [1 or B, H, Q, K] of projected positions, [H, ·, E] where all samples have the same, else [B, H, ·, E]."""
+    bias = queries @ keys.transpose(-1, -2)
+    return bias if bias.dim() == 4 else bias.unsqueeze(0)
+
+
 class AbsoluteBias(nn.Module):
-    """Bias from where query and key stand: the scaled product of two projections of their position vectors."""
+    """Bias from where query and key stand: the scaled product of two projections of their position vectors.
+
+    Position vectors are [·, D], the same for all samples, or [B, ·, D]; what is made of them is so, too.
+    """
 
     def __init__(self, dim: int, heads: int, scale: float) -> None:
         super().__init__()
         self.heads = heads
         self.scale = scale
-        self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
+        self.query: nn.Linear = nn.Linear(dim, dim)
+        self.key: nn.Linear = nn.Linear(dim, dim)
 
     def queries(self, vectors: Tensor) -> Tensor:
         """Projected and scaled queries [H, Q, E] of position vectors [Q, D]."""
-        return self.query(vectors).unflatten(-1, (self.heads, -1)).transpose(0, 1) * self.scale
+        return self.query(vectors).unflatten(-1, (self.heads, -1)).transpose(-3, -2) * self.scale
 
     def keys(self, vectors: Tensor) -> Tensor:
         """Projected keys [H, K, E] of position vectors [K, D]; worth keeping where they serve many steps."""
-        return self.key(vectors).unflatten(-1, (self.heads, -1)).transpose(0, 1)
+        return self.key(vectors).unflatten(-1, (self.heads, -1)).transpose(-3, -2)
 
     def forward(self, vectors: Tensor, keys: Tensor) -> Tensor:
-        """Bias [1, H, Q, K] of query position vectors [Q, D] against :meth:`keys` [H, K, E]."""
-        return (self.queries(vectors) @ keys.transpose(-1, -2)).unsqueeze(0)
+        """Bias [1 or B, H, Q, K] of query position vectors [Q, D] against :meth:`keys` [H, K, E]."""
+        return absolute_bias(self.queries(vectors), keys)
 
 
 class RelativeBias(nn.Module):
@@ -102,8 +111,9 @@ class RelativeBias(nn.Module):
 
     def __init__(self, layers: int, buckets: int, heads: int) -> None:
         super().__init__()
-        self.tables = nn.ModuleList(nn.Embedding(buckets, heads) for _ in range(layers))
+        self.tables: nn.ModuleList = nn.ModuleList(nn.Embedding(buckets, heads) for _ in range(layers))
 
     def forward(self, layer: int, buckets: Tensor) -> Tensor:
-        """Bias [1, H, Q, K] of one layer for ``buckets`` [Q, K]."""
-        return self.tables[layer](buckets).permute(2, 0, 1).unsqueeze(0)
+        """Bias [1, H, Q, K] of one layer for ``buckets`` [Q, K], or [B, H, Q, K] for [B, Q, K]."""
+        bias: Tensor = self.tables[layer](buckets).movedim(-1, -3)
+        return bias if bias.dim() == 4 else bias.unsqueeze(0)

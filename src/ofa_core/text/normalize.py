@@ -115,6 +115,6 @@ def _simplified(text: str) -> str:
     try:
         from zhconv import convert
     except ImportError:
-        raise OFAError("Chinese text on pictures needs zhconv to simplify it: pip install 'ofa_core[ocr]'") from None
+        raise OFAError("Chinese text on pictures needs zhconv to simplify it: pip install zhconv") from None
     simplified: str = convert(text, "zh-hans")
     return simplified

@@ -31,7 +31,7 @@ class WeightAverage(nn.Module):
             embedding: how often the token embedding is averaged in a step.
         """
         super().__init__()
-        self.module = copy.deepcopy(model)
+        self.module: OFAModel = copy.deepcopy(model)
         self.register_buffer("n_averaged", torch.tensor(0))
         self.decay, self.start, self.embedding = decay, start, embedding
         self.requires_grad_(False)

@@ -12,6 +12,7 @@ from ..data.examples import Example
 from ..text import Tokenizer
 from ..vision.transform import ImageTransform
 from .collate import Batch, collate
+from .feature_cache import FeatureCache
 
 #: Length of the pattern in which sources take turns: weights are kept to one part in this.
 CYCLE_LENGTH = 1000
@@ -63,12 +64,17 @@ class Batches(Dataset[Batch]):
         *,
         batch_size: int,
         group_size: int | None = None,
+        patch_counts: Sequence[int | None] | None = None,
+        cache: FeatureCache | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.sources = sources
         self.tokenizer, self.transform = tokenizer, transform
         self.batch_size, self.group_size = batch_size, group_size
+        #: For each source, how many patches of a picture the encoder sees; None: all.
+        self.patch_counts = patch_counts or [None] * len(sources)
+        self.cache = cache
         self.rank, self.world = rank, world
         order = round_robin(weights)
         counts = [0] * len(sources)
@@ -82,7 +88,7 @@ class Batches(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         first = (index * self.world + self.rank) * self.batch_size
         examples = [example for row in range(first, first + self.batch_size) for example in self.row(row)]
-        batch = collate(examples, self.tokenizer, self.transform, self.group_size)
+        batch = collate(examples, self.tokenizer, self.transform, self.group_size, self.cache)
         failures = [source.take_failures() for source in self.sources if isinstance(source, SkippingSource)]
         return replace(batch, failures=tuple(failure for some in failures for failure in some))
 
@@ -90,4 +96,6 @@ class Batches(Dataset[Batch]):
         """The examples of row ``row`` of the mixture."""
         rounds, place = divmod(row, len(self._pattern))
         source, before = self._pattern[place]
-        return self.sources[source].examples(rounds * self._counts[source] + before)
+        examples = self.sources[source].examples(rounds * self._counts[source] + before)
+        patches = self.patch_counts[source]
+        return examples if patches is None else [replace(example, patches=patches) for example in examples]

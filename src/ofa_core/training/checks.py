@@ -12,9 +12,11 @@ from ..data.images import Images
 from ..data.readers import read_records
 from ..data.records import Record
 from ..errors import OFAError
+from ..model.ofa import OFAModel
 from .evaluation import data_files
 from .settings import DataSettings, EvaluationSettings, TrainingSettings
 from .sources import lesson_of
+from .stored import image_codes_network
 
 
 def check_files(settings: TrainingSettings) -> None:
@@ -28,14 +30,41 @@ def check_files(settings: TrainingSettings) -> None:
     """
     new = settings.new_model
     sources = (*settings.data, *settings.held_out)
-    of_data = [path for data in sources for path in (data.answers, data.negatives)]
+    of_data = [path for data in sources for path in (data.answers, data.negatives, data.codes_from)]
     for path in (settings.loss.answers, None if new is None else new.stem, *of_data):
         if path is not None and not path.exists():
             raise OFAError(f"{path} does not exist")
+    image_codes_network(settings)
     for data in sources:
         _check_source(data)
     for benchmark in settings.evaluation:
         _check_benchmark(benchmark)
+
+
+def check_cached(settings: TrainingSettings, model: OFAModel) -> None:
+    """See that pictures and the stem of ``model``, whose frozen parts are, stay as they are where features are kept.
+
+    Raises:
+        OFAError: they do not.
+    """
+    stem = model.encoder.image_stem
+    if any(parameter.requires_grad for parameter in stem.parameters()):
+        raise OFAError('cache_features needs a stem that stays as it is: freeze = ["stem"], or lora')
+    if not settings.freeze_batch_norm and settings.lora is None:
+        raise OFAError("cache_features needs freeze_batch_norm = true: without it the stem's statistics move")
+    if model.config.stem_drop_path:
+        raise OFAError(
+            f"cache_features needs config.stem_drop_path = 0, not {model.config.stem_drop_path}, by which parts of the "
+            "stem are left out by chance"
+        )
+    if settings.shard:
+        raise OFAError("cache_features does not go with shard, which takes the stem apart")
+    for data in settings.data:
+        lesson, _ = lesson_of(data)
+        if lesson is None or lesson.draws_picture:
+            raise OFAError(
+                f"cache_features needs pictures that stay the same, and the task {data.task!r} draws them anew"
+            )
 
 
 def _check_source(data: DataSettings) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..data.examples import Example
+from ..model.encoder import ImageFeatures
 from ..text import Tokenizer
 from ..text.vocabulary import PAD
 from ..vision.transform import ImageTransform
+from .feature_cache import FeatureCache, KnownFeatures
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,21 @@ class Group:
     closed: Tensor  # [B], True where the target is one of a set of answers
     allowed: Tensor  # [pairs, 3], for closed rows: row, position and a token that continues one of the answers there
     codes: Tensor  # [B], True where the target is image codes
+    patches: Tensor  # scalar, how many patches of each picture the encoder sees; 0: all
 
 
 @dataclass(frozen=True)
 class Batch:
     """The examples of one micro-batch on one process."""
 
-    pixels: tuple[Tensor, ...]  # for each side, [pictures, 3, h, w], each picture once
+    pixels: tuple[Tensor, ...]  # for each side, [pictures, 3, h, w], each picture once; with ``known`` those it lacks
     groups: tuple[Group, ...]
     #: Errors of the rows that were left out.
     failures: tuple[str, ...] = ()
+    #: For each side, the features of its pictures that are in a cache; empty without one.
+    known: tuple[KnownFeatures, ...] = ()
+    #: For each side, the features of all its pictures, where the stem has seen them already; empty where it has not.
+    features: tuple[ImageFeatures, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """The same on ``device``."""
@@ -48,15 +55,21 @@ class Batch:
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Batch:
         groups = tuple(Group(*map(change, vars(group).values())) for group in self.groups)
-        return Batch(tuple(map(change, self.pixels)), groups, self.failures)
+        known = tuple(one.changed(change) for one in self.known)
+        return replace(self, pixels=tuple(map(change, self.pixels)), groups=groups, known=known)
 
 
 def collate(
-    examples: Sequence[Example], tokenizer: Tokenizer, transform: ImageTransform, group_size: int | None = None
+    examples: Sequence[Example],
+    tokenizer: Tokenizer,
+    transform: ImageTransform,
+    group_size: int | None = None,
+    cache: FeatureCache | None = None,
 ) -> Batch:
     """A batch of ``examples``, by length in groups of ``group_size`` (None: all in one group).
 
-    Pictures of one side share a tensor, and examples of different sides are in different groups.
+    Pictures of one side share a tensor, and examples of different sides are in different groups, as are those of which
+    other numbers of patches are seen. Of a picture whose features are in ``cache`` there are no pixels.
     """
     shelves: dict[tuple[int, ...], list[Tensor]] = {}  # of a side: its pictures, each once
     places: dict[int, tuple[int, int]] = {}  # of a picture: its side and its index there
@@ -68,26 +81,32 @@ def collate(
         shelf = shelves.setdefault(side, [])
         places[id(example.image)] = (list(shelves).index(side), len(shelf))
         shelf.append(pixels)
+    kinds = [_kind(example, places) for example in examples]
     groups = []
-    for number in range(max(1, len(shelves))):
-        # what has no picture goes with those of the first side
-        own = [example for example in examples if (_side(example, places) or 0) == number]
-        groups += _groups(own, tokenizer, places, number, group_size)
-    return Batch(tuple(map(torch.stack, shelves.values())), tuple(groups))
+    for kind in sorted(set(kinds)):
+        own = [example for example, its in zip(examples, kinds, strict=True) if its == kind]
+        groups += _groups(own, tokenizer, places, kind, group_size)
+    stacked = tuple(map(torch.stack, shelves.values()))
+    if cache is None:
+        return Batch(stacked, tuple(groups))
+    known = tuple(map(cache.known, stacked))
+    lacking = tuple(pixels[[*one.lacking.values()]] for pixels, one in zip(stacked, known, strict=True))
+    return Batch(lacking, tuple(groups), known=known)
 
 
-def _side(example: Example, places: dict[int, tuple[int, int]]) -> int | None:
-    return None if example.image is None else places[id(example.image)][0]
+def _kind(example: Example, places: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """The side of an example's picture and how many of its patches are seen; without one, the first side and all."""
+    return (0, 0) if example.image is None else (places[id(example.image)][0], example.patches or 0)
 
 
 def _groups(
     examples: Sequence[Example],
     tokenizer: Tokenizer,
     places: dict[int, tuple[int, int]],
-    side: int,
+    kind: tuple[int, int],
     group_size: int | None,
 ) -> list[Group]:
-    """Examples of one side in groups of about one length."""
+    """Examples of one side and number of patches in groups of about one length."""
     ordered = sorted(examples, key=lambda example: (len(example.source), len(example.target)))
     size = group_size or max(1, len(ordered))
     groups = []
@@ -101,10 +120,11 @@ def _groups(
                 target=tokenizer.pad([[PAD] * (len(example.prompt) - 1) + list(example.target) for example in part]),
                 pictures=torch.tensor(index),
                 weights=torch.tensor([example.weight for example in part]),
-                side=torch.tensor(side),
+                side=torch.tensor(kind[0]),
                 closed=torch.tensor([example.answers is not None for example in part]),
                 allowed=_allowed(part),
                 codes=torch.tensor([example.codes for example in part]),
+                patches=torch.tensor(kind[1]),
             )
         )
     return groups

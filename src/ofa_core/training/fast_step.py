@@ -22,7 +22,7 @@ from ..inference.untouched import untouched
 from ..model.attention import Attention
 from ..model.encoder import Encoder
 from ..model.ofa import OFAModel
-from ..model.position_bias import Grid, LayerBias, RelativeBias, image_buckets, token_buckets
+from ..model.position_bias import Grid, LayerBias, RelativeBias, token_buckets
 from .token_gradient import LookupEmbedding, ProjectingModel, TokenGradient
 
 
@@ -91,15 +91,14 @@ class _Attend(Function):
 class BlockBiasEncoder(Encoder):
     """An encoder that puts the bias of a layer together, and its gradient apart, in one function."""
 
-    def layer_biases(self, positions: Tensor, length: int, grid: Grid) -> LayerBias:
+    def layer_biases(self, positions: Tensor, length: int, grid: Grid, places: Tensor | None = None) -> LayerBias:
         """As :meth:`Encoder.layer_biases`."""
         if not untouched([self.text_relative, self.image_relative], {RelativeBias, nn.ModuleList, nn.Embedding}):
-            return super().layer_biases(positions, length, grid)
-        absolute = self.position_bias(positions, self.position_bias.keys(positions))  # [1, H, S, S]
+            return super().layer_biases(positions, length, grid, places)
+        absolute = self.position_bias(positions, self.position_bias.keys(positions))  # [1 or B, H, S, S]
         at = torch.arange(length, device=positions.device)
         of_text = token_buckets(at, at, self.config.token_bucket_size, self.config.max_source_positions)
-        ids = None if grid is None else self._patch_ids(*grid)
-        of_patches = None if ids is None else image_buckets(ids, ids, self.config.image_bucket_size)
+        of_patches = self.patch_buckets(grid, places)
 
         def bias(layer: int) -> Tensor:
             text, image = (part.tables[layer].weight for part in (self.text_relative, self.image_relative))
@@ -116,14 +115,14 @@ class _BlockBias(Function):
     def forward(
         ctx: Any, absolute: Tensor, text: Tensor, of_text: Tensor, image: Tensor, of_patches: Tensor | None
     ) -> Tensor:
-        """Bias [1, H, S, S] of tables ``text`` and ``image`` [buckets, H] and the buckets of both blocks."""
+        """Bias [1 or B, H, S, S] of tables ``text`` and ``image`` [buckets, H] and the buckets of both blocks."""
         ctx.buckets, ctx.sizes, ctx.dtypes = (of_text, of_patches), (len(text), len(image)), (text.dtype, image.dtype)
         dtype = torch.promote_types(absolute.dtype, text.dtype)
         bias = absolute.to(dtype, copy=True)
         first = bias.shape[-1] - len(of_text)
-        bias[0, :, first:, first:] += _looked_up(text, of_text)
+        bias[..., first:, first:] += _looked_up(text, of_text)
         if of_patches is not None:
-            bias[0, :, :first, :first] += _looked_up(image, of_patches)
+            bias[..., :first, :first] += _looked_up(image, of_patches)
         ctx.absolute_dtype = absolute.dtype
         return bias
 
@@ -135,21 +134,28 @@ class _BlockBias(Function):
         first = grad.shape[-1] - len(of_text)
         text = image = None
         if ctx.needs_input_grad[1]:
-            text = _added_up(grad[0, :, first:, first:], of_text, ctx.sizes[0]).to(ctx.dtypes[0])
+            text = _added_up(grad[..., first:, first:], of_text, ctx.sizes[0]).to(ctx.dtypes[0])
         if ctx.needs_input_grad[3] and of_patches is not None:
-            image = _added_up(grad[0, :, :first, :first], of_patches, ctx.sizes[1]).to(ctx.dtypes[1])
+            image = _added_up(grad[..., :first, :first], of_patches, ctx.sizes[1]).to(ctx.dtypes[1])
         return grad.to(ctx.absolute_dtype), text, None, image, None
 
 
 def _looked_up(table: Tensor, buckets: Tensor) -> Tensor:
-    """[H, Q, K], the rows of ``table`` [·, H] that ``buckets`` [Q, K] name."""
-    return table.t().contiguous().index_select(1, buckets.flatten()).unflatten(1, buckets.shape)
+    """[1 or B, H, Q, K], the rows of ``table`` [·, H] that ``buckets`` [Q, K] or [B, Q, K] name."""
+    by_head = table.t().contiguous()
+    batch = buckets if buckets.dim() == 3 else buckets[None]
+    return torch.stack([by_head.index_select(1, one.flatten()).unflatten(1, one.shape) for one in batch])
 
 
 def _added_up(grad: Tensor, buckets: Tensor, size: int) -> Tensor:
-    """[size, H], the sums of ``grad`` [H, Q, K] over all that has a bucket of ``buckets`` [Q, K]."""
-    sums = grad.new_zeros(len(grad), size)
-    return sums.scatter_add_(1, buckets.flatten().expand(len(grad), -1), grad.flatten(1)).t().contiguous()
+    """[size, H], sums of ``grad`` [B, H, Q, K] over all that has a bucket of ``buckets`` [Q, K] or [B, Q, K]."""
+    if buckets.dim() == 2:
+        grad, buckets = grad.sum(0, keepdim=True) if len(grad) > 1 else grad, buckets[None]
+    heads = grad.shape[1]
+    sums = grad.new_zeros(heads, size)
+    for of_sample, one in zip(grad, buckets, strict=True):
+        sums.scatter_add_(1, one.flatten().expand(heads, -1), of_sample.flatten(1))
+    return sums.t().contiguous()
 
 
 def _replacements(model: OFAModel) -> Iterator[tuple[nn.Module, type[nn.Module], type[nn.Module]]]:

@@ -78,6 +78,8 @@ class Lesson:
     teach: Teach
     #: The task whose picture side counts; None: the model's own.
     spec: TaskSpec | None = None
+    #: True if a picture is cut, moved or changed by chance, so that it is another one in every epoch.
+    draws_picture: bool = False
 
 
 def _prompt(pipeline: Pipeline, spec: TaskSpec, source: Sequence[int]) -> list[int]:
@@ -316,10 +318,10 @@ LESSONS: dict[str, Lesson] = {
     "vqa": Lesson("vqa", _answer, vqa.SPEC),
     "snli_ve": Lesson("snli_ve", _entailment, entailment.CAPTION_SPEC),
     "snli_ve_without_caption": Lesson("snli_ve", _entailment_alone, entailment.SPEC),
-    "image_classify": Lesson("image_classify", _class, classification.SPEC),
+    "image_classify": Lesson("image_classify", _class, classification.SPEC, draws_picture=True),
     "image_gen": Lesson("image_gen", _drawing, TASKS["image_gen"]),
-    "ocr": Lesson("ocr", partial(_writing, False), ocr.SPEC),
-    "ocr_document": Lesson("ocr", partial(_writing, True), ocr.SPEC),
+    "ocr": Lesson("ocr", partial(_writing, False), ocr.SPEC, draws_picture=True),
+    "ocr_document": Lesson("ocr", partial(_writing, True), ocr.SPEC, draws_picture=True),
     "gigaword": Lesson("gigaword", _summary, text_heads.SUMMARY_SPEC),
     **{name: Lesson(name, partial(_judgement, TASKS[name]), TASKS[name]) for name in GLUE},
     CUSTOM: Lesson("custom", _own),

@@ -218,7 +218,7 @@ class LossModule(nn.Module):
 
         ``step`` says whether dropping the worst losses has begun.
         """
-        if self.settings.rdrop and self.settings.rdrop_rule == "original":
+        if self.settings.rdrop and self.settings.rdrop_rule == "original" and not batch.features:
             passes = self._features_twice(batch)
         else:
             passes = [self._features(batch)] * (2 if self.settings.rdrop else 1)
@@ -229,6 +229,8 @@ class LossModule(nn.Module):
         return total_loss(parts, self.settings, step, sum(len(group.target) for group in batch.groups))
 
     def _features(self, batch: Batch) -> list[ImageFeatures]:
+        if batch.features:
+            return list(batch.features)
         return [self.model.image_features(pixels) for pixels in batch.pixels]
 
     def _features_twice(self, batch: Batch) -> list[list[ImageFeatures]]:
@@ -262,6 +264,8 @@ class LossModule(nn.Module):
         images, mask = None, None
         if features is not None and bool((group.pictures >= 0).any()):
             images = features.select(group.pictures.clamp(min=0))
+            if int(group.patches):
+                images = images.sample_patches(int(group.patches))
             mask = None if bool((group.pictures >= 0).all()) else group.pictures >= 0
         memory = self.model.encode(group.tokens, images, mask)
         codes = group.codes if bool(group.codes.any()) else None

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -15,7 +16,10 @@ from ..config import OFAConfig
 from ..errors import OFAError
 from ..model.ofa import OFAModel
 from .settings import OptimizerSettings, Part, TrainingSettings
+from .state import full_tensor
 
+#: A small number that torch, as the original, adds to a norm before it divides by it.
+CLIP_MARGIN = 1e-6
 #: Ends of the names of the biases that the original's BitFit moves: those that it calls ``layer_norm`` or ``fc``.
 BITFIT = (
     *(f"{norm}.bias" for norm in ("self_attn_norm", "cross_attn_norm", "ffn_norm", "final_norm")),
@@ -105,6 +109,27 @@ class UncorrectedAdamW(AdamW):
         for age, parameters in ages.items():
             eps = group["eps"] / math.sqrt(1 - group["betas"][1] ** age)
             yield {**group, "params": parameters, "eps": eps}
+
+
+def scale_and_clip(parameters: Iterable[Tensor], factor: float, clip_norm: float) -> float:
+    """Scale gradients, and clip them to a norm, in one pass over memory behind the one that measures them.
+
+    Args:
+        parameters: what the gradients are of.
+        factor: what they are multiplied with.
+        clip_norm: their largest norm, that of all together; 0 does not clip.
+
+    Returns:
+        The norm of the scaled gradients before clipping. Where it is not finite, gradients stay as they were.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    length = float(full_tensor(get_total_norm(gradients))) * factor
+    if clip_norm:
+        factor *= min(1.0, clip_norm / (length + CLIP_MARGIN))
+    if math.isfinite(length) and factor != 1:
+        for gradient in gradients:
+            gradient.mul_(factor)
+    return length
 
 
 def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> AdamW:

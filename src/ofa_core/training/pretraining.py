@@ -240,8 +240,8 @@ def _objects(negatives: Negatives | None, pipeline: Pipeline, row: Row) -> list[
 def pretraining_lessons(negatives: Negatives | None = None) -> dict[str, Lesson]:
     """The lessons by name; without ``negatives`` nothing is matched."""
     return {
-        "pretrain": Lesson("pretrain", partial(_about_picture, negatives)),
+        "pretrain": Lesson("pretrain", partial(_about_picture, negatives), draws_picture=True),
         "pretrain_text": Lesson("pretrain_text", partial(_text, negatives)),
         "pretrain_image": Lesson("pretrain_image", partial(_middle, negatives)),
-        "pretrain_detection": Lesson("pretrain_detection", partial(_objects, negatives)),
+        "pretrain_detection": Lesson("pretrain_detection", partial(_objects, negatives), draws_picture=True),
     }

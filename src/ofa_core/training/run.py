@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 
 import torch
+from tqdm import tqdm
 
 from ..api import model_directory
 from ..checkpoint.model_dir import empty_model, load_model, load_tokenizer
@@ -14,19 +17,22 @@ from ..generation.trie import Trie
 from ..heads.pipeline import Pipeline
 from ..heads.tasks import fine_tuned_settings
 from ..model.ofa import OFAModel
+from ..model.position_bias import PATCH_SIZE
 from ..text import Tokenizer
 from ..utils.distributed import Process, process_group
+from ..utils.printable import printable
 from ..vision.transform import ImageTransform
 from .batches import Batches, Source
-from .checks import check_files
+from .checks import check_cached, check_files
 from .evaluation import Evaluation
+from .feature_cache import FeatureCache, room_text
 from .held_out import HeldOutLoss
 from .init import make_config, make_model
 from .lora import add_lora, remove_lora
 from .losses import LossModule
 from .optim import freeze
 from .self_critical import CaptionReward, SelfCriticalLoss
-from .settings import TrainingSettings
+from .settings import DataSettings, TrainingSettings
 from .sources import FileSource, answers_in, learned_tasks, make_source
 from .trackers import check_trackers
 from .trainer import Trainer
@@ -46,9 +52,12 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
     transform = ImageTransform(task.image_size, task.imagenet_normalization)
     # Workers prepare batches with this; they need no weights.
     pipeline = Pipeline(empty_model(model.config), tokenizer, transform)
-    sources = [make_source(data, pipeline, settings.seed) for data in settings.data]
+    cache = _feature_cache(settings, model, process)
+    sources = [_source(data, pipeline, settings.seed) for data in settings.data]
     per_epoch = steps_per_epoch(settings, sources, process.world_size)
     settings = settings if per_epoch is None else settings.with_steps(per_epoch)
+    if cache is not None and process.is_rank0:
+        tqdm.write(printable(_room(cache, sources)), file=sys.stderr)
     batches = Batches(
         sources,
         [data.weight for data in settings.data],
@@ -56,6 +65,8 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
         transform,
         batch_size=settings.batch_size,
         group_size=settings.group_size,
+        patch_counts=[data.sample_patch_num for data in settings.data],
+        cache=cache,
         rank=process.rank,
         world=process.world_size,
     )
@@ -68,6 +79,56 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
     return Trainer(
         settings, model, tokenizer, batches, loss, evaluate=evaluate, process=process, steps_per_epoch=per_epoch
     )
+
+
+def _source(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:
+    """The source of a table.
+
+    Raises:
+        OFAError: its settings or rows are wrong, or its pictures have fewer patches than are to be drawn of them.
+    """
+    source = make_source(data, pipeline, seed)
+    own = source.pipeline if isinstance(source, FileSource) else pipeline
+    if data.sample_patch_num is not None and data.sample_patch_num > _patches(own):
+        side = own.transform.size
+        raise OFAError(
+            f"sample_patch_num is {data.sample_patch_num}, and pictures of {side} × {side} pixels have {_patches(own)} "
+            "patches"
+        )
+    return source
+
+
+def _feature_cache(settings: TrainingSettings, model: OFAModel, process: Process) -> FeatureCache | None:
+    """The cache of what the stem makes of pictures, where the settings ask for one.
+
+    Raises:
+        OFAError: the stem or the pictures do not stay as they are.
+    """
+    told = settings.cache_features
+    if told is None:
+        return None
+    check_cached(settings, model)
+    narrow = "float16" if told.dtype == "float16" else settings.autocast
+    return FeatureCache(
+        told.directory or settings.out / "features",
+        narrow=None if narrow is None else getattr(torch, narrow),
+        exact=told.dtype == "exact",
+        max_bytes=None if told.max_gib is None else int(told.max_gib * 2**30),
+        processes=process.world_size,
+    )
+
+
+def _room(cache: FeatureCache, sources: Sequence[Source]) -> str:
+    """Say what a run may keep of its sources' pictures, at most one a row, and the room that there is."""
+    files = [source for source in sources if isinstance(source, FileSource)]
+    pictures = [(len(source.rows), _patches(source.pipeline)) for source in files]
+    there = next(place for place in (cache.directory, *cache.directory.resolve().parents) if place.is_dir())
+    return room_text(cache, pictures, shutil.disk_usage(there).free)
+
+
+def _patches(pipeline: Pipeline) -> int:
+    """Patches of a picture as a pipeline takes it."""
+    return (-(-pipeline.transform.size // PATCH_SIZE)) ** 2
 
 
 def steps_per_epoch(settings: TrainingSettings, sources: Sequence[Source], world: int) -> int | None:
@@ -139,7 +200,9 @@ def _held_out(
 def _begin(settings: TrainingSettings) -> tuple[OFAModel, Tokenizer]:
     """The model to start from, with the changes that the settings make to its configuration."""
     if settings.new_model is not None:
-        return make_model(settings.new_model, settings.config)
+        model, tokenizer = make_model(settings.new_model, settings.config)
+        _note_learned(model, settings)
+        return model, tokenizer
     directory = model_directory(settings.model)  # type: ignore[arg-type]  # one of both is there
     model = load_model(directory, dtype=torch.float32)
     if settings.task is not None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..bench.scorers.captions import MAX_ORDER, Counts, cider, ngrams
 from ..generation import generate
 from ..heads.caption import SPEC
+from ..model.encoder import ImageFeatures
 from ..model.ofa import OFAModel
 from ..text import Tokenizer
 from ..text.normalize import SEVERAL, without_punctuation
@@ -100,13 +101,13 @@ class SelfCriticalLoss(nn.Module):
         loss = self.model.token_embedding.weight.new_zeros(())
         counts = torch.zeros(4, dtype=torch.float64, device=loss.device)
         for group in batch.groups:
-            pixels = batch.pixels[int(group.side)].index_select(0, group.pictures)
-            said = self._candidates(group.tokens, pixels)
+            images = _images(batch, group)
+            said = self._candidates(group.tokens, images)
             scores = [
                 self.reward.scores(list(map(self.tokenizer.decode, candidates)), truths)
                 for candidates, truths in zip(said, self._truths(group), strict=True)
             ]
-            group_loss, tokens = self._loss(group, pixels, said, [advantages(row) for row in scores])
+            group_loss, tokens = self._loss(group, images, said, [advantages(row) for row in scores])
             loss = loss + group_loss
             flat = [score for row in scores for score in row]
             counts = counts + counts.new_tensor([tokens, len(flat), math.fsum(flat), 0.0])
@@ -116,15 +117,15 @@ class SelfCriticalLoss(nn.Module):
         """The captions that people gave each picture."""
         return [self.tokenizer.decode(row).split(SEVERAL) for row in group.target.tolist()]
 
-    def _candidates(self, tokens: Tensor, pixels: Tensor) -> list[list[list[int]]]:
+    def _candidates(self, tokens: Tensor, images: Tensor | ImageFeatures) -> list[list[list[int]]]:
         """Token ids of the candidates of each picture, each up to and with ``</s>``, as the model answers."""
         with _evaluating(self.model):
-            found = generate(self.model, tokens, pixels, self.options)
+            found = generate(self.model, tokens, images, self.options)
         torch.clear_autocast_cache()  # which has weights without gradients in it
         return [[hypothesis.tokens for hypothesis in beams] for beams in found]
 
     def _loss(
-        self, group: Group, pixels: Tensor, said: list[list[list[int]]], rewards: list[list[float]]
+        self, group: Group, images: Tensor | ImageFeatures, said: list[list[list[int]]], rewards: list[list[float]]
     ) -> tuple[Tensor, int]:
         """Sum of the losses of what was ``said``, and its number of tokens."""
         beams = max(map(len, said))
@@ -134,12 +135,20 @@ class SelfCriticalLoss(nn.Module):
         reward = target.new_zeros(len(rows), dtype=torch.float32)
         reward[torch.tensor([bool(row) for row in rows])] = reward.new_tensor([r for row in rewards for r in row])
 
-        memory = self.model.encode(group.tokens, self.model.image_features(pixels))
+        memory = self.model.encode(group.tokens, images)
         states = self.model.decode_states(memory, prefix)  # the candidates of a picture share what is encoded of it
         real = target.ne(PAD)
         log_probs = self.model.logits(states[real]).float().log_softmax(-1)
         of_target = log_probs.gather(1, target[real][:, None])[:, 0]
         return -(of_target * reward[:, None].expand_as(real)[real]).sum(), int(real.sum())
+
+
+def _images(batch: Batch, group: Group) -> Tensor | ImageFeatures:
+    """The pictures of a group's examples, one each: what the stem has made of them, or their pixels."""
+    side = int(group.side)
+    if batch.features:
+        return batch.features[side].select(group.pictures)
+    return batch.pixels[side].index_select(0, group.pictures)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from ..checkpoint.names import is_name
 from ..data.read_options import BoxUnit, Language, ReadOptions
 from ..errors import OFAError, first_problem
 from ..utils.toml_files import read_toml
@@ -17,7 +16,7 @@ from .recipe import ADDED, ORIGINAL, ORIGINAL_AUTOCAST, Recipe
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     #: Names that settings had in earlier versions, and their present ones.
     _RENAMED: ClassVar[Mapping[str, str]] = {}
@@ -86,6 +85,15 @@ class DataSettings(ReadSettings):
     answers: Path | None = None
     #: A directory with all_captions.txt, object.txt and type2ans.json, of which pre-training draws what does not match.
     negatives: Path | None = None
+    #: A model directory with a network of image codes, or the network's own .safetensors file, which makes the codes
+    #: that ``image_gen`` and ``pretrain_image`` teach of pictures with captions, in place of rows that hold codes. The
+    #: network goes with the models that are written.
+    codes_from: Path | None = None
+    #: A directory in which codes that were made are kept; None: in the cache.
+    codes_cache: Path | None = None
+    #: Patches of each picture that the encoder sees, drawn anew for each example; None: all. The original pre-trains
+    #: with 196 of each picture that comes with a text.
+    sample_patch_num: PositiveInt | None = None
     #: Settings that only this task has.
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -214,6 +222,17 @@ class LoraSettings(_Settings):
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
+class CacheSettings(_Settings):
+    """Settings of the cache of what the image stem makes of pictures."""
+
+    #: The directory, which several runs may share; None: ``features`` in the run's.
+    directory: Path | None = None
+    #: ``exact`` keeps features as the stem gives them; ``float16`` in half the room, rounded to three digits.
+    dtype: Literal["exact", "float16"] = "exact"
+    #: The most that is kept, in GiB; what has no room is computed every time. None: as much as the disk holds.
+    max_gib: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
 class EvaluationSettings(ReadSettings):
     """A benchmark that is run while training."""
 
@@ -325,6 +344,9 @@ class TrainingSettings(_Settings):
     ema_embedding: Literal[1, 3] = 1
     #: Compute products in this type; None: in float32.
     autocast: Literal["float16", "bfloat16"] | None = None
+    #: Keep on the disk what the image stem makes of each picture, to read it in later epochs: a table, ``{}`` or with
+    #: settings of ``[cache_features]``. It needs a stem that stays as it is, and pictures that do.
+    cache_features: CacheSettings | None = None
     #: Recompute activations in the backward pass to save memory.
     checkpoint_activations: bool = False
     #: Keep the stem's weights in the order of memory in which convolutions are fastest. Its sums round in another order
@@ -367,6 +389,15 @@ class TrainingSettings(_Settings):
             raise ValueError(f"the task {REFERENCES} and loss.self_critical go together, and with no other: {odd[0]}")
         if scored and self.shard:
             raise ValueError("self_critical searches with the whole model, which shard takes apart: leave shard out")
+        return self
+
+    @model_validator(mode="after")
+    def _patches_of_what_is_learned(self) -> TrainingSettings:
+        """Keep draws of patches away from where they would have no effect, or another than is meant."""
+        if any(data.sample_patch_num is not None for data in self.held_out):
+            raise ValueError("sample_patch_num is for data that is learned from: held_out shows whole pictures")
+        if self.loss.self_critical is not None and any(data.sample_patch_num is not None for data in self.data):
+            raise ValueError("sample_patch_num does not go with self_critical, which searches whole pictures")
         return self
 
     @model_validator(mode="after")
@@ -439,6 +470,8 @@ class TrainingSettings(_Settings):
             return tuple(map(placed, value)) if isinstance(value, tuple) else value
 
         there: TrainingSettings = placed(self)
+        from ..checkpoint.names import is_name  # behind which is torch, which help on settings does without
+
         if self.model is not None and there.model is not None and not there.model.exists() and is_name(str(self.model)):
             return there.model_copy(update={"model": self.model})
         return there
@@ -446,7 +479,7 @@ class TrainingSettings(_Settings):
     def fingerprint(self) -> str:
         """Settings that must stay when a run is resumed, as JSON: all but where and how often things are written."""
         free = ("out", "device", "workers", "save_every", "log_every", "evaluate_every", "evaluation", "patience")
-        exclude: dict[str, Any] = dict.fromkeys((*free, "held_out", "tensorboard", "wandb"), True)
+        exclude: dict[str, Any] = dict.fromkeys((*free, "held_out", "tensorboard", "wandb", "cache_features"), True)
         exclude |= {"optimizer": {"max_skipped"}, "data": {"__all__": {"allow_outside"}}}
         exclude["recipe"] = True  # what it sets tells
         told = self.model_dump(mode="json", exclude=exclude)
@@ -457,8 +490,9 @@ class TrainingSettings(_Settings):
             if part[name] == defaults[path]:
                 del part[name]
         for table in told["data"]:
-            for name, info in ReadSettings.model_fields.items():
-                if table[name] == info.default:  # as in runs that began before there was such a setting
+            for name in (*ReadSettings.model_fields, "sample_patch_num"):
+                # as in runs that began before there was such a setting
+                if table[name] == DataSettings.model_fields[name].default:
                     del table[name]
         return json.dumps(told, sort_keys=True)
 

@@ -1,4 +1,7 @@
-"""Help on the settings of a run, and recipes to begin with: both read from the files that say them."""
+"""Help on the settings of a run, and recipes to begin with: both read from the files that say them.
+
+The classes of the settings are read as text: to import them takes more time than all other help together.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,29 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from ..errors import OFAError
-from . import settings as module
 from .recipe import ORIGINAL
+
+#: The file with the classes of the settings.
+SOURCE = Path(__file__).with_name("settings.py")
 
 #: Directory of the recipes in this package.
 RECIPES = Path(__file__).parent / "recipes"
-#: Tables of a TOML file with the settings that each holds, in the order in which help tells them.
-TABLES: dict[str, type[BaseModel]] = {
-    "": module.TrainingSettings,
-    "[[data]]": module.DataSettings,
-    "[loss]": module.LossSettings,
-    "[optimizer]": module.OptimizerSettings,
-    "[[evaluation]]": module.EvaluationSettings,
-    "[[held_out]]": module.DataSettings,
-    "[new_model]": module.NewModelSettings,
+#: Tables of a TOML file with the class of the settings that each holds, in the order in which help tells them.
+TABLES: dict[str, str] = {
+    "": "TrainingSettings",
+    "[[data]]": "DataSettings",
+    "[loss]": "LossSettings",
+    "[optimizer]": "OptimizerSettings",
+    "[[evaluation]]": "EvaluationSettings",
+    "[[held_out]]": "DataSettings",
+    "[new_model]": "NewModelSettings",
+    "[cache_features]": "CacheSettings",
 }
 
 
@@ -45,16 +49,11 @@ class Setting:
 
 def settings_of(table: str) -> list[Setting]:
     """The settings of a table of :data:`TABLES`, those of its class's bases first."""
-    model = TABLES[table]
     prefix = f"{table.strip('[]')}." if table else ""
-    found = {}
-    for cls in reversed(model.__mro__):
-        for name, kind, meaning in _declared().get(cls.__name__, ()):
-            info = model.model_fields[name]
-            default = None if info.is_required() else info.get_default(call_default_factory=True)
-            original = ORIGINAL.get(prefix + name)
-            found[name] = Setting(name, kind, _as_toml(default), _as_toml(original), meaning)
-    return list(found.values())
+    return [
+        replace(setting, original=_as_toml(ORIGINAL.get(prefix + setting.name)))
+        for setting in _declared_of(TABLES[table]).values()
+    ]
 
 
 def help_text() -> str:
@@ -91,28 +90,42 @@ def recipe_text(name: str) -> str:
 
 
 def _as_toml(value: Any) -> str:
-    """A default as it would be written; empty where there is none, or it is a table of its own."""
-    if value is None or isinstance(value, BaseModel):
-        return ""
-    return json.dumps(value, default=str)
+    """A default as it would be written; empty where there is none."""
+    return "" if value is None else json.dumps(value)
 
 
 @cache
-def _declared() -> dict[str, list[tuple[str, str, str]]]:
-    """Name, type and meaning of each field of each class; the meaning is the comment ``#:`` above it."""
-    text = Path(module.__file__).read_text(encoding="utf-8")
-    lines = text.splitlines()
-    return {
-        node.name: [
-            (statement.target.id, ast.unparse(statement.annotation), " ".join(_comment(lines, statement.lineno)))
-            for statement in node.body
-            if isinstance(statement, ast.AnnAssign)
-            and isinstance(statement.target, ast.Name)
-            and not statement.target.id.startswith("_")
-        ]
-        for node in ast.parse(text).body
-        if isinstance(node, ast.ClassDef)
-    }
+def _source() -> tuple[list[str], dict[str, ast.ClassDef]]:
+    """The lines of the file of settings, and its classes by name."""
+    text = SOURCE.read_text(encoding="utf-8")
+    return text.splitlines(), {node.name: node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)}
+
+
+def _declared_of(name: str) -> dict[str, Setting]:
+    """The settings of a class, those of its bases first; the meaning of each is the comment ``#:`` above it."""
+    lines, classes = _source()
+    if name not in classes:
+        return {}
+    bases = (base.id for base in classes[name].bases if isinstance(base, ast.Name))
+    found = {key: setting for base in bases for key, setting in _declared_of(base).items()}
+    for statement in classes[name].body:
+        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+            continue
+        setting, kind = statement.target.id, ast.unparse(statement.annotation)
+        if not kind.startswith("ClassVar"):
+            meaning = " ".join(_comment(lines, statement.lineno))
+            found[setting] = Setting(setting, kind, _as_toml(_default(statement.value)), "", meaning)
+    return found
+
+
+def _default(value: ast.expr | None) -> Any:
+    """The default that a field is declared with; None where there is none, or it is a table of its own."""
+    if isinstance(value, ast.Call):
+        given = {keyword.arg: keyword.value for keyword in value.keywords}
+        if "default_factory" in given:
+            return {}
+        value = given.get("default")
+    return None if value is None else ast.literal_eval(value)
 
 
 def _comment(lines: list[str], number: int) -> Iterator[str]:

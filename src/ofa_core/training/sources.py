@@ -21,6 +21,7 @@ from ..utils.input_files import read_text_file
 from .batches import Source
 from .lessons import LESSONS as TASK_LESSONS
 from .lessons import Lesson, Row
+from .picture_codes import coded_lesson
 from .pretraining import Negatives, pretraining_lessons
 from .settings import DataSettings, TrainingSettings
 from .tio_lessons import tio_lessons
@@ -129,7 +130,9 @@ def lesson_of(data: DataSettings) -> tuple[Lesson | None, Path | None]:
 
 
 def _lesson(data: DataSettings) -> Lesson:
-    """The lesson, with what its matching draws from."""
+    """The lesson, with what makes its image codes, or what its matching draws from."""
+    if data.codes_from is not None:
+        return coded_lesson(data.task, LESSONS[data.task], data.codes_from, data.codes_cache)
     if data.negatives is None:
         return LESSONS[data.task]
     if data.task not in DRAWN_NEGATIVES:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from ..api import model_directory
 from ..checkpoint.card import CardScore, model_card
+from ..checkpoint.image_codes import VQGAN_FILE, vqgan_file
 from ..checkpoint.lora import merge, save_adapter
 from ..checkpoint.model_dir import empty_model, save_directory
 from ..config import OFAConfig
+from ..errors import OFAError
 from ..text import Tokenizer
 from .lora import split
 from .settings import TrainingSettings
@@ -56,7 +61,35 @@ def store_model(
     out = settings.out / name
     parameters = sum(state[name].numel() for name, _ in empty_model(config).named_parameters())
     card = _card(out, config, parameters, settings, step, scores)
-    save_directory(out, state, config, tokenizer, provenance, card=card, overwrite=True)
+    network = image_codes_network(settings)
+    files = {VQGAN_FILE: partial(shutil.copyfile, network)} if network else {}
+    save_directory(out, state, config, tokenizer, provenance, card=card, overwrite=True, files=files)
+
+
+def image_codes_network(settings: TrainingSettings) -> Path | None:
+    """The file of the network of image codes that goes with a run's models: what makes its codes, or its base model's.
+
+    Raises:
+        OFAError: its place holds none, or several sources have their codes of different networks.
+    """
+    named = {data.codes_from for data in settings.data if data.codes_from is not None}
+    if len(named) > 1:
+        raise OFAError(f"codes_from is {' and '.join(sorted(map(str, named)))}; a model's codes are of one network")
+    if named:
+        return _network_at(named.pop())
+    return None if settings.model is None else _network_of_base(settings.model)
+
+
+@cache  # the file is compared with its digest once, not whenever a model is stored
+def _network_at(place: Path) -> Path:
+    return vqgan_file(place)
+
+
+@cache
+def _network_of_base(model: Path) -> Path | None:
+    """The network's file of the model that a run begins with, where it has one."""
+    path = model_directory(model) / VQGAN_FILE
+    return path if path.is_file() else None
 
 
 def _card(

@@ -137,7 +137,7 @@ def check_trackers(settings: TrainingSettings) -> None:
         try:
             import tensorboard  # noqa: F401, which torch.utils.tensorboard needs
         except ImportError:
-            raise OFAError("tensorboard = true needs the package tensorboard: pip install 'ofa_core[train]'") from None
+            raise OFAError("tensorboard = true needs the package tensorboard: pip install tensorboard") from None
     if settings.wandb is not None:
         try:
             import wandb  # noqa: F401

@@ -9,11 +9,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -36,7 +36,7 @@ from .fast_step import fast_step
 from .held_out import HELD_OUT_LOSS
 from .log import Log
 from .losses import LossModule
-from .optim import make_optimizer, make_schedule
+from .optim import make_optimizer, make_schedule, scale_and_clip
 from .parallel import Parallel
 from .recipe import ORIGINAL
 from .self_critical import SelfCriticalLoss
@@ -106,9 +106,16 @@ class Trainer:
         with alone, stop_at_safe_points(), heap:
             try:
                 self._resume()
+                self._begin_cache()
                 self._train()
             finally:
                 self.log.close()
+
+    def _begin_cache(self) -> None:
+        """Show the stem to the cache of features: it has the weights of the whole run now."""
+        if self.batches.cache is not None:
+            way = (self.device.type, self.settings.autocast, self.settings.channels_last)
+            self.batches.cache.begin(self.model, str(way))
 
     def _train(self) -> None:
         settings = self.settings
@@ -173,7 +180,7 @@ class Trainer:
             last = number == len(micro_batches) - 1
             with self.parallel.gradient_sync(self.loss, last), self._faster():
                 with self._autocast():
-                    loss, counts = self.loss(batch.to(self.device), self.step)
+                    loss, counts = self.loss(self._seen(batch.to(self.device)), self.step)
                 self.scaler.scale(loss).backward()
             totals[:5] += torch.cat([loss.detach()[None].double(), counts])
             totals[5] += len(batch.failures)
@@ -183,13 +190,21 @@ class Trainer:
         self.left_out += int(totals[5])
         self._stopping = bool(totals[6] > 0)
         self.scaler.unscale_(self.optimizer)
-        # The gradient of the sum of losses, as an average over processes, becomes that of the mean over tokens.
-        _scale_gradients(self.model, self.process.world_size / max(1.0, float(totals[1])))
         value = float(totals[0] / totals[1].clamp(min=1))
         if not math.isfinite(value) and not self.scaler.is_enabled():
             raise OFAError(f"the loss of step {self.step + 1} is {value}; a smaller lr or another autocast may help")
-        norm = self._update()
+        # The gradient of the sum of losses, as an average over processes, becomes that of the mean over tokens.
+        norm = self._update(self.process.world_size / max(1.0, float(totals[1])))
         return value, float(totals[3] / totals[2].clamp(min=1)), norm
+
+    def _seen(self, batch: Batch) -> Batch:
+        """``batch`` with the features of its pictures, where there is a cache of them."""
+        cache = self.batches.cache
+        if cache is None:
+            return batch
+        pairs = zip(batch.pixels, batch.known, strict=True)
+        features = tuple(cache.complete(pixels, known, self.model) for pixels, known in pairs)
+        return replace(batch, pixels=(), known=(), features=features)
 
     def _tell(self, failures: Iterable[str]) -> None:
         """Say once of each row that is left out why."""
@@ -198,13 +213,15 @@ class Trainer:
                 self._told.add(failure)
                 tqdm.write(printable(f"skipped: {failure}"), file=sys.stderr)
 
-    def _update(self) -> float:
-        """Move the weights by the gradients there are, unless one of them is not finite; their norm before clipping."""
-        norm = get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        length = float(full_tensor(norm))
+    def _update(self, factor: float) -> float:
+        """Move the weights by ``factor`` times the gradients there are, unless one of them is not finite.
+
+        Returns:
+            The norm of these gradients before clipping.
+        """
+        length = scale_and_clip(self.model.parameters(), factor, self.settings.optimizer.clip_norm)
         if math.isfinite(length):
             self.skipped = 0
-            clip_grads_with_norm_(self.model.parameters(), self.settings.optimizer.clip_norm or float("inf"), norm)
             self.scaler.step(self.optimizer)
             if self.average is not None:
                 self.average.update(self.model)
@@ -373,12 +390,6 @@ def _average(model: OFAModel, settings: TrainingSettings) -> WeightAverage | Non
 def _sign(score: str) -> int:
     """1 for a score that is better where it is higher, -1 for a loss."""
     return -1 if score == HELD_OUT_LOSS else 1
-
-
-def _scale_gradients(model: nn.Module, factor: float) -> None:
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            parameter.grad.mul_(factor)
 
 
 def _freeze_batch_norm(model: nn.Module) -> None:

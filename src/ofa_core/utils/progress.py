@@ -11,7 +11,7 @@ from tqdm import tqdm
 LOG_INTERVAL = 30.0
 
 
-def progress(total: int, done: int, what: str, *, unit: str = "it", shown: bool = True) -> tqdm[Any]:
-    """A progress bar on stderr for ``total`` units, of which ``done`` were done before."""
+def progress(total: int | None, done: int, what: str, *, unit: str = "it", shown: bool = True) -> tqdm[Any]:
+    """A progress bar on stderr for ``total`` units (None: nobody knows), of which ``done`` were done before."""
     interval = 0.1 if sys.stderr.isatty() else LOG_INTERVAL
     return tqdm(total=total, initial=done, desc=what, unit=unit, disable=not shown, mininterval=interval)

@@ -30,5 +30,5 @@ def _parsed(text: str) -> dict[str, Any]:
         try:
             import tomli as tomllib
         except ImportError:
-            raise OFAError("TOML files need Python 3.11, or: pip install 'ofa_core[train]'") from None
+            raise OFAError("TOML files need Python 3.11, or: pip install tomli") from None
     return tomllib.loads(text)

@@ -24,10 +24,8 @@ from ..errors import OFAError, shortened
 #: A picture as people have it: a path (``~`` and ``file://`` too), an encoded file as bytes or opened for reading, a
 #: data URI, ``{"bytes": ..., "path": ...}`` as the library datasets keeps it, a PIL image of any mode; an array
 #: [h, w], [h, w, 1], [h, w, 3], [h, w, 4] or [3, h, w] or a tensor of the same layouts, of uint8, or of floats 0 to 1.
-ImageLike: TypeAlias = (
-    "str | PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Mapping[str, Any] | Image.Image "
-    "| np.ndarray[Any, Any] | Tensor"
-)
+ImageLike: TypeAlias = "_Encoded | Image.Image | np.ndarray[Any, Any] | Tensor"
+_Encoded: TypeAlias = "str | PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Mapping[str, Any]"
 
 #: The formats that Pillow decodes by itself. Others would run a program (EPS: Ghostscript) or read what they name.
 FORMATS = (
@@ -37,6 +35,11 @@ FORMATS = (
 #: The most pixels that a picture may have. A file of half a megabyte can ask for gigabytes; the largest phone pictures
 #: in use have 108 million. ``$OFA_MAX_PIXELS`` sets another limit.
 MAX_PIXELS = 120_000_000
+
+
+class TooManyPixelsError(OFAError):
+    """A picture that is larger than what is opened."""
+
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/=_\s-]{256,}")
@@ -240,17 +243,32 @@ def _content(file: Any) -> io.BytesIO:
 @contextmanager
 def _decoder(file: Path | IO[bytes], name: str) -> Iterator[Image.Image]:
     """The picture in a file, of a format that Pillow decodes by itself and within the limit of pixels."""
-    Image.init()
     try:
-        picture = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+        picture = _identified(file)
     except UnidentifiedImageError:
         raise OFAError(f"{name} cannot be read: it is not a picture in a known format") from None
     except Image.DecompressionBombError as error:
-        raise OFAError(f"{name} cannot be read: {error}; see PIL.Image.MAX_IMAGE_PIXELS") from None
+        raise TooManyPixelsError(f"{name} cannot be read: {error}; see PIL.Image.MAX_IMAGE_PIXELS") from None
     except Exception as error:
         raise OFAError(f"{name} cannot be read: {shortened(str(error))}") from None
     with picture:
         yield _within_limit(picture, name)
+
+
+def _identified(file: Path | IO[bytes]) -> Image.Image:
+    """The picture in a file; decoders of other formats than the usual ones are imported where those do not know it."""
+    Image.preinit()
+    usual = [name for name in FORMATS if name in Image.OPEN]
+    try:
+        return Image.open(file, formats=usual)
+    except UnidentifiedImageError:
+        Image.init()
+        others = [name for name in FORMATS if name in Image.OPEN and name not in usual]
+        if not others:
+            raise
+        if not isinstance(file, Path):
+            file.seek(0)
+        return Image.open(file, formats=others)
 
 
 def _within_limit(picture: Image.Image, name: str) -> Image.Image:
@@ -260,7 +278,7 @@ def _within_limit(picture: Image.Image, name: str) -> Image.Image:
     except ValueError:
         raise OFAError(f"OFA_MAX_PIXELS is {limit!r}; it should be a whole number of pixels") from None
     if picture.width * picture.height > most:
-        raise OFAError(
+        raise TooManyPixelsError(
             f"{name} is {picture.width} × {picture.height}, more than {most:,} pixels; "
             "set OFA_MAX_PIXELS to open it nevertheless"
         )
@@ -315,3 +333,8 @@ def _bytes_of(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 #: Factors to 0..255 by numpy's kind of number, and its bytes where they count.
 _SCALES: dict[str, float] = {"f": 255.0, "b": 255.0, "u2": 255 / 65535}
+
+
+def is_picture_name(name: str) -> bool:
+    """Tell whether a file's name ends as those of pictures do that :func:`open_image` reads."""
+    return Image.registered_extensions().get(Path(name).suffix.lower(), "") in FORMATS

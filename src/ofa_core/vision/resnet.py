@@ -22,14 +22,14 @@ class Bottleneck(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int, drop_path: float) -> None:
         super().__init__()
         out_channels = channels * EXPANSION
-        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.conv3 = nn.Conv2d(channels, out_channels, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out_channels)
-        self.drop_path = DropPath(drop_path)
-        self.downsample = (
+        self.conv1: nn.Conv2d = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(channels)
+        self.conv2: nn.Conv2d = nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn2: nn.BatchNorm2d = nn.BatchNorm2d(channels)
+        self.conv3: nn.Conv2d = nn.Conv2d(channels, out_channels, 1, bias=False)
+        self.bn3: nn.BatchNorm2d = nn.BatchNorm2d(out_channels)
+        self.drop_path: DropPath = DropPath(drop_path)
+        self.downsample: nn.Sequential | nn.Identity = (
             nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
             )
@@ -54,8 +54,8 @@ class ResNetStem(nn.Module):
 
     def __init__(self, depths: Sequence[int], drop_path: float = 0.0) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.conv1: nn.Conv2d = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(64)
         rates = iter(drop_path * i / max(sum(depths) - 1, 1) for i in range(sum(depths)))
         in_channels = 64
         stages = []
@@ -65,7 +65,7 @@ class ResNetStem(nn.Module):
                 blocks.append(Bottleneck(in_channels, channels, stride if index == 0 else 1, next(rates)))
                 in_channels = channels * EXPANSION
             stages.append(Stage(*blocks))
-        self.stages = nn.ModuleList(stages)
+        self.stages: nn.ModuleList = nn.ModuleList(stages)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised ``images`` [B, 3, h, w] to features [B, 1024, h/16, w/16] (sides rounded up)."""

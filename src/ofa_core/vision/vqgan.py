@@ -120,11 +120,13 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
-        self.norm1 = Norm(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1)
-        self.norm2 = Norm(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.nin_shortcut = nn.Conv2d(in_channels, channels, 1) if in_channels != channels else nn.Identity()
+        self.norm1: Norm = Norm(in_channels)
+        self.conv1: nn.Conv2d = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.norm2: Norm = Norm(channels)
+        self.conv2: nn.Conv2d = nn.Conv2d(channels, channels, 3, padding=1)
+        self.nin_shortcut: nn.Conv2d | nn.Identity = (
+            nn.Conv2d(in_channels, channels, 1) if in_channels != channels else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [B, C, h, w] to [B, channels, h, w]."""
@@ -137,8 +139,11 @@ class SpatialAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = Norm(channels)
-        self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
+        self.norm: Norm = Norm(channels)
+        self.q: nn.Conv2d = nn.Conv2d(channels, channels, 1)
+        self.k: nn.Conv2d = nn.Conv2d(channels, channels, 1)
+        self.v: nn.Conv2d = nn.Conv2d(channels, channels, 1)
+        self.proj_out: nn.Conv2d = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [B, C, h, w] to the same shape."""
@@ -153,7 +158,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv: nn.Conv2d = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [B, C, h, w] to [B, C, 2 h, 2 w]."""
@@ -165,7 +170,7 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+        self.conv: nn.Conv2d = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [B, C, h, w] to [B, C, h / 2, w / 2]."""
@@ -177,9 +182,9 @@ class Middle(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.block_1 = ResidualBlock(channels, channels)
-        self.attn_1 = SpatialAttention(channels)
-        self.block_2 = ResidualBlock(channels, channels)
+        self.block_1: ResidualBlock = ResidualBlock(channels, channels)
+        self.attn_1: SpatialAttention = SpatialAttention(channels)
+        self.block_2: ResidualBlock = ResidualBlock(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [B, C, h, w] to the same shape."""
@@ -191,8 +196,10 @@ class Level(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, blocks: int, attends: bool) -> None:
         super().__init__()
-        self.block = nn.ModuleList(ResidualBlock(channels if i else in_channels, channels) for i in range(blocks))
-        self.attn = nn.ModuleList(SpatialAttention(channels) for _ in range(blocks if attends else 0))
+        self.block: nn.ModuleList = nn.ModuleList(
+            ResidualBlock(channels if i else in_channels, channels) for i in range(blocks)
+        )
+        self.attn: nn.ModuleList = nn.ModuleList(SpatialAttention(channels) for _ in range(blocks if attends else 0))
         self.upsample: nn.Module = nn.Identity()
         self.downsample: nn.Module = nn.Identity()
 
@@ -211,17 +218,17 @@ class Decoder(nn.Module):
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
         widths = [config.channels * times for times in config.multipliers]
-        self.conv_in = nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
-        self.mid = Middle(widths[-1])
-        self.up = nn.ModuleList()
+        self.conv_in: nn.Conv2d = nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
+        self.mid: Middle = Middle(widths[-1])
+        self.up: nn.ModuleList = nn.ModuleList()
         for level, width in enumerate(widths):
             above = widths[min(level + 1, len(widths) - 1)]
             part = Level(above, width, config.blocks + 1, level in config.attention_levels)
             if level:
                 part.upsample = Upsample(width)
             self.up.append(part)
-        self.norm_out = Norm(widths[0])
-        self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
+        self.norm_out: Norm = Norm(widths[0])
+        self.conv_out: nn.Conv2d = nn.Conv2d(widths[0], 3, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
         """``latents`` [B, C, h, w] to pixels [B, 3, h * code_size, w * code_size], black at -1 and white at 1."""
@@ -237,17 +244,17 @@ class Encoder(nn.Module):
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
         widths = [config.channels * times for times in config.multipliers]
-        self.conv_in = nn.Conv2d(3, config.channels, 3, padding=1)
-        self.down = nn.ModuleList()
+        self.conv_in: nn.Conv2d = nn.Conv2d(3, config.channels, 3, padding=1)
+        self.down: nn.ModuleList = nn.ModuleList()
         for level, width in enumerate(widths):
             before = widths[level - 1] if level else config.channels
             part = Level(before, width, config.blocks, level in config.attention_levels)
             if level < len(widths) - 1:
                 part.downsample = Downsample(width)
             self.down.append(part)
-        self.mid = Middle(widths[-1])
-        self.norm_out = Norm(widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
+        self.mid: Middle = Middle(widths[-1])
+        self.norm_out: Norm = Norm(widths[-1])
+        self.conv_out: nn.Conv2d = nn.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """``pixels`` [B, 3, H, W] from -1 to 1 to latents [B, C, H / code_size, W / code_size]."""
@@ -262,9 +269,9 @@ class CodeBook(nn.Module):
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
-        self.embed = nn.Embedding(config.num_codes, config.code_dim)
+        self.embed: nn.Embedding = nn.Embedding(config.num_codes, config.code_dim)
         if config.encoder:
-            self.proj = nn.Conv2d(config.latent_channels, config.num_codes, 1)
+            self.proj: nn.Conv2d = nn.Conv2d(config.latent_channels, config.num_codes, 1)
 
 
 class VQGAN(nn.Module):
@@ -273,12 +280,12 @@ class VQGAN(nn.Module):
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
         self.config = config
-        self.quantize = CodeBook(config)
-        self.post_quant_conv = nn.Conv2d(config.code_dim, config.latent_channels, 1)
-        self.decoder = Decoder(config)
+        self.quantize: CodeBook = CodeBook(config)
+        self.post_quant_conv: nn.Conv2d = nn.Conv2d(config.code_dim, config.latent_channels, 1)
+        self.decoder: Decoder = Decoder(config)
         if config.encoder:
-            self.encoder = Encoder(config)
-            self.quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
+            self.encoder: Encoder = Encoder(config)
+            self.quant_conv: nn.Conv2d = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Pixels [B, 3, h * code_size, w * code_size] from -1 to 1, some beyond, of ``codes`` [B, h, w].

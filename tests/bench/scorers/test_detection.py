@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -143,3 +144,30 @@ def test_what_is_ill_formed_is_refused_in_a_line(arguments: Any, message: str) -
     scorer.add(1, [], [], [], [], [])
     with pytest.raises(OFAError, match="picture 1 was given before"):
         scorer.add(1, [], [], [], [], [])
+
+
+def test_resamples_are_scored_as_their_pictures_are() -> None:
+    chance = np.random.default_rng(2)
+
+    def drawn(count: int) -> list[list[float]]:
+        corners, sides = chance.integers(0, 8, (count, 2)) * 5, chance.integers(2, 12, (count, 2)) * 5
+        return np.concatenate([corners, sides], axis=1).astype(float).tolist()
+
+    pictures = []
+    for _ in range(12):
+        truths, found = chance.integers(0, 4), chance.integers(0, 6)
+        kinds = chance.integers(0, 3, truths).tolist(), chance.integers(0, 3, found).tolist()
+        pictures.append((drawn(truths), kinds[0], drawn(found), kinds[1], chance.random(found).tolist()))
+    whole = DetectionScorer()
+    for number, picture in enumerate(pictures):
+        whole.add(number, *picture)
+    taken = chance.multinomial(12, [1 / 12] * 12, size=5).astype(np.float64)
+    results = whole.results(dict(enumerate(taken.T)))
+    for row, times in enumerate(taken):
+        again, numbers = DetectionScorer(), itertools.count()
+        for picture, count in zip(pictures, times, strict=True):
+            for _ in range(int(count)):
+                again.add(next(numbers), *picture)
+        assert {name: values[row] for name, values in results.items()} == pytest.approx(again.result(), abs=1e-12)
+    once = whole.results(dict.fromkeys(range(12), np.ones(1)))
+    assert whole.result() == pytest.approx({name: values[0] for name, values in once.items()})

@@ -26,8 +26,20 @@ RECALL_AT = (1, 10, 100)
 # A perfect overlap may be rounded down.
 _LEAST = np.minimum(THRESHOLDS, 1 - 1e-10)
 _LOW, _HIGH = np.array(list(AREAS.values())).T
+#: Numbers of one array, so that resamples of any set fit into memory: 32 MB.
+_NUMBERS_AT_ONCE = 1 << 22
 #: The class of everything where classes are ignored.
 _ANY = 0
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """Precision and recall of each of K classes in R resamples, -1 without a truth."""
+
+    #: [K, R, A, T], the mean over :data:`RECALLS`.
+    precision: Floats
+    #: [K, R, A, T, numbers of detections]
+    recall: Floats
 
 
 @dataclass(frozen=True)
@@ -111,38 +123,48 @@ class DetectionScorer:
         those, these = zip(*places.values(), strict=True)
         return {_ANY: (np.concatenate(those), np.concatenate(these))}  # one class behind the other
 
-    def result(self, times: Mapping[int, int] | None = None) -> dict[str, float]:
-        """COCO's twelve numbers by their names; -1 where there was nothing to find, as published.
+    def result(self) -> dict[str, float]:
+        """COCO's twelve numbers by their names; -1 where there was nothing to find, as published."""
+        return {name: float(values[0]) for name, values in self.results().items()}
+
+    def results(self, times: Mapping[int, Floats] | None = None) -> dict[str, Floats]:
+        """COCO's twelve numbers [R] of R resamples, as :meth:`result` has them.
 
         Args:
-            times: how often each picture is taken, by its number; None: once.
+            times: how often each picture is taken in each resample, [R], by its number; None: once, in one.
         """
-        precision, recall = self._curves(times)
-        scores = {"AP": _mean(precision[:, 0]), "AP50": _mean(precision[:, 0, 0]), "AP75": _mean(precision[:, 0, 5])}
-        scores |= {f"AP{area}": _mean(precision[:, place]) for place, area in enumerate(AREAS) if area}
-        scores |= {f"AR{count}": _mean(recall[:, 0, :, place]) for place, count in enumerate(RECALL_AT)}
-        return scores | {f"AR{area}": _mean(recall[:, place, :, -1]) for place, area in enumerate(AREAS) if area}
+        curves = self._curves(times)
+        precision, recall = curves.precision, curves.recall
+        scores = {"AP": _mean(precision[:, :, 0]), "AP50": _mean(precision[:, :, 0, 0])}
+        scores["AP75"] = _mean(precision[:, :, 0, 5])
+        scores |= {f"AP{area}": _mean(precision[:, :, place]) for place, area in enumerate(AREAS) if area}
+        scores |= {f"AR{count}": _mean(recall[:, :, 0, :, place]) for place, count in enumerate(RECALL_AT)}
+        return scores | {f"AR{area}": _mean(recall[:, :, place, :, -1]) for place, area in enumerate(AREAS) if area}
 
     def by_class(self) -> dict[int, dict[str, float]]:
         """``AP`` and ``AP50`` of each class that a truth is of."""
-        labels = sorted(self._matched)
-        precision, _ = self._curves()
-        rows = {label: precision[place, 0] for place, label in enumerate(labels)}
+        precision = self._curves().precision[:, 0, 0]
+        rows = zip(sorted(self._matched), precision, strict=True)
         return {
-            label: {"AP": _mean(row), "AP50": _mean(row[0])} for label, row in rows.items() if row.max(initial=-1) > -1
+            label: {"AP": float(row.mean()), "AP50": float(row[0])} for label, row in rows if row.max(initial=-1) > -1
         }
 
-    def _curves(self, times: Mapping[int, int] | None = None) -> tuple[Floats, Floats]:
-        """Precision [K, A, T, R] and recall [K, A, T, numbers of detections] of each class, -1 without a truth."""
-        shape = (len(self._matched), len(AREAS), len(THRESHOLDS))
-        precision, recall = np.full((*shape, len(RECALLS)), -1.0), np.full((*shape, len(RECALL_AT)), -1.0)
-        for place, label in enumerate(sorted(self._matched)):
+    def _curves(self, times: Mapping[int, Floats] | None = None) -> _Curves:
+        """Precision and recall of each class, -1 without a truth."""
+        labels = sorted(self._matched)
+        resamples = 1 if times is None else len(next(iter(times.values()), np.ones(1)))
+        shape = (len(labels), resamples, len(AREAS), len(THRESHOLDS))
+        curves = _Curves(np.full(shape, -1.0), np.full((*shape, len(RECALL_AT)), -1.0))
+        for place, label in enumerate(labels):
             numbers, joined = self._join(label)
-            taken = np.array([1 if times is None else times[number] for number in numbers], dtype=np.float64)
-            for last, count in enumerate(RECALL_AT):
-                recall[place, ..., last] = _recall(joined, taken, count)
-            precision[place] = _precision(joined, taken)
-        return precision, recall
+            taken = np.stack([np.ones(1) if times is None else times[number] for number in numbers], axis=1)
+            step = max(1, _NUMBERS_AT_ONCE // max(1, len(joined.pictures)))
+            for start in range(0, resamples, step):
+                some = slice(start, start + step)
+                curves.precision[place, some] = _precision(joined, taken[some])
+                for last, count in enumerate(RECALL_AT):
+                    curves.recall[place, some, ..., last] = _recall(joined, taken[some], count)
+        return curves
 
     def _join(self, label: int) -> tuple[list[int], _Joined]:
         """The numbers of the pictures of a class in their order, and their detections; joined once."""
@@ -228,29 +250,52 @@ def _joined(pictures: Sequence[_Matched]) -> _Joined:
 
 
 def _recall(joined: _Joined, taken: Floats, count: int) -> Floats:
-    """Recall [A, T] by the ``count`` best detections of each picture, which is ``taken`` [P] times."""
-    truths = taken @ joined.truths
+    """Recall [R, A, T] by the ``count`` best detections of each picture, which is ``taken`` [R, P] times."""
+    truths = (taken @ joined.truths)[..., None]  # [R, A, 1]
     first = joined.ranks < count
-    right = joined.right[..., first] @ taken[joined.pictures[first]]
-    return np.divide(right, truths[:, None], out=np.full_like(right, -1.0), where=truths[:, None] > 0)
+    right = np.moveaxis(joined.right[..., first] @ taken[:, joined.pictures[first]].T, -1, 0)
+    return np.divide(right, truths, out=np.full_like(right, -1.0), where=truths > 0)
 
 
 def _precision(joined: _Joined, taken: Floats) -> Floats:
-    """Precision [A, T, R] by the most detections of each picture, which is ``taken`` [P] times."""
-    truths, times = taken @ joined.truths, taken[joined.pictures]
-    right, wrong = np.cumsum(joined.right * times, axis=-1), np.cumsum(joined.wrong * times, axis=-1)
-    precision = np.full((*right.shape[:2], len(RECALLS)), -1.0)
-    for area in np.flatnonzero(truths):
-        recalls = right[area] / truths[area]
-        shares = right[area] / (right[area] + wrong[area] + np.spacing(1))
-        envelope = np.maximum.accumulate(shares[:, ::-1], axis=-1)[:, ::-1]
-        for row, (reached, best) in enumerate(zip(recalls, envelope, strict=True)):
-            places = np.searchsorted(reached, RECALLS, side="left")
-            precision[area, row] = np.append(best, 0.0)[places]  # 0 beyond what is reached
+    """Precision [R, A, T], the mean over recalls, by the most detections of each picture, ``taken`` [R, P] times."""
+    truths, times = taken @ joined.truths, taken[:, joined.pictures]  # [R, A], [R, D]
+    precision = np.full((len(taken), len(AREAS), len(THRESHOLDS)), -1.0)
+    for area, threshold in np.ndindex(*precision.shape[1:]):
+        right, wrong = joined.right[area, threshold], joined.wrong[area, threshold]
+        found = _interpolated(times, right, wrong, truths[:, area])
+        precision[:, area, threshold] = np.where(truths[:, area] > 0, found, -1.0)
     return precision
 
 
-def _mean(values: Floats) -> float:
-    """The mean of what there was something to find for."""
-    present = values[values > -1]
-    return float(present.mean()) if present.size else -1.0
+def _interpolated(times: Floats, right: Booleans, wrong: Booleans, truths: Floats) -> Floats:
+    """The mean [R] of the highest precision at each recall and beyond, 0 beyond what is reached.
+
+    It is reached, and highest, at detections that are right, so that the others are only counted.
+
+    Args:
+        times: how often each detection is taken, [R, D], the best first.
+        right: the detections [D] that found a truth that counts.
+        wrong: those that found nothing, and count.
+        truths: the truths that count, [R].
+    """
+    counted = right | wrong
+    at = np.flatnonzero(right[counted])
+    if not at.size:
+        return np.zeros(len(times))
+    hits = np.cumsum(times[:, right], axis=-1)
+    shares = hits / (np.cumsum(times[:, counted], axis=-1)[:, at] + np.spacing(1))
+    recalls = hits / np.where(truths > 0, truths, 1.0)[:, None]
+    envelope = np.maximum.accumulate(shares[:, ::-1], axis=-1)[:, ::-1]
+    best = np.concatenate([envelope, np.zeros((len(times), 1))], axis=-1)
+    places = np.stack([np.searchsorted(reached, RECALLS, side="left") for reached in recalls])
+    return np.asarray(np.take_along_axis(best, places, axis=-1).mean(axis=-1))
+
+
+def _mean(values: Floats) -> Floats:
+    """The mean [R] of values [K, R, ...] of what there was something to find for; -1 where there was nothing."""
+    rows = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
+    present = rows > -1
+    counts = present.sum(axis=-1)
+    sums = np.where(present, rows, 0.0).sum(axis=-1)
+    return np.divide(sums, counts, out=np.full_like(sums, -1.0), where=counts > 0)

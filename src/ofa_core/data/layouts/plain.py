@@ -109,6 +109,17 @@ class _Own(_Plain):
     box: Coordinates | None = None
 
 
+class _Asked(_Plain):
+    """Columns of what is asked, without what is right: whatever of these a head takes."""
+
+    text: NonEmptyText | None = None
+    question: NonEmptyText | None = None
+    caption: NonEmptyText | None = None
+    answer: NonEmptyText | None = None
+    dialog: Annotated[list[list[Text | None]] | None, BeforeValidator(_pairs)] = None
+    box: Coordinates | None = None
+
+
 class _Dialog(_Plain):
     """A dialog as a list of turns or of pairs, and the region that it is about."""
 
@@ -229,6 +240,23 @@ def _own(row: Mapping[str, Any], place: str, options: ReadOptions) -> list[Recor
     return [_with_box(record, data.box, options)]
 
 
+def _asked(row: Mapping[str, Any], place: str, options: ReadOptions) -> list[Record]:
+    """The texts and turns of a row as they are, in ``kept``; its box like any other."""
+    data = parsed(_Asked, row, place)
+    kept: dict[str, Any] = {name: text for name in ASKED_TEXTS if (text := getattr(data, name)) is not None}
+    if data.dialog is not None:
+        kept["dialog"] = [text or "" for pair in data.dialog for text in pair]
+    record = Record(
+        data.id or id_of_place(place),
+        **_picture_or_none(data, place),
+        size=data.size,
+        split=data.split,
+        kept=kept,
+        place=place,
+    )
+    return [record if data.box is None else _with_box(record, data.box, options)]
+
+
 def _picture_or_none(data: _Plain, place: str) -> dict[str, Any]:
     given = (data.image, data.file_name)
     return picture_of(data.image, data.file_name, place=place, name="image") if any(given) else {"image": ""}
@@ -252,6 +280,9 @@ def _game(row: Mapping[str, Any], place: str, options: ReadOptions) -> list[Reco
     return [_with_box(replace(_record(data, place), turns=said, category=data.category or ""), data.box, options)]
 
 
+#: The texts that a row may ask with.
+ASKED_TEXTS = ("text", "question", "caption", "answer")
+
 _PICTURE = "image|file_name"
 PHRASE = Layout("plain rows", (_PICTURE, "text", "box"), _phrase, fields_of(_Phrase))
 PHRASES = Layout("plain rows", (_PICTURE, "text", "boxes"), _phrases, fields_of(_Phrases))
@@ -264,5 +295,6 @@ MATCH = Layout("plain rows", (_PICTURE, "text", "label"), _match, fields_of(_Mat
 ANSWER_MATCH = Layout("plain rows", (_PICTURE, "question", "answer", "label"), _answer_match, fields_of(_AnswerMatch))
 THINGS = Layout("plain rows", (_PICTURE, "boxes", "label"), _things, fields_of(_Things))
 OWN = Layout("rows of one's own", (), _own, fields_of(_Own), takes_all=True)
+ASKED = Layout("what is asked", (), _asked, fields_of(_Asked))
 DIALOG = Layout("plain rows", (_PICTURE, "dialog", "box"), _dialog, fields_of(_Dialog))
 GAME = Layout("plain rows", (_PICTURE, "dialog", "box"), _game, fields_of(_Dialog))

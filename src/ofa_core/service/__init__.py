@@ -1,0 +1,1 @@
+"""The HTTP service: one model, asked by many, whose requests are computed together."""
