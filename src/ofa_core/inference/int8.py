@@ -1,13 +1,17 @@
 """Products with weights of 8 bits on a CPU: each activation tensor is rounded by its own range as it comes (dynamic).
 
-They go through oneDNN, as in what ``torch.compile`` makes of a quantised model. Of the alternatives,
-torchao's int8 layers take from half to all of float32's time without ``torch.compile``, these a third or a quarter; and
-torch's ``quantized`` operators need tensor types that are about to be removed.
+Those of many rows go through oneDNN, as in what ``torch.compile`` makes of a quantised model; those of the few rows of
+a decoding step through FBGEMM, which takes a third of oneDNN's time for them and a fifth more for many. A weight is
+kept in the layouts that it was asked for. Of the alternatives, torchao's int8 layers take from half to all of float32's
+time without ``torch.compile``. FBGEMM's weights are made of a tensor type that torch means to remove: where they cannot
+be made, oneDNN computes all.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from math import ceil
 
 import torch
@@ -21,6 +25,9 @@ from .untouched import may_replace
 from .weight_cache import DerivedTensors, WeightCache
 
 _ops = torch.ops.onednn
+
+#: The most rows of a product that FBGEMM computes.
+FEW_ROWS = 128
 
 #: Rows of a weight that are rounded at a time, so that no copy of a large one is made in float32.
 ROWS_AT_ONCE = 4096
@@ -47,6 +54,7 @@ class Int8Product:
     def __init__(self, cache: WeightCache) -> None:
         self._cache = cache
         self._rounded: DerivedTensors[Rounded] = DerivedTensors(cache)
+        self._for_few: DerivedTensors[torch.ScriptObject] = DerivedTensors(cache)
 
     def may_use(self, *weights: Tensor | None) -> bool:
         """Tell whether ``weights`` [out, in] may be rounded now, and used so."""
@@ -70,7 +78,11 @@ class Int8Product:
         Returns:
             Results [..., all out], one weight's after the other's.
         """
-        return _product(x, self._rounded.get((*weights, *biases), lambda: _derived(weights, biases)), gelu=gelu)
+        sources = (*weights, *biases)
+        if x.numel() <= FEW_ROWS * x.shape[-1] and _computes_few():
+            few = self._for_few.get(sources, lambda: _pack_for_few(*_rounded(weights), _together(biases)))
+            return _product_of_few(x, few, gelu=gelu)
+        return _product(x, self._rounded.get(sources, lambda: _round_weights(weights, _together(biases))), gelu=gelu)
 
 
 class Int8Linear(nn.Linear):
@@ -111,20 +123,53 @@ def _product(x: Tensor, weight: Rounded, *, gelu: bool) -> Tensor:
     )  # fmt: skip
 
 
-def _derived(weights: tuple[Tensor, ...], biases: tuple[Tensor, ...]) -> Rounded:
-    bias = None if not biases else biases[0].detach() if len(biases) == 1 else torch.cat(biases).detach()
-    return _round_weights(weights, bias)
+def _product_of_few(x: Tensor, weight: torch.ScriptObject, *, gelu: bool) -> Tensor:
+    """As :func:`_product`, with a weight that :func:`_pack_for_few` made."""
+    out = torch.ops.quantized.linear_dynamic(x, weight, reduce_range=not _has_int8_products())
+    return F.gelu(out) if gelu else out
+
+
+@cache
+def _computes_few() -> bool:
+    """Tell whether FBGEMM computes products here, tried once."""
+    if torch.backends.quantized.engine not in ("x86", "fbgemm"):
+        return False
+    weight, x = torch.tensor([[127, -127], [64, 0]], dtype=torch.int8), torch.tensor([[1.0, 3.0]])
+    try:
+        found = _product_of_few(x, _pack_for_few(weight, torch.tensor([1 / 127, 1 / 64]), torch.ones(2)), gelu=False)
+    except (RuntimeError, AttributeError, NotImplementedError, TypeError):
+        return False
+    return torch.allclose(found, torch.tensor([[-1.0, 2.0]]), rtol=0, atol=0.1)
+
+
+def _pack_for_few(numbers: Tensor, scales: Tensor, bias: Tensor | None) -> torch.ScriptObject:
+    """A weight of 8 bits [out, in] with its ``scales`` and ``bias`` [out] in FBGEMM's layout."""
+    zeros = torch.zeros_like(scales, dtype=torch.int64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*quantized tensor creation functions", category=UserWarning)
+        quantized = torch._make_per_channel_quantized_tensor(numbers, scales.double(), zeros, 0)
+        return torch.ops.quantized.linear_prepack(quantized, bias)
+
+
+def _together(biases: tuple[Tensor, ...]) -> Tensor | None:
+    return None if not biases else biases[0].detach() if len(biases) == 1 else torch.cat(biases).detach()
 
 
 def _round_weights(weights: Sequence[Tensor], bias: Tensor | None) -> Rounded:
-    """``weights`` [out, in] as one, with ``bias`` [all out]; memory of files that is read on the way is given back."""
+    """``weights`` [out, in] as one in oneDNN's layout, with ``bias`` [all out]."""
+    numbers, scales = _rounded(weights)
+    return _ops.qlinear_prepack(numbers, None), scales, torch.zeros_like(scales, dtype=torch.int64), bias
+
+
+def _rounded(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """``weights`` [out, in] as one of 8 bits, and its scales [all out]; memory of files that is read is given back."""
     parts: list[tuple[Tensor, Tensor]] = []
     for part in (part for weight in weights for part in weight.detach().split(ROWS_AT_ONCE)):
         scales = (torch.linalg.vector_norm(part, torch.inf, dim=1) / 127).clamp(min=1e-12)
         parts.append(((part / scales[:, None]).round_().to(torch.int8), scales))
         give_back(part)
     numbers, scales = (torch.cat(each) for each in zip(*parts, strict=True))
-    return _ops.qlinear_prepack(numbers, None), scales, torch.zeros_like(scales, dtype=torch.int64), bias
+    return numbers, scales
 
 
 def _round(x: Tensor) -> tuple[Tensor, float, int]:
