@@ -140,11 +140,12 @@ def test_pictures_that_are_imagined_are_written(
 
     monkeypatch.setattr(api.OFA, "imagine", imagine)
     out = tmp_path / "drawn"
-    options = ["--count", "2", "--seed", "3", "--top-k", "9", "--temperature", "0.5"]
+    options = ["--count", "2", "--seed", "3", "--top-k", "9", "--temperature", "0.5", "--guidance", "2.5"]
     found = lines(capsys, "imagine", "a dog", "--out", out, *options, "--model", model, "--json")
     assert [Path(line["file"]).name for line in found] == ["1.png", "2.png"]
     assert [Image.open(line["file"]).size for line in found] == [(16, 16)] * 2
     assert (asked["text"], asked["seed"], asked["top_k"], asked["temperature"]) == ("a dog", 3, 9, 0.5)
+    assert asked["guidance"] == 2.5
     assert "top_p" not in asked
 
 

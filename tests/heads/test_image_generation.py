@@ -7,7 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from ofa_core import OFA, GenerationOptions, Imagined, OFAError, TaskSettings, Tokenizer, generate
+from ofa_core import (
+    OFA,
+    GenerationOptions,
+    Imagined,
+    OFAError,
+    OFAModel,
+    TaskSettings,
+    Tokenizer,
+    generate,
+)
 from ofa_core.generation import AllowedRange
 from ofa_core.heads.image_codes import middle_square
 from ofa_core.heads.image_generation import image_sources
@@ -119,6 +128,62 @@ class TestImagine:
     def test_top_k_one_is_the_most_probable_code(self, ofa: OFA) -> None:
         first, second = ofa.imagine(TEXT, count=2, seed=1, top_k=1)
         assert np.array_equal(first.codes, second.codes)
+
+
+class TestGuidance:
+    def test_scores_are_what_two_whole_passes_give(self, ofa: OFA) -> None:
+        """Each code is drawn of (1 - s) · log p without the text + s · log p with it.
+
+        As without guidance, the four special tokens have their probability, and are ruled out behind the softmax.
+        """
+        guidance, vocabulary = 3.0, ofa.tokenizer.vocabulary
+        (one,) = ofa.imagine(TEXT, count=1, seed=7, guidance=guidance, top_k=0)
+        codes = torch.from_numpy(one.codes.reshape(1, -1)) + vocabulary.code_start
+        prefix = torch.cat([torch.zeros(1, 1, dtype=torch.long), codes[:, :-1]], dim=1)
+        allowed = [*range(4), *range(vocabulary.code_start, vocabulary.code_end)]
+        (source,) = image_sources(ofa.pipeline, [TEXT])
+        without = ofa.pipeline.encode(" what is the complete image? caption: ")
+        assert len(without) < len(source)
+        with torch.inference_mode():
+            given, alone = (
+                ofa.model(torch.tensor([ids]), prefix, code_mask=torch.tensor([True]))[..., allowed].log_softmax(-1)
+                for ids in (source, without)
+            )
+        due = (alone + guidance * (given - alone)).log_softmax(-1)
+        due = due.gather(-1, codes[..., None] - vocabulary.code_start + 4).flatten()
+        torch.testing.assert_close(torch.tensor(one.token_scores), due, atol=1e-4, rtol=0)
+
+    def test_of_one_it_changes_nothing_and_of_none_it_forgets_the_text(self, ofa: OFA) -> None:
+        (plain,), (one,) = (ofa.imagine(TEXT, count=1, seed=7, **more) for more in ({}, {"guidance": 1}))
+        assert same(plain, one)
+        first, second = ofa.imagine([TEXT, "two blue dogs"], count=1, seed=7, guidance=1e-9, top_k=1)
+        assert np.array_equal(first[0].codes, second[0].codes)
+
+    def test_a_seed_repeats_its_pictures_whatever_is_drawn_beside_them(self, ofa: OFA) -> None:
+        together = ofa.imagine(TEXT, count=3, seed=3, guidance=2, batch_size=2)
+        for one in together:
+            assert same(one, *ofa.imagine(TEXT, count=1, seed=one.seed, guidance=2))
+
+    def test_a_model_may_have_its_own(self, ofa: OFA) -> None:
+        task = ofa.config.task.model_copy(update={"name": "image_gen", "search": {"guidance": 4.0}})
+        model = OFAModel(ofa.config.model_copy(update={"task": task})).eval()
+        model.load_state_dict(ofa.model.state_dict())
+        guided = OFA(model, ofa.tokenizer, vqgan=ofa.vqgan)
+        expected, unguided = (ofa.imagine(TEXT, count=1, seed=7, guidance=s)[0] for s in (4, 1))
+        assert same(*guided.imagine(TEXT, count=1, seed=7), expected)
+        assert same(*guided.imagine(TEXT, count=1, seed=7, guidance=1), unguided)
+        assert not same(expected, unguided)
+        (filled,) = guided.infill(picture(1, 60, 90), (10, 5, 50, 45), seed=1)  # which has no text to be led by
+        assert same(filled, *ofa.infill(picture(1, 60, 90), (10, 5, 50, 45), seed=1))
+
+    def test_what_cannot_be_guided_is_refused(self, ofa: OFA) -> None:
+        with pytest.raises(OFAError, match=r"guidance: .* greater than or equal to 0"):
+            ofa.imagine(TEXT, guidance=-1)
+        tokens = torch.tensor([[0, 5, 2]])
+        for sampled in (True, False):
+            options = GenerationOptions(guidance=2, do_sample=sampled, max_new_tokens=2)
+            with pytest.raises(OFAError, match=r"^guidance is 2; it is for pictures that are drawn of a text$"):
+                generate(ofa.model, tokens, None, options)
 
 
 class TestInfill:

@@ -167,6 +167,33 @@ def test_a_model_without_a_network_is_refused(ofa: OFA, rows: Path, tmp_path: Pa
         examples(ofa, settings("image_gen", tmp_path / "plain", rows, tmp_path / "codes"))
 
 
+def test_some_texts_are_left_out(ofa: OFA, model: Path, rows: Path, tmp_path: Path) -> None:
+    """Others in another round, the same ones in the same round of the same run, and never the codes."""
+    data = settings("image_gen", model, rows, tmp_path / "codes")
+    plain, dropping = (make_source(one, ofa.pipeline, seed=0) for one in (data, some_without_text(data, 0.5)))
+    without = ofa.pipeline.encode(" what is the complete image? caption: ")
+    left_out = []
+    for index in range(60):
+        (whole,), (found,) = plain.examples(index), dropping.examples(index)
+        assert found.target == whole.target
+        assert found.codes
+        left_out.append(found.source == without)
+        assert left_out[-1] or found.source == whole.source
+    assert 15 < sum(left_out) < 45
+    again = make_source(some_without_text(data, 0.5), ofa.pipeline, seed=0)
+    assert [again.examples(index)[0].source == without for index in range(60)] == left_out
+
+
+def some_without_text(data: DataSettings, share: float) -> DataSettings:
+    return data.model_copy(update={"text_dropout": share})
+
+
+def test_a_text_is_left_out_of_drawing_alone(ofa: OFA, rows: Path) -> None:
+    data = DataSettings(task="caption", path=rows / "captions.jsonl", images=rows, text_dropout=0.1)
+    with pytest.raises(OFAError, match=r"^the training task 'caption' needs its text; text_dropout is for image_gen$"):
+        make_source(data, ofa.pipeline, seed=0)
+
+
 def recipe(tmp_path: Path, rows: Path, codes_from: Path, **more: Any) -> TrainingSettings:
     data = {"task": "image_gen", "path": rows / "captions.jsonl", "images": rows, "codes_from": codes_from}
     base: dict[str, Any] = {"out": tmp_path / "run", "data": [data | {"codes_cache": tmp_path / "codes"}], "steps": 1}

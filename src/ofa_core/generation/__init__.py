@@ -88,6 +88,7 @@ def draw(
     *,
     generators: Sequence[torch.Generator],
     constraints: Sequence[LogitsProcessor] = (),
+    without_text: Tensor | None = None,
 ) -> list[Hypothesis]:
     """Draw a target of one source with each of ``generators``: it does not depend on the others.
 
@@ -98,6 +99,7 @@ def draw(
         options: settings of the draws.
         generators: sources of randomness, one for each target.
         constraints: rules on the next token.
+        without_text: the source [1, M] without its text, where ``options`` have ``guidance``.
 
     Returns:
         The targets in the order of ``generators``.
@@ -108,7 +110,8 @@ def draw(
     check_inputs([model], tokens, None)
     options = options.updated(do_sample=True, num_return_sequences=len(generators))
     with answering(model):
-        (found,) = draws(Stepper([model], tokens, images, None, options, constraints, None), options, generators)
+        stepper = Stepper([model], tokens, images, None, options, constraints, None, without_text=without_text)
+        (found,) = draws(stepper, options, generators)
     drawn = [hypothesis for hypothesis in found if hypothesis is not None]
     if len(drawn) < len(generators):
         raise OFAError("the rules on the next token leave none to draw")

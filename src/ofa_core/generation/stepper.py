@@ -96,6 +96,7 @@ class Stepper:
         constraints: Sequence[LogitsProcessor],
         forced: Tensor | None,
         encoded: Encoded | None = None,
+        without_text: Tensor | None = None,
     ) -> None:
         self.models = list(models)
         self.options = options
@@ -105,6 +106,11 @@ class Stepper:
             self.memories = [model.encode(tokens, images, image_mask) for model in models]
         else:
             self.memories = [encoded.memory]
+        if (options.guidance != 1) != (without_text is not None):
+            raise OFAError(f"guidance is {options.guidance:g}; it is for pictures that are drawn of a text")
+        if without_text is not None:
+            self.models *= 2
+            self.memories += [model.encode(without_text, images, image_mask) for model in models]
         self.samples = torch.arange(tokens.shape[0], device=tokens.device)
         self.forced = None if forced is None else forced.to(tokens.device)
         longest = min(model.config.max_target_positions for model in models) + options.image_codes
@@ -132,8 +138,17 @@ class Stepper:
             if self.options.temperature != 1:
                 logits = logits / self.options.temperature
             each.append(self._normalize(logits, step))
-        scores = each[0] if len(each) == 1 else torch.stack(each).logsumexp(0) - math.log(len(each))
-        return self._apply("log_probs", scores, step)
+        return self._apply("log_probs", self._together(each), step)
+
+    def _together(self, each: Sequence[Tensor]) -> Tensor:
+        """Log-probabilities [B, K, V] from those of each decoder: guided by the latter half, or averaged."""
+        if len(each) == 1:
+            return each[0]
+        if self.options.guidance == 1:
+            return _mean(each)
+        given, without = _mean(each[: len(each) // 2]), _mean(each[len(each) // 2 :])
+        apart = without + self.options.guidance * (given - without)
+        return apart.masked_fill(given == rules.NEVER, rules.NEVER).log_softmax(-1)
 
     def _make_decoders(self, rows: int) -> list[CachedDecoder] | list[CompiledDecoder]:
         pairs = zip(self.models, self.memories, strict=True)
@@ -179,3 +194,8 @@ class Stepper:
         for decoder in self._decoders:
             if isinstance(decoder, CachedDecoder):
                 decoder.select_samples(kept)
+
+
+def _mean(each: Sequence[Tensor]) -> Tensor:
+    """The logarithm of the mean of probabilities, from their logarithms."""
+    return each[0] if len(each) == 1 else torch.stack(list(each)).logsumexp(0) - math.log(len(each))

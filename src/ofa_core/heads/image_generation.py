@@ -78,11 +78,12 @@ def imagine(
     on_row: OnRow | None = None,
 ) -> list[list[Imagined]]:
     """``count`` pictures of each text, best first; see :meth:`ofa_core.OFA.imagine`."""
-    sources = image_sources(pipeline, texts, prompt)
+    sources, without_text = image_sources(pipeline, texts, prompt), _source(pipeline, "", prompt)
+    options = options or pipeline.options(SPEC)
     found = []
     for index, (text, source) in enumerate(zip(texts, sources, strict=True)):
         seeds = picture_seeds(seed, index, count)
-        drawn = _draw(pipeline, vqgan, source, None, seeds, options or pipeline.options(SPEC), batch_size, on_row)
+        drawn = _draw(pipeline, vqgan, source, None, seeds, options, batch_size, on_row, without_text)
         found.append(_ranked(pipeline, text, drawn, rank, batch_size))
     return found
 
@@ -109,16 +110,20 @@ def infill(
         features = pipeline.model.image_features(without_middle(pixels)[None])
     source = pipeline.encode(pipeline.prompt(INFILLING_SPEC, prompt))
     seeds = picture_seeds(seed, 0, count)
-    drawn = _draw(pipeline, vqgan, source, features, seeds, options or pipeline.options(SPEC), batch_size, on_row)
+    options = (options or pipeline.options(SPEC)).updated(guidance=1)
+    drawn = _draw(pipeline, vqgan, source, features, seeds, options, batch_size, on_row)
     return [replace(one, image=_pasted(picture, one.image, region)) for one in drawn]
 
 
 def image_sources(pipeline: Pipeline, texts: Sequence[str], prompt: str | None = None) -> list[list[int]]:
     """The ids, ``<s>`` to ``</s>``, that :func:`imagine` reads for each text."""
-    template = pipeline.prompt(SPEC, prompt)
     most = pipeline.settings(SPEC).max_source_tokens
     cleaned = [normalize_text(text, SPEC.rule, most, "text to imagine") for text in texts]
-    return [pipeline.encode(fill_prompt(template, text=text)) for text in cleaned]
+    return [_source(pipeline, text, prompt) for text in cleaned]
+
+
+def _source(pipeline: Pipeline, text: str, prompt: str | None) -> list[int]:
+    return pipeline.encode(fill_prompt(pipeline.prompt(SPEC, prompt), text=text))
 
 
 def picture_seeds(seed: int | None, index: int, count: int) -> list[int]:
@@ -168,6 +173,7 @@ def _draw(
     options: GenerationOptions,
     batch_size: int,
     on_row: OnRow | None,
+    without_text: Sequence[int] = (),
 ) -> list[Imagined]:
     """A picture for each seed."""
     if batch_size < 1:
@@ -177,6 +183,7 @@ def _draw(
         do_sample=True, image_codes=True, min_new_tokens=side**2, max_new_tokens=side**2, num_return_sequences=None
     )
     tokens = torch.tensor([list(source)], device=pipeline.model.device)
+    unguided = None if options.guidance == 1 else torch.tensor([list(without_text)], device=tokens.device)
     drawn: list[Imagined] = []
     with progress_bar(len(seeds) * side, 0, "drawn", unit=" rows", shown=pipeline.progress) as bar:
 
@@ -190,7 +197,15 @@ def _draw(
         for start in range(0, len(seeds), batch_size):
             part = seeds[start : start + batch_size]
             generators = [torch.Generator(tokens.device).manual_seed(seed) for seed in part]
-            found = draw(pipeline.model, tokens, features, options, constraints=rules, generators=generators)
+            found = draw(
+                pipeline.model,
+                tokens,
+                features,
+                options,
+                constraints=rules,
+                generators=generators,
+                without_text=unguided,
+            )
             for seed, hypothesis in zip(part, found, strict=True):
                 drawn.append(_imagined(vqgan, hypothesis, vocabulary.code_start, side, seed))
     return drawn

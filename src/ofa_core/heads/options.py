@@ -140,6 +140,7 @@ class ImagineOptions(TypedDict, total=False):
     top_k: int
     top_p: float
     temperature: float
+    guidance: float | None
     seed: int | None
     rank: Rank
     prompt: str | None

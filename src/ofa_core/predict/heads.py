@@ -144,7 +144,7 @@ HEADS: Mapping[str, Head] = {
             "imagine",
             "pictures of a text",
             ("text",),
-            shared=("count", "seed", "top_k", "top_p", "temperature", "prompt"),
+            shared=("count", "seed", "top_k", "top_p", "temperature", "guidance", "prompt"),
             in_bulk=False,
         ),
     )

@@ -91,6 +91,8 @@ class DataSettings(ReadSettings):
     codes_from: Path | None = None
     #: A directory in which codes that were made are kept; None: in the cache.
     codes_cache: Path | None = None
+    #: Share of the examples of ``image_gen`` whose text is left out, so that pictures can be drawn with ``guidance``.
+    text_dropout: float = Field(default=0.0, ge=0, lt=1)
     #: Patches of each picture that the encoder sees, drawn anew for each example; None: all. The original pre-trains
     #: with 196 of each picture that comes with a text.
     sample_patch_num: PositiveInt | None = None

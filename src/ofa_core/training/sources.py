@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -20,7 +21,7 @@ from ..text import Tokenizer
 from ..utils.input_files import read_text_file
 from .batches import Source
 from .lessons import LESSONS as TASK_LESSONS
-from .lessons import Lesson, Row
+from .lessons import Lesson, Row, Teach
 from .picture_codes import coded_lesson
 from .pretraining import Negatives, pretraining_lessons
 from .settings import DataSettings, TrainingSettings
@@ -130,6 +131,23 @@ def lesson_of(data: DataSettings) -> tuple[Lesson | None, Path | None]:
 
 
 def _lesson(data: DataSettings) -> Lesson:
+    """The lesson of a source's rows."""
+    lesson = _lesson_with_files(data)
+    if not data.text_dropout:
+        return lesson
+    if data.task != "image_gen":
+        raise OFAError(f"the training task {data.task!r} needs its text; text_dropout is for image_gen")
+    return replace(lesson, teach=partial(_without_some_texts, lesson.teach, data.text_dropout))
+
+
+def _without_some_texts(teach: Teach, share: float, pipeline: Pipeline, row: Row) -> list[Example]:
+    """The examples of a row, of a ``share`` of rows without their text."""
+    if row.random.random() < share:
+        row = replace(row, record=replace(row.record, text=""))
+    return teach(pipeline, row)
+
+
+def _lesson_with_files(data: DataSettings) -> Lesson:
     """The lesson, with what makes its image codes, or what its matching draws from."""
     if data.codes_from is not None:
         return coded_lesson(data.task, LESSONS[data.task], data.codes_from, data.codes_cache)

@@ -70,6 +70,9 @@ SHARED: Mapping[str, Argument] = {
     ),
     "top_p": _argument("--top-p", type=fraction, metavar="P", help="and one of the fewest that reach this (1)"),
     "temperature": _argument("--temperature", type=positive_number, metavar="T", help="more for more variety (1)"),
+    "guidance": _argument(
+        "--guidance", type=positive_number, metavar="S", help="more follows the text more closely (the model's)"
+    ),
     "style": _STYLE,
 }
 #: The same of one head alone.
