@@ -10,6 +10,7 @@ from training.made import settings
 
 from ofa_core import OFAError, load
 from ofa_core.demo.lessons import LEARNED
+from ofa_core.inference import onednn
 from ofa_core.training.run import make_trainer, train
 
 
@@ -50,6 +51,19 @@ def test_a_model_that_could_not_be_loaded_again_is_not_trained(tmp_path: Path) -
     changes = {"task": {"code_dict_size": 16}}
     with pytest.raises(OFAError, match=r"the vocabulary files make \d+ tokens, the weights have \d+"):
         make_trainer(settings(tmp_path / "second", model=tmp_path / "run/last", new_model=None, config=changes))
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_autocast_that_makes_steps_slower_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, is_fast: bool
+) -> None:
+    monkeypatch.setattr(onednn, "computes_bfloat16", lambda: is_fast)
+    make_trainer(settings(tmp_path / "float32"))
+    assert not [str(one.message) for one in recwarn if "autocast" in str(one.message)]
+    make_trainer(settings(tmp_path / "narrow", autocast="bfloat16"))
+    told = [str(one.message) for one in recwarn if "autocast" in str(one.message)]
+    due = 'this CPU has no instructions for bfloat16: steps with autocast = "bfloat16" take several times as long as '
+    assert told == ([] if is_fast else [due + "without autocast"])
 
 
 def test_a_new_model_has_the_tokens_that_its_settings_add(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from PIL.Image import Image
 
+from ..generation.options import GenerationOptions, SearchOptions
 from ..heads import image_codes, image_generation
 from ..heads.arguments import as_list, pair_up, unwrap
 from ..heads.image_codes import Codes
@@ -33,9 +34,9 @@ class PictureMethods(LoadedModel):
         text: Any,
         *,
         count: int = 4,
-        top_k: int = 256,
-        top_p: float = 1.0,
-        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        temperature: float | None = None,
         guidance: float | None = None,
         seed: int | None = None,
         rank: Rank = "caption",
@@ -49,11 +50,12 @@ class PictureMethods(LoadedModel):
         Args:
             text: what is on the picture, or a list of texts.
             count: pictures of each text.
-            top_k: each code is one of so many that are most probable; 0: of all.
+            top_k: each code is one of so many that are most probable; 0: of all. None, here and in the next three: as
+                the model's settings of the search say, and the original's (256, 1, 1 and 1) where they say nothing.
             top_p: and one of the fewest whose probabilities reach this.
             temperature: more than 1 for more variety, less for less.
             guidance: more than 1 for pictures that follow the text more closely, at twice the time, of a model that was
-                trained with some texts left out (``text_dropout``); None: the model's own, or 1 where it has none.
+                trained with some texts left out (``text_dropout``).
             seed: the same seed draws the same pictures, however many are drawn at once; None draws others each time.
             rank: what orders them: ``caption``, the probability of the text as the model's caption of the picture;
                 ``codes``, that of the picture's codes; or a function of a picture and its text, such as CLIP's score.
@@ -76,14 +78,12 @@ class PictureMethods(LoadedModel):
         """
         _, texts, single = pair_up(None, text)
         self._warn_unless_learned("imagine")
-        spec = image_generation.SPEC
-        options = self.pipeline.options(spec).updated(top_k=top_k, top_p=top_p, temperature=temperature)
         found = image_generation.imagine(
             replace(self.pipeline, progress=progress),
             self.vqgan,
             texts,
             count=count,
-            options=options if guidance is None else options.updated(guidance=guidance),
+            options=self._drawing_options(top_k=top_k, top_p=top_p, temperature=temperature, guidance=guidance),
             seed=seed,
             rank=rank,
             prompt=prompt,
@@ -98,9 +98,9 @@ class PictureMethods(LoadedModel):
         box: Sequence[float] | None = None,
         *,
         count: int = 1,
-        top_k: int = 256,
-        top_p: float = 1.0,
-        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        temperature: float | None = None,
         seed: int | None = None,
         prompt: str | None = None,
         batch_size: int = 16,
@@ -113,7 +113,8 @@ class PictureMethods(LoadedModel):
             image: the picture.
             box: what is drawn anew, (x0, y0, x1, y1) in pixels; None: the middle, half as high and as wide.
             count: how many completions.
-            top_k: each code is one of so many that are most probable; 0: of all.
+            top_k: each code is one of so many that are most probable; 0: of all. None, here and in the next two: as for
+                :meth:`imagine`.
             top_p: and one of the fewest whose probabilities reach this.
             temperature: more than 1 for more variety, less for less.
             seed: the same seed draws the same completions; None draws others each time.
@@ -135,19 +136,23 @@ class PictureMethods(LoadedModel):
             ofa_core.errors.OFAError: the model demo draws no pictures; demo-pictures does
         """
         self._warn_unless_learned("infill")
-        spec = image_generation.SPEC
         return image_generation.infill(
             replace(self.pipeline, progress=progress),
             self.vqgan,
             image,
             box,
             count=count,
-            options=self.pipeline.options(spec).updated(top_k=top_k, top_p=top_p, temperature=temperature),
+            options=self._drawing_options(top_k=top_k, top_p=top_p, temperature=temperature),
             seed=seed,
             prompt=prompt,
             batch_size=batch_size,
             on_row=on_row,
         )
+
+    def _drawing_options(self, **given: float | None) -> GenerationOptions:
+        """The search for codes, with the options that are not None."""
+        changes = cast(SearchOptions, {name: value for name, value in given.items() if value is not None})
+        return self.pipeline.options(image_generation.SPEC).updated(**changes)
 
     @overload
     def encode_image(self, image: ImageLike, *, side: int | None = None, noise: int | None = None) -> Codes: ...

@@ -137,9 +137,9 @@ class ImagineOptions(TypedDict, total=False):
     """Options of :meth:`ofa_core.OFA.imagine`."""
 
     count: int
-    top_k: int
-    top_p: float
-    temperature: float
+    top_k: int | None
+    top_p: float | None
+    temperature: float | None
     guidance: float | None
     seed: int | None
     rank: Rank

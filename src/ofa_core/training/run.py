@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -16,6 +17,7 @@ from ..errors import OFAError
 from ..generation.trie import Trie
 from ..heads.pipeline import Pipeline
 from ..heads.tasks import fine_tuned_settings
+from ..inference import onednn
 from ..model.ofa import OFAModel
 from ..model.position_bias import PATCH_SIZE
 from ..text import Tokenizer
@@ -43,6 +45,7 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
     process = process or Process()
     check_trackers(settings)
     check_files(settings)
+    _warn_of_slow_autocast(settings, process)
     torch.manual_seed(settings.seed)  # the same new weights on every process
     model, tokenizer = _begin(settings)
     freeze(model, settings)
@@ -79,6 +82,17 @@ def make_trainer(settings: TrainingSettings, process: Process | None = None) -> 
     return Trainer(
         settings, model, tokenizer, batches, loss, evaluate=evaluate, process=process, steps_per_epoch=per_epoch
     )
+
+
+def _warn_of_slow_autocast(settings: TrainingSettings, process: Process) -> None:
+    """Say where autocast makes steps slower: on a CPU that computes in float32 alone."""
+    on_cpu = torch.device(process.device(settings.device)).type == "cpu"
+    if settings.autocast and on_cpu and not onednn.computes_bfloat16() and process.is_rank0:
+        warnings.warn(
+            f'this CPU has no instructions for bfloat16: steps with autocast = "{settings.autocast}" take several '
+            "times as long as without autocast",
+            stacklevel=2,
+        )
 
 
 def _source(data: DataSettings, pipeline: Pipeline, seed: int) -> Source:
