@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
 from ..model.encoder import Encoder
@@ -104,6 +107,25 @@ class FastEncoder(Encoder):
         weights = tuple(weight for module in sources for weight in module.parameters())
         biases = self._biases.get(weights, lambda: BiasCache(len(self.layers)))
         return biases.get(grid, length, self.config.max_source_positions, lambda whole: self._computed(whole, grid))
+
+    def add_patch_bias(self, bias: Tensor, layer: int, buckets: Tensor, grid: Grid) -> None:
+        """As :meth:`Encoder.add_patch_bias`, in half the time: what is added depends on offsets alone.
+
+        So each row of patches adds a part of one small table; NumPy adds what stands in it backwards, without a copy.
+        """
+        size = self.config.image_bucket_size
+        by_offset = grid is not None and max(grid) <= size and buckets.dim() == 2
+        in_numpy = may_replace() and bias.device.type == "cpu" and bias.dtype == torch.float32
+        if grid is None or not (by_offset and in_numpy and untouched((self.image_relative,), self._KINDS)):
+            super().add_patch_bias(bias, layer, buckets, grid)
+            return
+        weight = self.image_relative.tables[layer].get_parameter("weight").detach()
+        learned = weight[: (2 * size - 1) ** 2].unflatten(0, (2 * size - 1, -1)).numpy()  # [offsets down, across, H]
+        rows, columns = (slice(size - count, size + count - 1) for count in grid)
+        table = np.ascontiguousarray(learned[rows, columns].transpose(2, 0, 1)[:, ::-1, ::-1])
+        windows = sliding_window_view(table, grid, axis=(1, 2))  # [H, R, C, R, C], queries from the last to the first
+        sums = bias[0].unflatten(-1, grid).unflatten(1, grid).numpy()
+        sums += windows[:, ::-1, ::-1]
 
     def _computed(self, length: int, grid: Grid) -> LayerBias:
         positions = self.normalized_positions(*self.position_vectors(length, grid))

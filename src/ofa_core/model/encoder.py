@@ -214,10 +214,21 @@ class Encoder(nn.Module):
             bias = absolute.clone()
             bias[..., first_text:, first_text:] += self.text_relative(layer, text_buckets)
             if patch_buckets is not None:
-                bias[..., :first_text, :first_text] += self.image_relative(layer, patch_buckets)
+                self.add_patch_bias(bias[..., :first_text, :first_text], layer, patch_buckets, grid)
             return bias
 
         return bias
+
+    def add_patch_bias(self, bias: Tensor, layer: int, buckets: Tensor, grid: Grid) -> None:
+        """Add what a layer has learned of the offsets between patches to its ``bias`` [1 or B, H, P, P].
+
+        Args:
+            bias: is changed in place.
+            layer: the layer's index.
+            buckets: those of the offsets, [P, P] or [B, P, P].
+            grid: rows and columns of patches, of which P are all or some.
+        """
+        bias += self.image_relative(layer, buckets)
 
 
 def _source_padding(
