@@ -47,7 +47,7 @@ def test_the_table_of_methods_has_every_method() -> None:
     tables = script("task_tables")
     named = {method.partition("(")[0] for method, _, _ in tables.METHODS}
     public = {name for name, _ in inspect.getmembers(OFA, inspect.isfunction) if not name.startswith("_")}
-    assert named == public - {"refresh", "save", "push_to_hub", "to"}
+    assert named == public - {"refresh", "warm_up", "save", "push_to_hub", "to"}
 
 
 def test_the_recipe_of_pretraining_is_a_valid_run(tmp_path: Path) -> None:

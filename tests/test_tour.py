@@ -18,7 +18,7 @@ NOTEBOOK = ROOT / "examples" / "tour.ipynb"
 NOT_SHOWN = {
     "to": "there is one device",
     "head_probabilities": "the demo model has no classification head",
-    "refresh": "it shows nothing",
+    **dict.fromkeys(("refresh", "warm_up"), "they show nothing"),
     **dict.fromkeys(
         ("imagine", "infill", "encode_image", "decode_codes"), "the demo model has no network of image codes"
     ),

@@ -24,9 +24,9 @@ from ofa_core.inference.weight_cache import WeightCache
 from ofa_core.vision.boxes import box_iou
 
 VNNI = int8._has_int8_products()
-#: How far a small random model may be off, whose activations have 8 bits with VNNI and 7 without.
-OFF = 0.06 if VNNI else 0.09
-#: Activations of 8 bits need a CPU that adds their products without overflow.
+#: How far a small random model may be off, whose weights have 8 bits with VNNI and 7 without.
+OFF = 0.06 if VNNI else 0.07
+#: Weights of 8 bits need a CPU that adds their products without overflow.
 BITS = [
     pytest.param(True, marks=pytest.mark.skipif(not VNNI, reason="this CPU has no VNNI"), id="8 bits"),
     pytest.param(False, id="7 bits"),
@@ -67,12 +67,12 @@ def test_a_product_is_off_by_a_rounding(
     layer = nn.Linear(16, 24)
     x = torch.randn(shape) + shift
     expected, found = layer(x), rounded(layer, x)
-    step = (max(float(x.max()), 0) - min(float(x.min()), 0)) / (255 if vnni else 127)
-    weights = layer.weight.abs()
-    bound = 16 * (step / 2 * weights.max() + x.abs().max() * weights.max() / 254 * 1.1)
+    step = (max(float(x.max()), 0) - min(float(x.min()), 0)) / 254
+    weights, largest = layer.weight.abs(), 127 if vnni else 64
+    bound = 16 * (step / 2 * weights.max() + x.abs().max() * weights.max() / (2 * largest) * 1.1)
     assert found.shape == expected.shape
     assert float((found - expected).abs().max()) < bound
-    assert float((found - expected).norm() / expected.norm()) < (0.02 if vnni else 0.04)
+    assert float((found - expected).norm() / expected.norm()) < (0.02 if vnni else 0.03)
 
 
 @pytest.mark.parametrize("gelu", [True, False])
@@ -122,10 +122,17 @@ def test_zeros_stay_zeros_and_rows_of_any_size_have_a_scale_of_their_own() -> No
     assert float(found[0, 1]) == pytest.approx(0.005, rel=0.02)
 
 
-@pytest.mark.parametrize("vnni", [True, False])
 @torch.inference_mode()
-def test_no_number_goes_round_the_end(monkeypatch: pytest.MonkeyPatch, vnni: bool) -> None:
-    monkeypatch.setattr(int8, "_has_int8_products", lambda: vnni)
+def test_sums_do_not_overflow_where_they_are_held_in_16_bits() -> None:
+    """Products of the largest numbers, all of one sign."""
+    for rows in (1, int8.FEW_ROWS + 1):
+        layer, x = linear(torch.ones(8, 64)), torch.ones(rows, 64)
+        torch.testing.assert_close(rounded(layer, x), layer(x), rtol=0.01, atol=0)
+        torch.testing.assert_close(rounded(linear(-torch.ones(8, 64)), x), -layer(x), rtol=0.01, atol=0)
+
+
+@torch.inference_mode()
+def test_no_number_goes_round_the_end() -> None:
     torch.manual_seed(0)
     limits = [(-1.0, 1.0), (-0.17, 4.0), (0.5, 2.0), (-3.0, -1.0), (-1e30, 1e30), (-1e-30, 2e-30), (0.0, 0.0)]
     for low, high in limits + [(-float(torch.rand(())), float(torch.rand(()))) for _ in range(300)]:

@@ -33,6 +33,7 @@ from ofa_core.checkpoint.model_dir import read_safetensors, unshare_tensors
 from ofa_core.inference import fast_layers, onednn
 from ofa_core.inference.fast_layers import FastLinear
 from ofa_core.inference.fast_model import FAST, FastOFAModel, plain, refresh
+from ofa_core.inference.weight_cache import DerivedTensors
 from ofa_core.model.layers import EncoderLayer
 from ofa_core.utils.mapped_memory import is_unwritten
 from ofa_core.vision.resnet import Bottleneck
@@ -576,3 +577,21 @@ def test_a_model_that_nobody_holds_leaves_memory_at_once(options: dict[str, Any]
         assert model() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_warm_model_has_packed_what_its_first_answer_needs(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    derived: list[object] = []
+    plain_get = DerivedTensors.get
+
+    def counted(self: Any, sources: tuple[Tensor, ...], derive: Callable[[], Any]) -> Any:
+        return plain_get(self, sources, lambda: (derived.append(sources), derive())[1])
+
+    ofa = ofa_core.load("demo", dtype=dtype, warm_up=True)
+    monkeypatch.setattr(DerivedTensors, "get", counted)
+    warm = ofa.ground(picture(3, 64, 64), "the red circle")
+    left = len(derived)  # weights so small that a few rows more decide about them
+    derived.clear()
+    cold = ofa_core.load("demo", dtype=dtype)
+    assert cold.ground(picture(3, 64, 64), "the red circle") == warm
+    assert left * 8 < len(derived)

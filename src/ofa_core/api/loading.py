@@ -34,6 +34,7 @@ def load(
     dtype: torch.dtype | str | None = None,
     optimize: bool = True,
     compile_steps: bool = False,
+    warm_up: bool = False,
     **task: Unpack[TaskChanges],
 ) -> OFA:
     """Load a model.
@@ -53,6 +54,7 @@ def load(
             not equal.
         optimize: whether to compute faster, see :class:`OFA`.
         compile_steps: whether decoding steps go through ``torch.compile``: on GPUs, for many pictures.
+        warm_up: whether the first answer's own work is done at once, see :meth:`OFA.warm_up`.
         task: settings to use instead of those the model was trained with, such as ``image_size=480``; see
             :class:`TaskSettings`.
 
@@ -91,6 +93,8 @@ def load(
         vqgan=StoredVQGAN(directory, device, None if int8 else dtype),
     )
     ofa.name = "+".join(_short_name(given) for given in (model, adapter) if given is not None)
+    if warm_up:
+        ofa.warm_up()
     return ofa
 
 

@@ -39,6 +39,6 @@ def serve(model: str, args: argparse.Namespace) -> int:
             printable(f"ofa-core: warning: anybody who reaches {args.host} may ask; set ${KEY_VARIABLE}"),
             file=sys.stderr,
         )
-    ofa = api.load(model, adapter=args.adapter, device=args.device, dtype=args.dtype)
+    ofa = api.load(model, adapter=args.adapter, device=args.device, dtype=args.dtype, warm_up=True)
     run(create_app(ofa, model, settings), args.host, args.port)
     return 0

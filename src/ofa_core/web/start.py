@@ -66,7 +66,7 @@ def web(model: str, args: argparse.Namespace) -> int:
 
 
 def _loaded(name: str, args: argparse.Namespace, adapter: Path | None) -> api.OFA:
-    return api.load(name, adapter=adapter, device=args.device, dtype=args.dtype)
+    return api.load(name, adapter=adapter, device=args.device, dtype=args.dtype, warm_up=True)
 
 
 def _painter(models: Sequence[tuple[str, api.OFA]], args: argparse.Namespace) -> tuple[str, api.OFA] | None:
