@@ -163,8 +163,8 @@ def _round_weights(weights: Sequence[Tensor], bias: Tensor | None) -> Rounded:
 
 def _rounded(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """``weights`` [out, in] as one of 8 bits, and its scales [all out]; memory of files that is read is given back."""
-    # Without instructions for such products (VNNI), sums of two are held in 16 bits: 2 · 255 · 64 has room there. Weights
-    # have one bit less then, since activations, whose range is wider, need theirs more.
+    # Without instructions for such products (VNNI), sums of two are held in 16 bits: 2 · 255 · 64 has room there.
+    # Weights have one bit less then, since activations, whose range is wider, need theirs more.
     largest = 127 if _has_int8_products() else 64
     parts: list[tuple[Tensor, Tensor]] = []
     for part in (part for weight in weights for part in weight.detach().split(ROWS_AT_ONCE)):
