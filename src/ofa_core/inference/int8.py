@@ -131,15 +131,15 @@ def _product_of_few(x: Tensor, weight: torch.ScriptObject, *, gelu: bool) -> Ten
 
 @cache
 def _computes_few() -> bool:
-    """Tell whether FBGEMM computes products here, tried once."""
+    """Tell whether FBGEMM computes products here, tried once with sums as large as they get."""
     if torch.backends.quantized.engine not in ("x86", "fbgemm"):
         return False
-    weight, x = torch.tensor([[127, -127], [64, 0]], dtype=torch.int8), torch.tensor([[1.0, 3.0]])
+    weight, bias, x = torch.tensor([[1.0], [-0.1]]).expand(2, 64), torch.tensor([1.0, 2.0]), torch.ones(1, 64)
     try:
-        found = _product_of_few(x, _pack_for_few(weight, torch.tensor([1 / 127, 1 / 64]), torch.ones(2)), gelu=False)
+        found = _product_of_few(x, _pack_for_few(*_rounded([weight]), bias), gelu=False)
     except (RuntimeError, AttributeError, NotImplementedError, TypeError):
         return False
-    return torch.allclose(found, torch.tensor([[-1.0, 2.0]]), rtol=0, atol=0.1)
+    return torch.allclose(found, torch.tensor([[65.0, -4.4]]), rtol=0.01)
 
 
 def _pack_for_few(numbers: Tensor, scales: Tensor, bias: Tensor | None) -> torch.ScriptObject:
