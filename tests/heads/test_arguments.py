@@ -251,7 +251,18 @@ def call(ofa: OFA, case: Case, image: Any, index: int | None = None, **more: Any
 
 
 #: Methods that take no list, and those that need a network of image codes: see test_image_generation.py.
-OF_NO_LIST = {"to", "refresh", "chat", "save", "push_to_hub", "imagine", "infill", "encode_image", "decode_codes"}
+OF_NO_LIST = {
+    "to",
+    "refresh",
+    "warm_up",
+    "chat",
+    "save",
+    "push_to_hub",
+    "imagine",
+    "infill",
+    "encode_image",
+    "decode_codes",
+}
 
 
 def test_every_method_is_tested_here() -> None:

@@ -79,8 +79,8 @@ class GenerationOptions(BaseModel):
     suppress_special_tokens: bool = False
     #: The target is image codes: their positions are a picture's, and special tokens are suppressed.
     image_codes: bool = False
-    #: How closely pictures follow their text: s in ``(1 - s) * log p(code | no text) + s * log p(code | text)``, of
-    #: which codes are drawn (Ho and Salimans, 2022, https://arxiv.org/abs/2207.12598). Others than 1 are for models
+    #: Weight of the text in what is drawn: s in ``(1 - s) * log p(code | no text) + s * log p(code | text)``, of which
+    #: codes are drawn (Ho and Salimans, 2022, https://arxiv.org/abs/2207.12598). Others than 1 are for models
     #: that were trained with some texts left out.
     guidance: float = Field(default=1.0, ge=0)
 
