@@ -134,3 +134,24 @@ def test_help_names_the_demo_model(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             main([*arguments, "--help"])
         assert "demo" in capsys.readouterr().out.partition("examples:")[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong", "due"),
+    [
+        ("--count", ("0", "-3", "2.5", "many", ""), "a whole number of at least 1"),
+        ("--seed", ("-1", "x"), "a whole number of at least 0"),
+        ("--top-p", ("1.1", "-0.1", "nan", "half"), "a number from 0 to 1"),
+        ("--guidance", ("0", "-1", "inf", "nan", "strong"), "a number above 0"),
+    ],
+)
+def test_a_number_that_is_none_is_told_with_what_would_be_right(
+    capsys: pytest.CaptureFixture[str], option: str, wrong: tuple[str, ...], due: str
+) -> None:
+    for text in wrong:
+        with pytest.raises(SystemExit) as ended:
+            parser().parse_args(["imagine", "a dog", "--model", "demo", "--out", "x.png", f"{option}={text}"])
+        assert ended.value.code == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"ofa-core imagine: argument {option}: {text!r} is not {due} (")
+        assert told.count("\n") == 1

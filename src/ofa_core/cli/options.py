@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn, TypeVar, get_args
 
 from ..data.read_options import BoxUnit, Language, ReadOptions
 from ..errors import OFAError
@@ -24,6 +24,7 @@ from ..utils.stopping import Stopped, signals_as_stops
 STORED_DTYPES = ("float32", "float16", "bfloat16")
 DTYPES = (*STORED_DTYPES, "int8")
 
+N = TypeVar("N", int, float)
 
 #: The line above the examples of a command.
 _EXAMPLES = "examples:"
@@ -151,32 +152,30 @@ def plain_path(name: str) -> str:
 
 def positive(text: str) -> int:
     """A number of at least 1, as the type of an argument."""
-    return _at_least(1, text)
+    return _number(text, int, lambda number: number >= 1, "a whole number of at least 1")
 
 
 def count(text: str) -> int:
     """A number of at least 0, as the type of an argument."""
-    return _at_least(0, text)
+    return _number(text, int, lambda number: number >= 0, "a whole number of at least 0")
 
 
 def fraction(text: str) -> float:
     """A number from 0 to 1, as the type of an argument."""
-    if not 0 <= (number := float(text)) <= 1:
-        raise ValueError(text)
-    return number
+    return _number(text, float, lambda number: 0 <= number <= 1, "a number from 0 to 1")
 
 
 def positive_number(text: str) -> float:
     """A number above 0, as the type of an argument."""
-    if not 0 < (number := float(text)) < math.inf:
-        raise ValueError(text)
-    return number
+    return _number(text, float, lambda number: 0 < number < math.inf, "a number above 0")
 
 
-def _at_least(least: int, text: str) -> int:
-    if (number := int(text)) < least:
-        raise ValueError(text)
-    return number
+def _number(text: str, kind: Callable[[str], N], fits: Callable[[N], bool], due: str) -> N:
+    """The number that a text is, if it fits; argparse tells the argument's name beside the error."""
+    with suppress(ValueError):
+        if fits(number := kind(text)):
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not {due}")
 
 
 def run(program: str, command: Callable[[], int], go_on: str = "") -> int:
