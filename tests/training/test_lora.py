@@ -372,7 +372,7 @@ def test_a_run_stores_model_and_adapter_that_answer_the_same(tmp_path: Path, cap
         capsys.readouterr()
         assert main(["caption", str(path), *model_options, "--json"]) == 0
         told.append({k: v for k, v in json.loads(capsys.readouterr().out).items() if k != "seconds"})
-    assert told[0] == told[1]
+    assert_same(told[0], told[1])
 
 
 @pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"autocast": "bfloat16"}, {"checkpoint_activations": True}])
