@@ -385,9 +385,9 @@ def test_data_that_do_not_fit_the_tasks(
     [
         (["--protocol", "closed"], "--protocol closed is for guesswhat_grounding_end2end"),
         (["--oracle", "x"], "--oracle is for guesswhat_grounding_end2end, invig_grounding_end2end"),
-        (["--batch-size", "0"], "argument --batch-size: invalid"),
-        (["--limit", "0"], "argument --limit: invalid"),
-        (["--workers", "-1"], "argument --workers: invalid"),
+        (["--batch-size", "0"], "argument --batch-size: '0' is not a whole number of at least 1"),
+        (["--limit", "0"], "argument --limit: '0' is not a whole number of at least 1"),
+        (["--workers", "-1"], "argument --workers: '-1' is not a whole number of at least 0"),
         (["--images", "nowhere"], "images nowhere does not exist"),
         (["--columns", "a,b"], "--columns is for refcoco_grounding"),
         (["--information-gain"], "--information-gain is for guesswhat_grounding_end2end"),
