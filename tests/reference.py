@@ -31,6 +31,7 @@ from ofa_core.config import ClassificationHeadConfig, PromptConfig
 from ofa_core.heads.pipeline import Pipeline
 from ofa_core.inference.fast_model import optimized, plain
 from ofa_core.text import small_vocabulary_dir
+from ofa_core.text.vocabulary import BOS, EOS, PAD
 
 ROOT = Path(__file__).parent.parent
 #: Reference outputs that come with the project, and those that tests marked ``reference`` read: other cases of the same
@@ -207,6 +208,16 @@ def small_config(**changes: Any) -> OFAConfig:
         "task": task,
     }
     return OFAConfig(**(fields | changes))
+
+
+def sources(*lengths: int, vocabulary: int = 30, seed: int | None = None) -> Tensor:
+    """Random tokens [B, N] of these lengths between ``<s>`` and ``</s>``, padded; the seed is B if none is given."""
+    torch.manual_seed(len(lengths) if seed is None else seed)
+    tokens = torch.full((len(lengths), max(lengths)), PAD)
+    for row, length in enumerate(lengths):
+        tokens[row, :length] = torch.randint(4, vocabulary, (length,))
+        tokens[row, 0], tokens[row, length - 1] = BOS, EOS
+    return tokens
 
 
 def tiny_model(vocab_size: int = 9, seed: int = 0, **changes: Any) -> OFAModel:

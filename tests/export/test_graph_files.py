@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reference import TOLERANCE, tiny_model
+from reference import TOLERANCE, sources, tiny_model
 from torch import Tensor
 
 from ofa_core import DecoderCache, Memory, OFAError, OFAModel
 from ofa_core.export.graph_files import OPSET, checked_format, write_graphs
 from ofa_core.inference.fast_model import optimized
+from ofa_core.text.vocabulary import PAD
 
-BOS, PAD, EOS = 0, 1, 2
 SIDE = 64
 #: A graph: arrays in the order of its inputs to those of its outputs.
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -58,15 +58,6 @@ def nested(values: Sequence[Tensor], module: Any) -> list[Any]:
     """The inputs of a program: behind the first three of a step, those of the cross-attention and the past."""
     half = 3 + (len(values) - 3) // 2
     return list(values) if len(values) <= 3 else [*values[:3], list(values[3:half]), list(values[half:])]
-
-
-def sources(*lengths: int) -> Tensor:
-    torch.manual_seed(len(lengths))
-    tokens = torch.full((len(lengths), max(lengths)), PAD)
-    for row, length in enumerate(lengths):
-        tokens[row, :length] = torch.randint(4, 30, (length,))
-        tokens[row, 0], tokens[row, length - 1] = BOS, EOS
-    return tokens
 
 
 def assert_close(found: Tensor, expected: Tensor) -> None:

@@ -5,23 +5,17 @@ from __future__ import annotations
 import copy
 
 import torch
-from reference import TOLERANCE, tiny_model
+from reference import TOLERANCE, sources, tiny_model
 from torch import Tensor, nn
 
 from ofa_core import OFAModel, optimized
 
-BOS, PAD, EOS = 0, 1, 2
 VOCABULARY = 40
 
 
 def batch(lengths: tuple[int, ...], seed: int = 0) -> Tensor:
     """Sources of these lengths, padded."""
-    torch.manual_seed(seed)
-    tokens = torch.full((len(lengths), max(lengths)), PAD)
-    for row, length in enumerate(lengths):
-        tokens[row, :length] = torch.randint(4, VOCABULARY, (length,))
-        tokens[row, 0], tokens[row, length - 1] = BOS, EOS
-    return tokens
+    return sources(*lengths, vocabulary=VOCABULARY, seed=seed)
 
 
 def images(count: int, height: int = 64, width: int = 96) -> Tensor:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference import TOLERANCE, tiny_model
+from reference import TOLERANCE, sources, tiny_model
 from torch import Tensor, nn
 from torch.export import Dim, export
 
 from ofa_core import DecoderCache, Memory, OFAModel, optimized
 from ofa_core.model.kv_cache import LayerCache
-
-BOS, PAD, EOS = 0, 1, 2
+from ofa_core.text.vocabulary import BOS, PAD
 
 
 class Encode(nn.Module):
@@ -40,15 +39,6 @@ class Step(nn.Module):
         cache = DecoderCache(layers, positions=torch.arange(own[0].shape[2]))
         logits = self.model.decode(Memory(states, padding, positions), prefix, cache)
         return logits, [part for layer in cache.layers for part in layer.own or ()]
-
-
-def sources(*lengths: int) -> Tensor:
-    torch.manual_seed(len(lengths))
-    tokens = torch.full((len(lengths), max(lengths)), PAD)
-    for row, length in enumerate(lengths):
-        tokens[row, :length] = torch.randint(4, 30, (length,))
-        tokens[row, 0], tokens[row, length - 1] = BOS, EOS
-    return tokens
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "optimized"])

@@ -78,7 +78,7 @@ def imagine(
     on_row: OnRow | None = None,
 ) -> list[list[Imagined]]:
     """``count`` pictures of each text, best first; see :meth:`ofa_core.OFA.imagine`."""
-    sources, without_text = image_sources(pipeline, texts, prompt), _source(pipeline, "", prompt)
+    sources, without_text = image_sources(pipeline, texts, prompt), image_source(pipeline, "", prompt)
     options = options or pipeline.options(SPEC)
     found = []
     for index, (text, source) in enumerate(zip(texts, sources, strict=True)):
@@ -119,10 +119,11 @@ def image_sources(pipeline: Pipeline, texts: Sequence[str], prompt: str | None =
     """The ids, ``<s>`` to ``</s>``, that :func:`imagine` reads for each text."""
     most = pipeline.settings(SPEC).max_source_tokens
     cleaned = [normalize_text(text, SPEC.rule, most, "text to imagine") for text in texts]
-    return [_source(pipeline, text, prompt) for text in cleaned]
+    return [image_source(pipeline, text, prompt) for text in cleaned]
 
 
-def _source(pipeline: Pipeline, text: str, prompt: str | None) -> list[int]:
+def image_source(pipeline: Pipeline, text: str, prompt: str | None = None) -> list[int]:
+    """The ids that stand for a cleaned text, or for none: the same in training and in drawing."""
     return pipeline.encode(fill_prompt(pipeline.prompt(SPEC, prompt), text=text))
 
 

@@ -69,17 +69,18 @@ class FastLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., in] to [..., out]."""
-        weight = self._parameters.get("weight")
-        if weight is None or not self._product.should_use(x, weight):
-            return super().forward(x)
-        return self._product(x, weight, self.bias)
+        return self._multiplied(x, gelu=False)
 
     def gelu(self, x: Tensor) -> Tensor:
         """GELU, the exact one, of what :meth:`forward` gives for ``x`` [..., in]."""
+        return self._multiplied(x, gelu=True)
+
+    def _multiplied(self, x: Tensor, *, gelu: bool) -> Tensor:
         weight = self._parameters.get("weight")
         if weight is None or not self._product.should_use(x, weight):
-            return F.gelu(super().forward(x))
-        return self._product(x, weight, self.bias, gelu=True)
+            out = super().forward(x)
+            return F.gelu(out) if gelu else out
+        return self._product(x, weight, self.bias, gelu=gelu)
 
 
 class FastAttention(Attention):

@@ -96,20 +96,18 @@ class Int8Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., in] to [..., out], both of float32."""
-        weight = self._parameters.get("weight")
-        if weight is None or not self._product.may_use(weight):
-            return super().forward(x)
-        return self._product(x, (weight,), self._biases())
+        return self._multiplied(x, gelu=False)
 
     def gelu(self, x: Tensor) -> Tensor:
         """GELU, the exact one, of what :meth:`forward` gives for ``x`` [..., in]."""
+        return self._multiplied(x, gelu=True)
+
+    def _multiplied(self, x: Tensor, *, gelu: bool) -> Tensor:
         weight = self._parameters.get("weight")
         if weight is None or not self._product.may_use(weight):
-            return F.gelu(super().forward(x))
-        return self._product(x, (weight,), self._biases(), gelu=True)
-
-    def _biases(self) -> tuple[Tensor, ...]:
-        return () if self.bias is None else (self.bias,)
+            out = super().forward(x)
+            return F.gelu(out) if gelu else out
+        return self._product(x, (weight,), () if self.bias is None else (self.bias,), gelu=gelu)
 
 
 def _product(x: Tensor, weight: Rounded, *, gelu: bool) -> Tensor:

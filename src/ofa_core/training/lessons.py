@@ -21,6 +21,7 @@ from ..heads import (
     entailment,
     glue,
     grounding,
+    image_generation,
     matching,
     ocr,
     oracle,
@@ -286,10 +287,9 @@ def _own(pipeline: Pipeline, row: Row) -> list[Example]:
 
 def _drawing(pipeline: Pipeline, row: Row) -> list[Example]:
     """The codes of a picture for its caption."""
-    spec = TASKS["image_gen"]
+    spec = image_generation.SPEC
     text = spec.rule(row.record.text, pipeline.settings(spec).max_source_tokens)
-    source = pipeline.encode(pipeline.prompt(spec, None).format(text=text))
-    return [Example(source, code_target(pipeline, row.record), codes=True)]
+    return [Example(image_generation.image_source(pipeline, text), code_target(pipeline, row.record), codes=True)]
 
 
 def code_target(pipeline: Pipeline, record: Record) -> list[int]:
@@ -319,7 +319,7 @@ LESSONS: dict[str, Lesson] = {
     "snli_ve": Lesson("snli_ve", _entailment, entailment.CAPTION_SPEC),
     "snli_ve_without_caption": Lesson("snli_ve", _entailment_alone, entailment.SPEC),
     "image_classify": Lesson("image_classify", _class, classification.SPEC, draws_picture=True),
-    "image_gen": Lesson("image_gen", _drawing, TASKS["image_gen"]),
+    "image_gen": Lesson("image_gen", _drawing, image_generation.SPEC),
     "ocr": Lesson("ocr", partial(_writing, False), ocr.SPEC, draws_picture=True),
     "ocr_document": Lesson("ocr", partial(_writing, True), ocr.SPEC, draws_picture=True),
     "gigaword": Lesson("gigaword", _summary, text_heads.SUMMARY_SPEC),

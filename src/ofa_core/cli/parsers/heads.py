@@ -66,12 +66,19 @@ SHARED: Mapping[str, Argument] = {
     "count": _argument("--count", type=positive, metavar="N", help="pictures of the text (4)"),
     "seed": _argument("--seed", type=count, metavar="N", help="the same seed draws the same pictures"),
     "top_k": _argument(
-        "--top-k", type=count, metavar="N", help="each code is one of so many most probable; 0: of all (256)"
+        "--top-k",
+        type=count,
+        metavar="N",
+        help="each code is one of so many most probable; 0: of all (the model's, or 256)",
     ),
-    "top_p": _argument("--top-p", type=fraction, metavar="P", help="and one of the fewest that reach this (1)"),
-    "temperature": _argument("--temperature", type=positive_number, metavar="T", help="more for more variety (1)"),
+    "top_p": _argument(
+        "--top-p", type=fraction, metavar="P", help="and one of the fewest that reach this (the model's, or 1)"
+    ),
+    "temperature": _argument(
+        "--temperature", type=positive_number, metavar="T", help="more for more variety (the model's, or 1)"
+    ),
     "guidance": _argument(
-        "--guidance", type=positive_number, metavar="S", help="more follows the text more closely (the model's)"
+        "--guidance", type=positive_number, metavar="S", help="more follows the text more closely (the model's, or 1)"
     ),
     "style": _STYLE,
 }
