@@ -10,7 +10,7 @@ from reference import tiny_model
 from torch import Tensor
 
 from ofa_core.inference import onednn, winograd
-from ofa_core.inference.winograd import WinogradConvolution, should_use
+from ofa_core.inference.winograd import Transforms, WinogradConvolution, should_use
 
 needs_onednn = pytest.mark.skipif(not onednn.available(torch.float32), reason="this torch has no oneDNN operators")
 
@@ -25,14 +25,19 @@ def direct(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.conv2d(x.double(), weight.double(), bias.double(), padding=1).relu()
 
 
-def test_the_transforms_are_a_convolution_in_exact_arithmetic() -> None:
+@pytest.mark.parametrize("points", [(0.0, 1.0, -1.0), (0.0, 3 / 2, -3 / 2, 2 / 3, -2 / 3)], ids=str)
+def test_the_transforms_are_a_convolution_in_exact_arithmetic(points: tuple[float, ...]) -> None:
     torch.manual_seed(0)
-    patch, kernel = torch.randn(6, 6, dtype=torch.float64), torch.randn(3, 3, dtype=torch.float64)
-    products = (winograd._OF_PATCH @ patch.flatten()) * (winograd._OF_KERNEL @ kernel.flatten())
+    at = Transforms(points)
+    patch, kernel = torch.randn(at.side, at.side, dtype=torch.float64), torch.randn(3, 3, dtype=torch.float64)
+    products = (at.of_patch @ patch.flatten()) * (at.of_kernel @ kernel.flatten())
     expected = F.conv2d(patch[None, None], kernel[None, None])[0, 0]
-    torch.testing.assert_close((winograd._BACK @ products).view(4, 4), expected, atol=1e-12, rtol=0)
-    biased = winograd._BACK_AND_BIAS.double() @ torch.cat([products, torch.full((1,), 7.0)])
-    torch.testing.assert_close(biased.view(4, 4), expected + 7, atol=1e-4, rtol=0)
+    torch.testing.assert_close((at.back @ products).view(at.tile, at.tile), expected, atol=1e-12, rtol=0)
+
+
+def test_biases_are_added_on_the_way_back() -> None:
+    products = torch.cat([torch.zeros(36), torch.full((1,), 7.0)])
+    torch.testing.assert_close(winograd._BACK_AND_BIAS @ products, torch.full((16,), 7.0))
 
 
 @needs_onednn

@@ -3,7 +3,7 @@
 While a step is made, some modules are of a subclass of what they are, in place, as in :mod:`ofa_core.inference`;
 behind it they are what they were. What changes: all uses of the token embedding add to one gradient
 (:mod:`.token_gradient`); the encoder attends, and adds up its biases, in functions whose backward passes keep no mask
-and no bias; and convolutions of 1 × 1 are matrix products.
+and no bias; convolutions of 1 × 1 are matrix products, and those of 3 × 3 take fewer (:mod:`.winograd_gradient`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ..model.encoder import Encoder
 from ..model.ofa import OFAModel
 from ..model.position_bias import Grid, LayerBias, RelativeBias, token_buckets
 from .token_gradient import LookupEmbedding, ProjectingModel, TokenGradient
+from .winograd_gradient import WinogradConv2d
 
 
 class PointwiseConv2d(nn.Conv2d):
@@ -167,8 +168,8 @@ def _replacements(model: OFAModel) -> Iterator[tuple[nn.Module, type[nn.Module],
     for layer in model.encoder.layers:
         yield layer.self_attn, Attention, BiasedAttention  # type: ignore[misc]
     for module in model.encoder.image_stem.modules():
-        if isinstance(module, nn.Conv2d) and _is_pointwise(module):
-            yield module, nn.Conv2d, PointwiseConv2d
+        if isinstance(module, nn.Conv2d) and (faster := _faster_convolution(module)) is not None:
+            yield module, nn.Conv2d, faster
 
 
 def _learns_tokens(model: OFAModel) -> bool:
@@ -179,8 +180,13 @@ def _learns_tokens(model: OFAModel) -> bool:
     return plain and weight is not None and weight.requires_grad and weight.is_leaf
 
 
-def _is_pointwise(module: nn.Conv2d) -> bool:
-    return (module.kernel_size, module.padding, module.groups) == ((1, 1), (0, 0), 1)
+def _faster_convolution(module: nn.Conv2d) -> type[nn.Conv2d] | None:
+    """The class that computes a convolution faster, if any."""
+    kind = module.kernel_size, module.padding, module.dilation, module.groups
+    if kind == ((1, 1), (0, 0), (1, 1), 1):
+        return PointwiseConv2d
+    plain = module.stride == (1, 1) and module.bias is None and module.padding_mode == "zeros"
+    return WinogradConv2d if plain and kind == ((3, 3), (1, 1), (1, 1), 1) else None
 
 
 @contextmanager
