@@ -10,7 +10,7 @@ be made, oneDNN computes all.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from math import ceil
 
@@ -31,6 +31,8 @@ FEW_ROWS = 128
 
 #: Rows of a weight that are rounded at a time, so that no copy of a large one is made in float32.
 ROWS_AT_ONCE = 4096
+#: The largest number of a weight.
+LARGEST = 127
 #: The bit in which numbers from -128 to 127 and from 0 to 255 differ.
 _SIGN = 128
 
@@ -43,9 +45,11 @@ def check_int8(device: torch.device) -> None:
     if device.type != "cpu":
         raise OFAError(f"int8 is for CPUs, not for {device}; float16 and bfloat16 are for all")
     try:
-        _product(torch.ones(1, 4), _round_weights([torch.ones(2, 4)], torch.ones(2)), gelu=True)
+        right = _adds_up(lambda x, weight, bias: _product(x, _round_weights([weight], bias), gelu=False))
     except (RuntimeError, AttributeError, NotImplementedError, TypeError) as error:
         raise OFAError(f"this torch computes no int8 here: {str(error).splitlines()[0]}") from None
+    if not right:
+        raise OFAError("this torch computes int8 wrongly here: its sums overflow; use float32")
 
 
 class Int8Product:
@@ -132,12 +136,19 @@ def _computes_few() -> bool:
     """Tell whether FBGEMM computes products here, tried once with sums as large as they get."""
     if torch.backends.quantized.engine not in ("x86", "fbgemm"):
         return False
-    weight, bias, x = torch.tensor([[1.0], [-0.1]]).expand(2, 64), torch.tensor([1.0, 2.0]), torch.ones(1, 64)
     try:
-        found = _product_of_few(x, _pack_for_few(*_rounded([weight]), bias), gelu=False)
+        return _adds_up(
+            lambda x, weight, bias: _product_of_few(x, _pack_for_few(*_rounded([weight]), bias), gelu=False)
+        )
     except (RuntimeError, AttributeError, NotImplementedError, TypeError):
         return False
-    return torch.allclose(found, torch.tensor([[65.0, -4.4]]), rtol=0.01)
+
+
+def _adds_up(product: Callable[[Tensor, Tensor, Tensor], Tensor]) -> bool:
+    """Tell whether ``product`` of x, a weight and a bias is right where its sums are as large as they get."""
+    weight = torch.tensor([[1.0, 0.0], [-0.5, -0.5]]).repeat(1, 32)
+    found = product(torch.ones(1, 64), weight, torch.tensor([1.0, 2.0]))
+    return torch.allclose(found, torch.tensor([[33.0, -30.0]]), rtol=0.01)
 
 
 def _pack_for_few(numbers: Tensor, scales: Tensor, bias: Tensor | None) -> torch.ScriptObject:
@@ -161,16 +172,25 @@ def _round_weights(weights: Sequence[Tensor], bias: Tensor | None) -> Rounded:
 
 def _rounded(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """``weights`` [out, in] as one of 8 bits, and its scales [all out]; memory of files that is read is given back."""
-    # Without instructions for such products (VNNI), sums of two are held in 16 bits: 2 · 255 · 64 has room there.
-    # Weights have one bit less then, since activations, whose range is wider, need theirs more.
-    largest = 127 if _has_int8_products() else 64
     parts: list[tuple[Tensor, Tensor]] = []
     for part in (part for weight in weights for part in weight.detach().split(ROWS_AT_ONCE)):
-        scales = (torch.linalg.vector_norm(part, torch.inf, dim=1) / largest).clamp(min=1e-12)
+        scales = (_largest(part) / LARGEST).clamp(min=1e-12)
         parts.append(((part / scales[:, None]).round_().to(torch.int8), scales))
         give_back(part)
     numbers, scales = (torch.cat(each) for each in zip(*parts, strict=True))
     return numbers, scales
+
+
+def _largest(weight: Tensor) -> Tensor:
+    """What must have room in the numbers of a row of ``weight`` [out, in], [out].
+
+    Without instructions for such products (VNNI) two neighbours' products are added in 16 bits: there the weights of a
+    pair that have one sign must have room together, since 2^15 > 255 · (127 + 1), the one for rounding.
+    """
+    if _has_int8_products():
+        return torch.linalg.vector_norm(weight, torch.inf, dim=1)
+    pairs = F.pad(weight, (0, weight.shape[1] % 2)).unflatten(1, (-1, 2))
+    return torch.maximum(pairs.clamp(min=0).sum(2).amax(1), -pairs.clamp(max=0).sum(2).amin(1))
 
 
 def _round(x: Tensor) -> tuple[Tensor, float, int]:
