@@ -50,15 +50,13 @@ class WinogradConv2d(nn.Conv2d):
 class _Convolve(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        of_patch, of_kernel, back = _matrices(x.dtype)
+        _, of_kernel, back = _matrices(x.dtype)
         channels_out, channels = weight.shape[:2]
         (rows, columns), (batch, _, height, width) = TWO.tiles(x), x.shape
-        patches = (of_patch @ TWO.patches(x)).view(SIDE**2, -1, channels)  # [16, tiles, C]
         kernels = of_kernel @ weight.permute(2, 3, 1, 0).reshape(KERNEL**2, -1)
         kernels = kernels.view(SIDE**2, channels, channels_out)
-        ctx.save_for_backward(patches, kernels)
-        ctx.shape = x.shape
-        out = (back @ (patches @ kernels).flatten(1)).view(TILE, TILE, batch, rows, columns, channels_out)
+        ctx.save_for_backward(x, kernels)  # patches are four times as large as x, which is kept anyway
+        out = (back @ (_at_points(x) @ kernels).flatten(1)).view(TILE, TILE, batch, rows, columns, channels_out)
         out = out.permute(2, 3, 0, 4, 1, 5).reshape(batch, rows * TILE, columns * TILE, channels_out)
         return out[:, :height, :width].permute(0, 3, 1, 2)
 
@@ -66,12 +64,18 @@ class _Convolve(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of ``x`` and of the weight."""
-        patches, kernels = ctx.saved_tensors
+        x, kernels = ctx.saved_tensors
         _, of_kernel, back = _matrices(grad.dtype)
         of_products = (back.t() @ _tiled(grad)).view(SIDE**2, -1, grad.shape[1])  # [16, tiles, C']
-        of_weight = of_kernel.t() @ (patches.transpose(1, 2) @ of_products).flatten(1)
+        of_weight = of_kernel.t() @ (_at_points(x).transpose(1, 2) @ of_products).flatten(1)
         of_weight = of_weight.view(KERNEL, KERNEL, *kernels.shape[1:]).permute(3, 2, 0, 1)
-        return _summed(of_products @ kernels.transpose(1, 2), ctx.shape), of_weight
+        return _summed(of_products @ kernels.transpose(1, 2), x.shape), of_weight
+
+
+def _at_points(x: Tensor) -> Tensor:
+    """Transforms [16, tiles, C] of the patches of ``x`` [B, C, h, w]."""
+    of_patch, *_ = _matrices(x.dtype)
+    return (of_patch @ TWO.patches(x)).view(SIDE**2, -1, x.shape[1])
 
 
 def _tiled(x: Tensor) -> Tensor:
