@@ -38,7 +38,7 @@ from ofa_core.training.fast_step import fast_step
 from ofa_core.training.feature_cache import FeatureCache
 from ofa_core.training.lora import add_lora
 from ofa_core.training.optim import make_optimizer, scale_and_clip
-from ofa_core.training.settings import LoraSettings, OptimizerSettings
+from ofa_core.training.setting_tables import LoraSettings, OptimizerSettings
 from ofa_core.utils.atomic_write import atomic_write_text
 from ofa_core.utils.heap import keep_freed_memory
 

@@ -10,7 +10,8 @@ import pytest
 from reference import ROOT, script
 
 from ofa_core import OFA
-from ofa_core.training.settings import DataSettings, TrainingSettings
+from ofa_core.training.setting_tables import DataSettings
+from ofa_core.training.settings import TrainingSettings
 from ofa_core.training.sources import LESSONS
 from ofa_core.utils.toml_files import read_toml
 

@@ -19,7 +19,7 @@ from ofa_core.data.read_options import ReadOptions
 from ofa_core.data.readers import read_records
 from ofa_core.heads.grounding import refcoco_codec
 from ofa_core.training.run import make_trainer, trained
-from ofa_core.training.settings import DataSettings, EvaluationSettings
+from ofa_core.training.setting_tables import DataSettings, EvaluationSettings
 from ofa_core.training.sources import make_source
 
 BOX = [8.0, 16.0, 40.0, 48.0]

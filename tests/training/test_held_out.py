@@ -18,7 +18,7 @@ from ofa_core.training.collate import collate
 from ofa_core.training.losses import LossModule
 from ofa_core.training.outcome import outcome_lines
 from ofa_core.training.run import make_trainer, trained
-from ofa_core.training.settings import LossSettings
+from ofa_core.training.setting_tables import LossSettings
 
 
 def captions(directory: Path, count: int = 5) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from ofa_core.checkpoint.model_dir import empty_model, load_model, save_director
 from ofa_core.cli.main import main
 from ofa_core.training.lora import LoraLinear, add_lora, lora_layers, remove_lora, split
 from ofa_core.training.run import make_trainer, train
-from ofa_core.training.settings import LoraSettings, TrainingSettings
+from ofa_core.training.setting_tables import LoraSettings
+from ofa_core.training.settings import TrainingSettings
 from ofa_core.training.trainer import Trainer
 
 LORA: dict[str, Any] = {"rank": 4, "alpha": 32.0}

@@ -25,7 +25,7 @@ from ofa_core.training.losses import (
     symmetric_divergence,
     total_loss,
 )
-from ofa_core.training.settings import LossSettings
+from ofa_core.training.setting_tables import LossSettings
 
 TRANSFORM = ImageTransform(64)
 VOCABULARY = TOKENIZER.vocabulary

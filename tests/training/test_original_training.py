@@ -28,7 +28,8 @@ from ofa_core.training.average import WeightAverage
 from ofa_core.training.collate import Batch, collate
 from ofa_core.training.losses import LossModule, TokenLosses, total_loss
 from ofa_core.training.optim import freeze, frozen_names, make_optimizer, make_schedule
-from ofa_core.training.settings import LossSettings, OptimizerSettings, TrainingSettings
+from ofa_core.training.setting_tables import LossSettings, OptimizerSettings
+from ofa_core.training.settings import TrainingSettings
 from ofa_core.training.trainer import Trainer
 from ofa_core.vision.transform import ImageTransform
 

@@ -19,7 +19,8 @@ from ofa_core.text import small_vocabulary_dir
 from ofa_core.training import picture_codes
 from ofa_core.training.picture_codes import PictureCodes
 from ofa_core.training.run import train
-from ofa_core.training.settings import DataSettings, TrainingSettings
+from ofa_core.training.setting_tables import DataSettings
+from ofa_core.training.settings import TrainingSettings
 from ofa_core.training.sources import make_source
 from ofa_core.vision.vqgan import VQGAN, VQGANConfig
 from tests.reference import lively_ofa, synth

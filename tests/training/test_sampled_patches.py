@@ -16,7 +16,7 @@ from ofa_core.model.encoder import ImageFeatures
 from ofa_core.training.batches import Batches
 from ofa_core.training.losses import LossModule
 from ofa_core.training.run import make_trainer
-from ofa_core.training.settings import LossSettings
+from ofa_core.training.setting_tables import LossSettings
 
 TRANSFORM = ImageTransform(64)
 SHAPES = {"task": "shapes", "options": {"weights": {"ground": 1}}}

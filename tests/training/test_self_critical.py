@@ -22,7 +22,8 @@ from ofa_core.text.vocabulary import BOS
 from ofa_core.training.collate import Batch, collate
 from ofa_core.training.run import make_trainer, train
 from ofa_core.training.self_critical import CaptionReward, SelfCriticalLoss, advantages
-from ofa_core.training.settings import SelfCriticalSettings, TrainingSettings
+from ofa_core.training.setting_tables import SelfCriticalSettings
+from ofa_core.training.settings import TrainingSettings
 
 SAID = {
     "red": ("a red field.", "a red field", "red all over, it seems"),

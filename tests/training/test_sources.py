@@ -29,7 +29,7 @@ from ofa_core.text import small_vocabulary_dir
 from ofa_core.training.batches import Source
 from ofa_core.training.collate import answer_mask, collate
 from ofa_core.training.losses import LossModule
-from ofa_core.training.settings import DataSettings, LossSettings
+from ofa_core.training.setting_tables import DataSettings, LossSettings
 from ofa_core.training.sources import LESSONS, make_source
 
 BOX = (8.0, 16.0, 40.0, 48.0)

@@ -17,7 +17,7 @@ from ofa_core.data.examples import Example
 from ofa_core.data.records import Record
 from ofa_core.text.tio import TIO_TASKS
 from ofa_core.training.lessons import Row
-from ofa_core.training.settings import DataSettings
+from ofa_core.training.setting_tables import DataSettings
 from ofa_core.training.sources import LESSONS, make_source
 from ofa_core.training.tio_lessons import tio_lessons
 

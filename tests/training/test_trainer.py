@@ -25,7 +25,8 @@ from ofa_core.training.batches import Batches
 from ofa_core.training.losses import LossModule
 from ofa_core.training.optim import BITFIT, make_optimizer, make_schedule
 from ofa_core.training.run import make_trainer, train
-from ofa_core.training.settings import LossSettings, OptimizerSettings, TrainingSettings
+from ofa_core.training.setting_tables import LossSettings, OptimizerSettings
+from ofa_core.training.settings import TrainingSettings
 from ofa_core.training.state import read_state
 from ofa_core.training.trainer import Trainer
 from ofa_core.utils.scratch import sole_writer

@@ -182,7 +182,7 @@ def _rounded(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _largest(weight: Tensor) -> Tensor:
-    """What must have room in the numbers of a row of ``weight`` [out, in], [out].
+    """The size that must have room in the numbers of each row of ``weight`` [out, in], [out].
 
     Without instructions for such products (VNNI) two neighbours' products are added in 16 bits: there the weights of a
     pair that have one sign must have room together, since 2^15 > 255 · (127 + 1), the one for rounding.

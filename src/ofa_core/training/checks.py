@@ -14,7 +14,8 @@ from ..data.records import Record
 from ..errors import OFAError
 from ..model.ofa import OFAModel
 from .evaluation import data_files
-from .settings import DataSettings, EvaluationSettings, TrainingSettings
+from .setting_tables import DataSettings, EvaluationSettings
+from .settings import TrainingSettings
 from .sources import lesson_of
 from .stored import image_codes_network
 

@@ -19,7 +19,7 @@ from ..text import Tokenizer
 from ..utils.distributed import Process
 from .held_out import HELD_OUT_LOSS, HeldOutLoss
 from .sample_pictures import sample_pictures
-from .settings import EvaluationSettings
+from .setting_tables import EvaluationSettings
 
 #: The directory of evaluations' results in that of a run.
 DIRECTORY = "evaluation"

@@ -16,7 +16,7 @@ from ..utils.stopping import check_stop
 from ..vision.transform import ImageTransform
 from .collate import collate
 from .losses import LossModule
-from .settings import LossSettings
+from .setting_tables import LossSettings
 from .sources import FileSource
 
 #: The name of the score. Of all scores it alone is better where it is lower.

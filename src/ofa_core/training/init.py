@@ -17,7 +17,7 @@ from ..errors import OFAError, first_problem
 from ..model.attention import Attention
 from ..model.ofa import OFAModel
 from ..text import Tokenizer, small_vocabulary_dir
-from .settings import NewModelSettings
+from .setting_tables import NewModelSettings
 
 #: Entries of a stem's file that are not the stem's: what it says of patches, and the words it says it in.
 LABELS = "words"

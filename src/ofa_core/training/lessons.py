@@ -39,7 +39,7 @@ from ..text.normalize import SEVERAL
 from ..text.vocabulary import EOS
 from ..vision.augment import augmented, random_crop
 from ..vision.padded import padded
-from .settings import CUSTOM, REFERENCES
+from .setting_tables import CUSTOM, REFERENCES
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ..checkpoint.lora import LoraAdapter
 from ..checkpoint.model_dir import list_names
 from ..errors import OFAError
 from ..model.ofa import OFAModel
-from .settings import LoraSettings
+from .setting_tables import LoraSettings
 
 #: Ends of the names of a layer's own tensors.
 FACTORS = ("lora_a", "lora_b")

@@ -16,7 +16,7 @@ from ..model.encoder import ImageFeatures
 from ..model.ofa import OFAModel
 from ..text.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from .collate import Batch, Group, answer_mask
-from .settings import LossSettings
+from .setting_tables import LossSettings
 
 CONTROL_IDS = (BOS, PAD, EOS, UNK)
 

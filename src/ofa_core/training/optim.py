@@ -15,7 +15,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..config import OFAConfig
 from ..errors import OFAError
 from ..model.ofa import OFAModel
-from .settings import OptimizerSettings, Part, TrainingSettings
+from .setting_tables import OptimizerSettings, Part
+from .settings import TrainingSettings
 from .state import full_tensor
 
 #: A small number that torch, as the original, adds to a norm before it divides by it.

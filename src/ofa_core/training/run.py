@@ -34,7 +34,8 @@ from .lora import add_lora, remove_lora
 from .losses import LossModule
 from .optim import freeze
 from .self_critical import CaptionReward, SelfCriticalLoss
-from .settings import DataSettings, TrainingSettings
+from .setting_tables import DataSettings
+from .settings import TrainingSettings
 from .sources import FileSource, answers_in, learned_tasks, make_source
 from .trackers import check_trackers
 from .trainer import Trainer

@@ -26,7 +26,7 @@ from ..text import Tokenizer
 from ..text.normalize import SEVERAL, without_punctuation
 from ..text.vocabulary import BOS, PAD
 from .collate import Batch, Group
-from .settings import SelfCriticalSettings
+from .setting_tables import SelfCriticalSettings
 
 #: The word that stands for the end of a caption.
 END = "<eos>"

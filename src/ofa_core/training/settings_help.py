@@ -18,8 +18,8 @@ from typing import Any
 from ..errors import OFAError
 from .recipe import ORIGINAL
 
-#: The file with the classes of the settings.
-SOURCE = Path(__file__).with_name("settings.py")
+#: The files with the classes of the settings.
+FILES = tuple(Path(__file__).with_name(f"{name}.py") for name in ("setting_tables", "settings"))
 
 #: Directory of the recipes in this package.
 RECIPES = Path(__file__).parent / "recipes"
@@ -95,20 +95,21 @@ def _as_toml(value: Any) -> str:
 
 
 @cache
-def _source() -> tuple[list[str], dict[str, ast.ClassDef]]:
-    """The lines of the file of settings, and its classes by name."""
-    text = SOURCE.read_text(encoding="utf-8")
-    return text.splitlines(), {node.name: node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)}
+def _classes() -> dict[str, tuple[list[str], ast.ClassDef]]:
+    """The classes of the settings by name, each with the lines of its file."""
+    texts = [path.read_text(encoding="utf-8") for path in FILES]
+    nodes = [(text.splitlines(), node) for text in texts for node in ast.parse(text).body]
+    return {node.name: (lines, node) for lines, node in nodes if isinstance(node, ast.ClassDef)}
 
 
 def _declared_of(name: str) -> dict[str, Setting]:
     """The settings of a class, those of its bases first; the meaning of each is the comment ``#:`` above it."""
-    lines, classes = _source()
-    if name not in classes:
+    if name not in _classes():
         return {}
-    bases = (base.id for base in classes[name].bases if isinstance(base, ast.Name))
+    lines, declared = _classes()[name]
+    bases = (base.id for base in declared.bases if isinstance(base, ast.Name))
     found = {key: setting for base in bases for key, setting in _declared_of(base).items()}
-    for statement in classes[name].body:
+    for statement in declared.body:
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             continue
         setting, kind = statement.target.id, ast.unparse(statement.annotation)

@@ -24,7 +24,8 @@ from .lessons import LESSONS as TASK_LESSONS
 from .lessons import Lesson, Row, Teach
 from .picture_codes import coded_lesson
 from .pretraining import Negatives, pretraining_lessons
-from .settings import DataSettings, TrainingSettings
+from .setting_tables import DataSettings
+from .settings import TrainingSettings
 from .tio_lessons import tio_lessons
 
 #: Everything that can be learned from dataset files, by its name in settings.
