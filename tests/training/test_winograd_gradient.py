@@ -29,10 +29,12 @@ def both(direct: bool, x: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor,
 
 
 @pytest.mark.parametrize("channels", [(1, 1), (3, 5), (16, 8)], ids=str)
+@pytest.mark.parametrize("at_once", [1, 30, 256])
 @pytest.mark.parametrize("size", [(1, 4, 4), (2, 16, 16), (3, 5, 10), (1, 1, 1), (1, 7, 3), (2, 3, 2)], ids=str)
 def test_output_and_gradients_are_those_of_a_direct_convolution(
-    size: tuple[int, int, int], channels: tuple[int, int]
+    size: tuple[int, int, int], channels: tuple[int, int], at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(winograd_gradient, "TILES_AT_ONCE", at_once)
     given = inputs(size, *channels)
     for found, expected in zip(both(False, *given), both(True, *given), strict=True):
         assert found.shape == expected.shape

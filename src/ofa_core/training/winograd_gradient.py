@@ -22,6 +22,8 @@ TWO = Transforms((0.0, 1.0, -1.0))
 TILE, SIDE = TWO.tile, TWO.side
 #: With fewer channels the transforms cost what the products save; fewer tiles do not pay for those of the weights.
 MIN_CHANNELS, MIN_TILES = 256, 64
+#: Tiles of one pass: what is made of more of them does not stay in the caches.
+TILES_AT_ONCE = 256
 
 
 @cache
@@ -50,15 +52,12 @@ class WinogradConv2d(nn.Conv2d):
 class _Convolve(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        _, of_kernel, back = _matrices(x.dtype)
+        _, of_kernel, _ = _matrices(x.dtype)
         channels_out, channels = weight.shape[:2]
-        (rows, columns), (batch, _, height, width) = TWO.tiles(x), x.shape
         kernels = of_kernel @ weight.permute(2, 3, 1, 0).reshape(KERNEL**2, -1)
         kernels = kernels.view(SIDE**2, channels, channels_out)
         ctx.save_for_backward(x, kernels)  # patches are four times as large as x, which is kept anyway
-        out = (back @ (_at_points(x) @ kernels).flatten(1)).view(TILE, TILE, batch, rows, columns, channels_out)
-        out = out.permute(2, 3, 0, 4, 1, 5).reshape(batch, rows * TILE, columns * TILE, channels_out)
-        return out[:, :height, :width].permute(0, 3, 1, 2)
+        return torch.cat([_untiled(_at_points(part) @ kernels, part) for part in _parts(x)])
 
     @staticmethod
     @once_differentiable
@@ -66,16 +65,33 @@ class _Convolve(Function):
         """Gradients of ``x`` and of the weight."""
         x, kernels = ctx.saved_tensors
         _, of_kernel, back = _matrices(grad.dtype)
-        of_products = (back.t() @ _tiled(grad)).view(SIDE**2, -1, grad.shape[1])  # [16, tiles, C']
-        of_weight = of_kernel.t() @ (_at_points(x).transpose(1, 2) @ of_products).flatten(1)
-        of_weight = of_weight.view(KERNEL, KERNEL, *kernels.shape[1:]).permute(3, 2, 0, 1)
-        return _summed(of_products @ kernels.transpose(1, 2), x.shape), of_weight
+        of_kernels, of_x = torch.zeros_like(kernels), []
+        for part, of_part in zip(_parts(x), _parts(grad), strict=True):
+            of_products = (back.t() @ _tiled(of_part)).view(SIDE**2, -1, grad.shape[1])  # [16, tiles, C']
+            of_kernels.baddbmm_(_at_points(part).transpose(1, 2), of_products)
+            of_x.append(_summed(of_products @ kernels.transpose(1, 2), part.shape))
+        of_weight = (of_kernel.t() @ of_kernels.flatten(1)).view(KERNEL, KERNEL, *kernels.shape[1:])
+        return torch.cat(of_x), of_weight.permute(3, 2, 0, 1)
+
+
+def _parts(x: Tensor) -> tuple[Tensor, ...]:
+    """The samples of ``x`` [B, C, h, w] that go through together."""
+    rows, columns = TWO.tiles(x)
+    return x.split(max(1, TILES_AT_ONCE // (rows * columns)))
 
 
 def _at_points(x: Tensor) -> Tensor:
     """Transforms [16, tiles, C] of the patches of ``x`` [B, C, h, w]."""
     of_patch, *_ = _matrices(x.dtype)
     return (of_patch @ TWO.patches(x)).view(SIDE**2, -1, x.shape[1])
+
+
+def _untiled(products: Tensor, x: Tensor) -> Tensor:
+    """The output [B, C', h, w] of products [16, tiles, C'] for ``x`` [B, C, h, w]."""
+    *_, back = _matrices(products.dtype)
+    (rows, columns), (batch, _, height, width) = TWO.tiles(x), x.shape
+    out = (back @ products.flatten(1)).view(TILE, TILE, batch, rows, columns, -1).permute(2, 3, 0, 4, 1, 5)
+    return out.reshape(batch, rows * TILE, columns * TILE, -1)[:, :height, :width].permute(0, 3, 1, 2)
 
 
 def _tiled(x: Tensor) -> Tensor:
