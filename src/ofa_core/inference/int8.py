@@ -45,6 +45,7 @@ def check_int8(device: torch.device) -> None:
     if device.type != "cpu":
         raise OFAError(f"int8 is for CPUs, not for {device}; float16 and bfloat16 are for all")
     try:
+        _product(torch.ones(1, 4), _round_weights([torch.ones(2, 4)], torch.ones(2)), gelu=True)
         right = _adds_up(lambda x, weight, bias: _product(x, _round_weights([weight], bias), gelu=False))
     except (RuntimeError, AttributeError, NotImplementedError, TypeError) as error:
         raise OFAError(f"this torch computes no int8 here: {str(error).splitlines()[0]}") from None

@@ -58,6 +58,16 @@ class Transforms:
         """Rows and columns of tiles that cover ``x`` [B, C, h, w]."""
         return -(-x.shape[2] // self.tile), -(-x.shape[3] // self.tile)
 
+    def samples_of(self, x: Tensor, tiles: int) -> int:
+        """The number of samples of ``x`` [B, C, h, w] that have about so many tiles, at least one."""
+        rows, columns = self.tiles(x)
+        return max(1, tiles // (rows * columns))
+
+    def kernels(self, weight: Tensor) -> Tensor:
+        """A matrix for every point, [side², in, out], of a ``weight`` [out, in, 3, 3]; in its type."""
+        at_points = self.of_kernel.to(weight.dtype) @ weight.permute(2, 3, 1, 0).reshape(KERNEL**2, -1)
+        return at_points.view(self.side**2, weight.shape[1], weight.shape[0])
+
     def patches(self, x: Tensor) -> Tensor:
         """Patches of ``x`` [B, C, h, w] with a border of zeros around it, [side², tiles * C], a sample's together.
 
@@ -96,18 +106,16 @@ class WinogradConvolution:
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         """``weight`` [out, in, 3, 3], ``bias`` [out]."""
-        out_channels, in_channels = weight.shape[:2]
-        kernels = FOUR.of_kernel @ weight.double().permute(2, 3, 1, 0).reshape(KERNEL**2, -1)  # [36, in * out]
         #: For every point a matrix that all tiles are multiplied with.
-        self.kernels = kernels.float().view(PATCH**2, in_channels, out_channels)
+        self.kernels = FOUR.kernels(weight.double()).float()
         self.bias = bias
-        self.out_channels = out_channels
+        self.out_channels = len(weight)
 
     def __call__(self, x: Tensor) -> Tensor:
         """``x`` [B, in, h, w] to [B, out, h, w], laid out channels last."""
         (rows, columns), (height, width) = FOUR.tiles(x), x.shape[2:]
         out = x.new_empty(len(x), rows, TILE, columns, TILE, self.out_channels)
-        images = max(1, TILES_AT_ONCE // (rows * columns))
+        images = FOUR.samples_of(x, TILES_AT_ONCE)
         for part, part_out in zip(x.split(images), out.split(images), strict=True):
             torch.clamp_min(self._tiles_of(part), 0, out=part_out)
         out = out.view(len(x), rows * TILE, columns * TILE, self.out_channels)[:, :height, :width]

@@ -52,10 +52,7 @@ class WinogradConv2d(nn.Conv2d):
 class _Convolve(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        _, of_kernel, _ = _matrices(x.dtype)
-        channels_out, channels = weight.shape[:2]
-        kernels = of_kernel @ weight.permute(2, 3, 1, 0).reshape(KERNEL**2, -1)
-        kernels = kernels.view(SIDE**2, channels, channels_out)
+        kernels = TWO.kernels(weight)
         ctx.save_for_backward(x, kernels)  # patches are four times as large as x, which is kept anyway
         return torch.cat([_untiled(_at_points(part) @ kernels, part) for part in _parts(x)])
 
@@ -69,15 +66,14 @@ class _Convolve(Function):
         for part, of_part in zip(_parts(x), _parts(grad), strict=True):
             of_products = (back.t() @ _tiled(of_part)).view(SIDE**2, -1, grad.shape[1])  # [16, tiles, C']
             of_kernels.baddbmm_(_at_points(part).transpose(1, 2), of_products)
-            of_x.append(_summed(of_products @ kernels.transpose(1, 2), part.shape))
+            of_x.append(_summed(of_products @ kernels.transpose(1, 2), part))
         of_weight = (of_kernel.t() @ of_kernels.flatten(1)).view(KERNEL, KERNEL, *kernels.shape[1:])
         return torch.cat(of_x), of_weight.permute(3, 2, 0, 1)
 
 
 def _parts(x: Tensor) -> tuple[Tensor, ...]:
     """The samples of ``x`` [B, C, h, w] that go through together."""
-    rows, columns = TWO.tiles(x)
-    return x.split(max(1, TILES_AT_ONCE // (rows * columns)))
+    return x.split(TWO.samples_of(x, TILES_AT_ONCE))
 
 
 def _at_points(x: Tensor) -> Tensor:
@@ -102,11 +98,10 @@ def _tiled(x: Tensor) -> Tensor:
     return tiles.permute(2, 4, 0, 1, 3, 5).reshape(TILE**2, -1)
 
 
-def _summed(of_patches: Tensor, shape: torch.Size) -> Tensor:
-    """The gradient [B, C, h, w] of what patches were cut from, of the gradient [16, tiles, C] of their transforms."""
+def _summed(of_patches: Tensor, x: Tensor) -> Tensor:
+    """The gradient of ``x`` [B, C, h, w], of which patches were cut, of that of their transforms [16, tiles, C]."""
     of_patch, *_ = _matrices(of_patches.dtype)
-    batch, channels, height, width = shape
-    rows, columns = -(-height // TILE), -(-width // TILE)
+    (rows, columns), (batch, channels, height, width) = TWO.tiles(x), x.shape
     parts = (of_patch.t() @ of_patches.flatten(1)).view(2, TILE, 2, TILE, batch, rows, columns, channels)
     # a patch is two tiles wide and high: each tile is part of four patches
     total = of_patches.new_zeros(batch, rows + 1, TILE, columns + 1, TILE, channels)
